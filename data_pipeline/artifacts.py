@@ -1,0 +1,322 @@
+"""Artifacts: directories that name what made them, appear whole or not at all, and can be verified.
+
+An artifact is `<root>/<stage>/<name>-<key12>/`. Its key is a hash of everything that determines its bytes.
+While it is being made it is `<…>.partial/`, written by one process at a time (`<…>.lock` says which). It is
+complete when `manifest.json` is there, carries the key, and every file it lists has its size.
+
+File system: renames and advisory locks (`flock`) must work across the processes that share a `runs` folder,
+as they do on local disks and on NFS version 4.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+MANIFEST = "manifest.json"
+RUN_RECORD = "run.json"
+_UNHASHED = (MANIFEST, RUN_RECORD)
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class ArtifactError(RuntimeError):
+    """An artifact cannot be made, read or trusted; the message names the path and the remedy."""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling per value: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented, sorted JSON atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; an unreadable file raises `ArtifactError` with its name."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it into place.
+
+    The temporary name is fixed (`.<name>.tmp`), so that what a killed process left is overwritten.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    with contextlib.suppress(OSError):  # some network file systems cannot sync folders
+        sync_file(path)
+
+
+def hash_file(path: Path, cache: "HashCache | None" = None) -> str:
+    """sha256 of a file, in hexadecimal; with a cache, looked up by (path, size, modification time)."""
+    path = Path(path)
+    if cache is not None and (known := cache.get(path)):
+        return known
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    if cache is not None:
+        cache.put(path, digest.hexdigest())
+    return digest.hexdigest()
+
+
+class HashCache:
+    """sha256 by (absolute path, size, modification time), kept in one JSON file; losing it costs only time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self._known: dict[str, str] = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    @staticmethod
+    def _entry(path: Path) -> str:
+        status = path.stat()
+        return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+
+    def get(self, path: Path) -> str | None:
+        return self._known.get(self._entry(path))
+
+    def put(self, path: Path, digest: str) -> None:
+        self._known[self._entry(path)] = digest
+        with contextlib.suppress(OSError):
+            write_json(self.path, self._known)
+
+
+def stage_key(
+    stage: str,
+    version: int,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    files: Mapping[str, str],
+    libraries: Mapping[str, str],
+) -> str:
+    """The artifact's key: sha256 over all that determines its bytes.
+
+    Args:
+        stage: the stage's name.
+        version: bumped by hand when the stage's code changes what it writes.
+        parameters: significant parameters only (no paths, workers, devices).
+        inputs: keys of the input artifacts, by role.
+        files: sha256 of external files, by role.
+        libraries: versions of the libraries that affect the bytes.
+    """
+    return hashlib.sha256(
+        canonical_json(
+            {
+                "stage": stage,
+                "version": version,
+                "parameters": parameters,
+                "inputs": inputs,
+                "files": files,
+                "libraries": libraries,
+            }
+        ).encode()
+    ).hexdigest()
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock `<directory>.lock`; a second process waits and is told who holds it.
+
+    The kernel releases the lock when its holder dies, however it dies.
+    """
+    path = Path(f"{directory}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        if waiting is not None:
+            waiting(f"{directory}: in use by {_holder(path)}; waiting for it")
+        lock.acquire()
+    try:
+        # The holder's name is for people only, so it is written in place and never synced.
+        Path(f"{path}.holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        Path(f"{path}.holder").unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(lock_path: Path) -> str:
+    try:
+        return Path(f"{lock_path}.holder").read_text().strip() or "another process"
+    except OSError:
+        return "another process"
+
+
+@dataclass
+class Artifact:
+    """One stage's output directory.
+
+    Attributes:
+        stage: the stage's name, the first folder below the root.
+        name: what it is of (a corpus, a model), for people.
+        root: the `runs` folder.
+        version, parameters, inputs, files, libraries: see `stage_key`.
+    """
+
+    root: Path
+    stage: str
+    name: str
+    version: int
+    parameters: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return stage_key(self.stage, self.version, self.parameters, self.inputs, self.files, self.libraries)
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.root) / self.stage / f"{self.name}-{self.key[:12]}"
+
+    @property
+    def partial(self) -> Path:
+        return Path(f"{self.directory}.partial")
+
+    def is_complete(self) -> bool:
+        """True when the manifest is there, carries this key, and all files have the recorded sizes."""
+        manifest_path = self.directory / MANIFEST
+        if not manifest_path.exists():
+            return False
+        try:
+            manifest = read_json(manifest_path)
+            return manifest["key"] == self.key and not _size_errors(self.directory, manifest)
+        except (ArtifactError, KeyError, TypeError):
+            return False
+
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.directory / MANIFEST)
+
+    def start(self) -> Path:
+        """Create (or find again) the partial directory; call it while holding `exclusive(directory)`."""
+        if self.directory.exists() and not self.is_complete():
+            # Files of a complete artifact were changed or removed since: keep them aside, make it anew.
+            aside = Path(f"{self.directory}.damaged-{int(time.time())}")
+            os.replace(self.directory, aside)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def finish(self, summary: Mapping[str, Any], run_record: Mapping[str, Any]) -> None:
+        """Write the manifest of all files in the partial directory, then rename the directory.
+
+        Args:
+            summary: deterministic facts about the content (counts), part of the manifest.
+            run_record: host, times, layout: written to `run.json`, never hashed.
+        """
+        partial = self.partial
+        write_json(partial / RUN_RECORD, dict(run_record))
+        outputs = {
+            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+            for path in _content_files(partial)
+        }
+        manifest = {
+            "stage": self.stage,
+            "name": self.name,
+            "key": self.key,
+            "version": self.version,
+            "parameters": self.parameters,
+            "inputs": self.inputs,
+            "files": self.files,
+            "libraries": self.libraries,
+            "summary": dict(summary),
+            "outputs": outputs,
+        }
+        write_json(partial / MANIFEST, manifest)
+        os.replace(partial, self.directory)
+        _sync_directory(self.directory.parent)
+
+
+def _content_files(directory: Path) -> list[Path]:
+    """The files that a manifest covers: everything but records of the run and hidden files."""
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file()
+        and path.relative_to(directory).as_posix() not in _UNHASHED
+        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+        and path.relative_to(directory).parts[0] != "logs"
+    )
+
+
+def _size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
+    errors = []
+    for name, facts in manifest["outputs"].items():
+        try:
+            size = (directory / name).stat().st_size
+        except OSError:
+            errors.append(f"{directory / name}: missing")
+            continue
+        if size != facts["bytes"]:
+            errors.append(f"{directory / name}: {size} bytes, the manifest says {facts['bytes']}")
+    return errors
+
+
+def verify(directory: Path) -> list[str]:
+    """Check every file of a finished artifact against its manifest, hashes included.
+
+    Returns one line per problem; an empty list means the artifact is intact.
+    """
+    directory = Path(directory)
+    manifest = read_json(directory / MANIFEST)
+    errors = _size_errors(directory, manifest)
+    wrong_size = {line.split(": ")[0] for line in errors}
+    for name, facts in manifest["outputs"].items():
+        path = directory / name
+        if str(path) not in wrong_size and hash_file(path) != facts["sha256"]:
+            errors.append(f"{path}: its sha256 differs from the manifest's")
+    return errors
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk that holds `path` (or its nearest existing parent)."""
+    path = Path(path).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
