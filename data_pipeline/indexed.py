@@ -1,0 +1,295 @@
+"""Indexed datasets: token sequences in `PREFIX.bin`, where they start and end in `PREFIX.idx`.
+
+The format is Megatron-core's, byte for byte (all numbers little-endian):
+
+    PREFIX.idx  b"MMIDIDX\\0\\0" · u64 version = 1 · u8 code of the token type · u64 sequences ·
+                u64 documents + 1 · int32 lengths[sequences] · int64 byte offsets[sequences] ·
+                int64 document index[documents + 1] (first sequence of each document, then their number)
+    PREFIX.bin  the tokens of all sequences, one after the other
+
+A GPT-2 corpus has one sequence a document, a BERT corpus one sequence a sentence.
+Reader, writer and merge live here; what the tokens mean does not. Only numpy is needed.
+"""
+
+import os
+import shutil
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.artifacts import atomic_write, sync_file
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_VERSION = 1
+_HEADER = struct.Struct("<9sQBQQ")
+_TYPE_CODES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("u1"),
+    2: np.dtype("i1"),
+    3: np.dtype("<i2"),
+    4: np.dtype("<i4"),
+    5: np.dtype("<i8"),
+    6: np.dtype("<f8"),
+    7: np.dtype("<f4"),
+    8: np.dtype("<u2"),
+}
+_LARGEST_SMALL_VOCABULARY = 65500
+_COPY_BYTES = 1 << 24
+
+
+class IndexedDatasetError(ValueError):
+    """A `.bin`/`.idx` pair is missing, cut off, corrupt or of another format; the message names the file."""
+
+
+def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
+    """The token type Megatron-core chooses: uint16 below 65500 words, else int32."""
+    return _TYPE_CODES[8] if vocabulary_size < _LARGEST_SMALL_VOCABULARY else _TYPE_CODES[4]
+
+
+def bin_path(prefix: Path) -> Path:
+    """The file of tokens of a prefix (a prefix may itself contain dots)."""
+    return Path(f"{prefix}.bin")
+
+
+def index_path(prefix: Path) -> Path:
+    """The index file of a prefix."""
+    return Path(f"{prefix}.idx")
+
+
+class IndexedDataset:
+    """A memory-mapped `.bin`/`.idx` pair, read as a sequence of token arrays.
+
+    Attributes:
+        prefix: the path without `.bin` and `.idx`.
+        dtype: the tokens' type on disk.
+        lengths: int32 [sequences], tokens a sequence.
+        document_index: int64 [documents + 1], the first sequence of each document, then the number of sequences.
+
+    Raises:
+        IndexedDatasetError: a file is missing, cut off, or its parts contradict each other.
+    """
+
+    lengths: npt.NDArray[np.int32]
+    document_index: npt.NDArray[np.int64]
+
+    def __init__(self, prefix: Path) -> None:
+        self.prefix = Path(prefix)
+        self.dtype, self.lengths, self._pointers, self.document_index = _read_index(index_path(self.prefix))
+        self._tokens = _map_tokens(bin_path(self.prefix), self.dtype)
+        self._check()
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> npt.NDArray[Any]:
+        """The tokens of one sequence, [length], a view of the mapped file."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.prefix}: sequence {index} of {len(self)}")
+        start = int(self._pointers[index]) // self.dtype.itemsize
+        return self._tokens[start : start + int(self.lengths[index])]
+
+    def get(self, index: int, offset: int = 0, length: int | None = None) -> npt.NDArray[Any]:
+        """Part of one sequence: `length` tokens from `offset`, or all from there."""
+        sequence = self[index]
+        end = len(sequence) if length is None else offset + length
+        if not 0 <= offset <= end <= len(sequence):
+            raise IndexError(
+                f"{self.prefix}: tokens {offset} to {end} of sequence {index}, which has {len(sequence)}"
+            )
+        return sequence[offset:end]
+
+    @property
+    def documents(self) -> int:
+        """Number of documents."""
+        return len(self.document_index) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens in all sequences."""
+        return len(self._tokens)
+
+    def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[Path]]:
+        return IndexedDataset, (self.prefix,)  # another process maps the files itself
+
+    def _check(self) -> None:
+        index = index_path(self.prefix)
+        if len(self.lengths) and int(self.lengths.min()) < 0:
+            raise IndexedDatasetError(f"{index}: corrupt, a sequence has a negative length")
+        if not np.array_equal(self._pointers, _pointers(self.lengths, self.dtype)):
+            raise IndexedDatasetError(
+                f"{index}: corrupt, the sequences' offsets do not follow from their lengths"
+            )
+        expected = int(self.lengths.sum(dtype=np.int64)) * self.dtype.itemsize
+        actual = bin_path(self.prefix).stat().st_size
+        if actual != expected:
+            raise IndexedDatasetError(
+                f"{bin_path(self.prefix)}: {actual} bytes, but {index} describes {expected}; "
+                "one of the two is cut off or from another run: make both anew"
+            )
+        boundaries = self.document_index
+        if (
+            not len(boundaries)
+            or boundaries[0] != 0
+            or boundaries[-1] != len(self)
+            or (np.diff(boundaries) < 0).any()
+        ):
+            raise IndexedDatasetError(
+                f"{index}: corrupt, the document index does not cover the {len(self)} sequences"
+            )
+
+
+def _pointers(lengths: npt.NDArray[np.int32], dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
+    """Byte offsets of contiguous sequences: the exclusive running sum of their sizes."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return (ends - lengths) * dtype.itemsize
+
+
+def _read_index(path: Path) -> tuple[np.dtype[Any], Any, Any, Any]:
+    """Type, lengths, byte offsets and document index of an `.idx` file, the arrays memory-mapped."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            header = stream.read(_HEADER.size)
+    except OSError as error:
+        raise IndexedDatasetError(f"{path}: cannot be opened ({error.strerror})") from error
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+        raise IndexedDatasetError(
+            f"{path}: not an index file of this format (it does not start with MMIDIDX)"
+        )
+    _, version, code, sequences, boundaries = _HEADER.unpack(header)
+    if version != _VERSION:
+        raise IndexedDatasetError(
+            f"{path}: version {version} of the format; only version {_VERSION} is known"
+        )
+    if code not in _TYPE_CODES:
+        raise IndexedDatasetError(f"{path}: unknown token type {code}; known are {sorted(_TYPE_CODES)}")
+    expected = _HEADER.size + 12 * sequences + 8 * boundaries
+    if size != expected:
+        raise IndexedDatasetError(
+            f"{path}: {size} bytes, but its header ({sequences} sequences, {boundaries} document boundaries) "
+            f"needs {expected}: cut off or corrupt"
+        )
+    content = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+    pointers_start = _HEADER.size + 4 * sequences
+    documents_start = pointers_start + 8 * sequences
+    return (
+        _TYPE_CODES[code],
+        content[_HEADER.size : pointers_start].view("<i4"),
+        content[pointers_start:documents_start].view("<i8"),
+        content[documents_start:].view("<i8"),
+    )
+
+
+def _map_tokens(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    try:
+        size = path.stat().st_size
+        if size < dtype.itemsize:
+            return np.empty(0, dtype)  # an empty file cannot be mapped
+        return np.memmap(path, dtype=dtype, mode="r", shape=(size // dtype.itemsize,)).view(np.ndarray)
+    except OSError as error:
+        raise IndexedDatasetError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+class IndexedWriter:
+    """Writes a `.bin`/`.idx` pair; nothing is visible under its names before `finish`.
+
+    As a context manager it removes its temporary file when an error leaves the block.
+
+    Args:
+        prefix: the path without `.bin` and `.idx`.
+        dtype: the tokens' type on disk, see `token_dtype`.
+    """
+
+    def __init__(self, prefix: Path, dtype: npt.DTypeLike) -> None:
+        self.prefix = Path(prefix)
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self._code = next((code for code, known in _TYPE_CODES.items() if known == self.dtype), None)
+        if self._code is None or self.dtype.kind == "f":
+            raise ValueError(
+                f"{prefix}: tokens cannot be stored as {self.dtype}; use token_dtype(vocabulary_size)"
+            )
+        self._lengths: list[npt.NDArray[np.int32]] = []
+        self._documents: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
+        self._sequences = 0
+        self.prefix.parent.mkdir(parents=True, exist_ok=True)
+        final = bin_path(self.prefix)
+        self._temporary = final.with_name(f".{final.name}.tmp")
+        self._stream: BinaryIO = self._temporary.open("wb")
+
+    def __enter__(self) -> "IndexedWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def add_document(self, sequences: Sequence[Sequence[int] | npt.NDArray[Any]]) -> None:
+        """Append one document, given as its sequences of token ids.
+
+        Raises:
+            ValueError: an id does not fit the token type.
+        """
+        arrays = [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
+        tokens = np.concatenate(arrays) if arrays else np.empty(0, np.int64)
+        bounds = np.iinfo(self.dtype)
+        if len(tokens) and not bounds.min <= int(tokens.min()) <= int(tokens.max()) <= bounds.max:
+            raise ValueError(
+                f"{self.prefix}: token ids {tokens.min()} to {tokens.max()} do not fit {self.dtype}"
+            )
+        self._stream.write(tokens.astype(self.dtype).tobytes())
+        self._append(np.array([len(array) for array in arrays], np.int32), np.array([len(arrays)], np.int64))
+
+    def add_dataset(self, prefix: Path) -> None:
+        """Append all documents of another dataset with the same token type, by copying bytes."""
+        dataset = IndexedDataset(prefix)
+        if dataset.dtype != self.dtype:
+            raise ValueError(f"{prefix}: tokens are {dataset.dtype}, those of {self.prefix} are {self.dtype}")
+        with bin_path(prefix).open("rb") as source:
+            shutil.copyfileobj(source, self._stream, _COPY_BYTES)
+        self._append(np.array(dataset.lengths), np.array(dataset.document_index[1:]))
+
+    def _append(self, lengths: npt.NDArray[np.int32], boundaries: npt.NDArray[np.int64]) -> None:
+        """Take up the lengths of new sequences and the document ends among them (counted from the first)."""
+        self._lengths.append(lengths)
+        self._documents.append(boundaries + self._sequences)
+        self._sequences += len(lengths)
+
+    def finish(self) -> None:
+        """Write the index and give both files their names, the index last: where it is, the pair is whole."""
+        self._stream.close()
+        sync_file(self._temporary)
+        index_path(self.prefix).unlink(missing_ok=True)
+        os.replace(self._temporary, bin_path(self.prefix))
+        lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
+        documents = np.concatenate(self._documents)
+        with atomic_write(index_path(self.prefix)) as temporary, temporary.open("wb") as stream:
+            stream.write(_HEADER.pack(_MAGIC, _VERSION, self._code, len(lengths), len(documents)))
+            stream.write(lengths.astype("<i4").tobytes())
+            stream.write(_pointers(lengths, self.dtype).astype("<i8").tobytes())
+            stream.write(documents.astype("<i8").tobytes())
+
+
+def merge(prefixes: Sequence[Path], output: Path) -> None:
+    """Join datasets with the same token type into one, in the given order.
+
+    Args:
+        prefixes: the datasets to join; at least one.
+        output: the prefix of the joined dataset.
+
+    Raises:
+        ValueError: no prefixes, or token types differ.
+        IndexedDatasetError: one of them is damaged.
+    """
+    if not prefixes:
+        raise ValueError(f"{output}: nothing to merge")
+    with IndexedWriter(output, IndexedDataset(prefixes[0]).dtype) as writer:
+        for prefix in prefixes:
+            writer.add_dataset(prefix)
+        writer.finish()
