@@ -1,0 +1,171 @@
+"""Zero-shot perplexity on WikiText-103 (paper section 5.3, equation 4 of its appendix).
+
+The benchmark's file is tokenized by words (` @-@ `, `<unk>`, blanks before punctuation), a language model reads
+sub-word pieces of ordinary text. So the text is detokenised first, and the summed loss is divided by the number
+of the *file's own* words: the perplexity is then comparable between tokenizers. Not here: forward passes and
+sums over ranks (`evaluate.scoring`).
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.parallel.mesh import Mesh
+from data_pipeline.tokenizers import Tokenizer
+from evaluate.scoring import LanguageModel, ScoredSequence, score_sequences
+
+# What detokenisation does, in this order. The first pattern's slashes are as the established evaluation has
+# them: it never matches ordinary text, and is kept so that nobody "mends" it and changes every number.
+_BEFORE_BRACKETS: tuple[tuple[str, str], ...] = (
+    (" @-@ ", "-"),
+    (" @,@ ", ","),
+    (" @.@ ", "."),
+    (" : ", ": "),
+    (" ; ", "; "),
+    (" . ", ". "),
+    (" ! ", "! "),
+    (" ? ", "? "),
+    (" , ", ", "),
+)
+_INNER_BLANKS: tuple[tuple[str, str], ...] = (
+    (r"\(\s*([^\)]*?)\s*\)", r"(\1)"),
+    (r"\[\s*([^\]]*?)\s*\]", r"[\1]"),
+    (r"{\s*([^}]*?)\s*}", r"{\1}"),
+    (r"\"\s*([^\"]*?)\s*\"", r'"\1"'),
+    (r"'\s*([^']*?)\s*'", r"'\1'"),
+)
+_AFTER_BRACKETS: tuple[tuple[str, str], ...] = (
+    ("= = = =", "===="),
+    ("= = =", "==="),
+    ("= =", "=="),
+    (" ° ", "°"),
+    (" \n", "\n"),
+    ("\n ", "\n"),
+    (" N ", " 1 "),
+    (" 's", "'s"),
+)
+
+
+def detokenize(text: str) -> str:
+    """WikiText's word-tokenized text as ordinary text, by the rules published numbers are computed with."""
+    text = text.replace("s '", "s'")
+    text = re.sub(r"/' [0-9]/", r"/'[0-9]/", text)
+    for spelled, plain in _BEFORE_BRACKETS:
+        text = text.replace(spelled, plain)
+    for pattern, replacement in _INNER_BLANKS:
+        text = re.sub(pattern, replacement, text)
+    for spelled, plain in _AFTER_BRACKETS:
+        text = text.replace(spelled, plain)
+    return text
+
+
+def count_original_tokens(text: str) -> int:
+    """Words of the benchmark's own tokenization: what perplexity is normalised by."""
+    return len(text.strip().split(" "))
+
+
+def read_text(path: Path) -> str:
+    """The file's text, line ends untouched.
+
+    Raises:
+        ValueError: the file is missing or no UTF-8; the message names it.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
+
+
+def overlapping_windows(tokens: np.ndarray, length: int, stride: int) -> list[ScoredSequence]:
+    """Windows of `length` targets, one every `stride` tokens, that score each target exactly once.
+
+    The first window scores all its targets, each later one its last `stride`, so that every target (but the
+    first `length`) is predicted from at least `length - stride` tokens. The last window is cut at the end of the
+    text, not moved back. A file of fewer targets than `length` is one window.
+
+    Args:
+        tokens: the text's n token ids; n - 1 of them are targets.
+        length: the model's sequence length.
+        stride: from 1 to `length`.
+    """
+    targets = len(tokens) - 1
+    count = 1 + math.ceil(max(targets - length, 0) / stride)
+    windows = []
+    for index in range(count):
+        start = index * stride
+        end = min(start + length, targets)
+        first_scored = 0 if index == 0 else start + length - stride
+        windows.append(ScoredSequence(tokens[start : end + 1], scored=end - first_scored))
+    return windows
+
+
+class WikiText103:
+    """The benchmark's file, read and encoded for one model's tokenizer and sequence length.
+
+    Raises:
+        ValueError: the file cannot be read or leaves nothing to predict, or the stride is not 1 … sequence_length.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, sequence_length: int, stride: int) -> None:
+        if not 1 <= stride <= sequence_length:
+            raise ValueError(
+                f"--stride {stride}: must be from 1 to the model's sequence length, {sequence_length}"
+            )
+        text = read_text(path)
+        self.original_tokens = count_original_tokens(text)
+        tokens = np.asarray(tokenizer.encode(detokenize(text)), dtype=np.int64)
+        self.tokens = len(tokens)
+        if self.tokens < 2 or self.original_tokens < 2:
+            raise ValueError(
+                f"{path}: holds {self.tokens} tokens in {self.original_tokens} words; perplexity needs at least "
+                "two of each, the first is given and the others are predicted"
+            )
+        self.path = path
+        self.sequence_length = sequence_length
+        self.stride = stride
+        self.windows = overlapping_windows(tokens, sequence_length, stride)
+
+    def perplexities(
+        self, model: LanguageModel, mesh: Mesh, batch_size: int, title: str
+    ) -> tuple[float, float]:
+        """Perplexity per original word, the benchmark's number, and per token of the model's vocabulary."""
+        totals = score_sequences(model, self.windows, mesh, batch_size=batch_size, title=title)
+        assert totals.targets == self.tokens - 1
+        return (
+            _exponential(totals.loss / (self.original_tokens - 1), self.path),
+            _exponential(totals.loss / (self.tokens - 1), self.path),
+        )
+
+    def evaluate(self, model: LanguageModel, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
+        """The benchmark's result: the content of the JSON object that the command prints."""
+        perplexity, token_perplexity = self.perplexities(model, mesh, batch_size, title)
+        return {
+            "task": "wikitext103",
+            "perplexity": perplexity,
+            "token_perplexity": token_perplexity,
+            "original_tokens": self.original_tokens,
+            "tokens": self.tokens,
+            "sequence_length": self.sequence_length,
+            "stride": self.stride,
+        }
+
+    def controls(
+        self, untrained: LanguageModel, mesh: Mesh, batch_size: int, title: str = ""
+    ) -> dict[str, Any]:
+        """What the same file gives for a model of the same shape with its initial weights."""
+        return {"untrained_perplexity": self.perplexities(untrained, mesh, batch_size, title)[0]}
+
+
+def _exponential(mean_loss: float, path: Path) -> float:
+    try:
+        return math.exp(mean_loss)
+    except OverflowError as error:
+        raise ValueError(
+            f"{path}: the mean loss is {mean_loss:.1f} nats, no perplexity can be stated; "
+            "does the tokenizer belong to this model?"
+        ) from error
