@@ -1,0 +1,150 @@
+"""Scoring shared by all evaluations: batches dealt to data ranks, and sums that do not depend on their number.
+
+Batches are cut before they are dealt, data rank r takes batches r, r + n, …, each batch's sums are float64, and
+the sums of all batches are added exactly. So the digits of a result are the same for any number of data ranks
+(given the same threads a rank), and no row is ever scored twice to fill a batch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from core.config import ModelConfig
+from core.parallel.cross_entropy import (
+    IGNORED,
+    vocabulary_parallel_argmax,
+    vocabulary_parallel_cross_entropy,
+)
+from core.parallel.mesh import Mesh
+
+Batch = TypeVar("Batch")
+
+
+def total_over_batches(
+    batches: Sequence[Batch],
+    score: Callable[[Batch], Sequence[float]],
+    columns: int,
+    mesh: Mesh,
+    title: str = "",
+) -> list[float]:
+    """Score every batch once, on some data rank, and add the sums up.
+
+    Collective over all ranks; the ranks of a tensor group score the same batches together.
+
+    Args:
+        batches: the same list on every rank.
+        score: `columns` sums of one batch, called in inference mode.
+        title: description of the progress bar, which the main rank shows on a terminal.
+
+    Returns:
+        `columns` totals, the same on every rank, each the correctly rounded sum of the batches' float64 sums.
+    """
+    sums = torch.zeros(len(batches), columns, dtype=torch.float64)
+    dealt = range(mesh.data_rank, len(batches), mesh.data_size)
+    with torch.inference_mode():
+        for index in tqdm(dealt, desc=title, unit="batch", disable=None if mesh.is_main else True):
+            sums[index] = torch.tensor(score(batches[index]), dtype=torch.float64)
+    # Adding the other ranks' zeros is exact. `fsum`: one rounding, whatever the Python version's `sum` does.
+    sums = sums.to(mesh.device)
+    dist.all_reduce(sums, group=mesh.data_group)
+    return [math.fsum(column) for column in sums.T.tolist()]
+
+
+def pad(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
+    """Rows of different lengths as one int64 array [rows, longest], padded on the right with `value`."""
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return padded
+
+
+class LanguageModel(Protocol):
+    """What scoring needs of `core`'s GPT-2."""
+
+    config: ModelConfig
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class ScoredSequence:
+    """n + 1 tokens: n inputs and, one place later, n targets, of which the last `scored` count."""
+
+    tokens: np.ndarray
+    scored: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a list of `ScoredSequence`s.
+
+    Attributes:
+        loss: summed negative log likelihood of the scored targets, in nats.
+        targets: how many targets were scored.
+        correct: sequences all of whose scored targets are the model's first choice.
+    """
+
+    loss: float
+    targets: int
+    correct: int
+
+
+def score_sequences(
+    model: LanguageModel, sequences: Sequence[ScoredSequence], mesh: Mesh, *, batch_size: int, title: str = ""
+) -> Totals:
+    """Score sequences by teacher forcing.
+
+    Sequences are sorted by length and padded on the right, which a causal model's earlier positions cannot see.
+
+    Args:
+        model: a tensor-parallel GPT-2 in evaluation mode on `mesh.device`.
+        sequences: each of at most the model's sequence length + 1 tokens; the same list on every rank.
+        batch_size: sequences of the model's full length in a forward pass; of shorter ones, as many more as fit
+            into the same number of tokens.
+
+    Raises:
+        ValueError: the summed loss is not a finite number.
+    """
+    batches = batches_by_length(sequences, batch_size * model.config.sequence_length)
+    loss, targets, correct = total_over_batches(
+        batches, lambda batch: _score_batch(model, batch, mesh), 3, mesh, title
+    )
+    if not math.isfinite(loss):
+        raise ValueError("the model's loss is not a finite number; was its training stopped by an overflow?")
+    return Totals(loss, round(targets), round(correct))
+
+
+def batches_by_length(sequences: Sequence[ScoredSequence], tokens: int) -> list[list[ScoredSequence]]:
+    """Cut sequences, the longest first, into batches of at most `tokens` padded inputs, but at least one row.
+
+    The longest first: when memory is short, it shows in the first second.
+    """
+    batches: list[list[ScoredSequence]] = []
+    for sequence in sorted(sequences, key=lambda sequence: -len(sequence.tokens)):
+        longest = len(batches[-1][0].tokens) - 1 if batches else 0
+        if not batches or (len(batches[-1]) + 1) * longest > tokens:
+            batches.append([])
+        batches[-1].append(sequence)
+    return batches
+
+
+def _score_batch(model: LanguageModel, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
+    """Sum of losses, number of targets, and number of all-correct sequences of one batch."""
+    inputs = pad([sequence.tokens[:-1] for sequence in batch], value=0)  # [b, s]
+    targets = pad([sequence.tokens[1:] for sequence in batch], value=IGNORED)
+    for row, sequence in enumerate(batch):
+        targets[row, : len(sequence.tokens) - 1 - sequence.scored] = IGNORED
+    wanted = torch.from_numpy(targets).to(mesh.device)
+    group, vocabulary_size = mesh.tensor_group, model.config.vocabulary_size
+    logits = model(torch.from_numpy(inputs).to(mesh.device))  # [b, s, padded vocabulary / tp]
+    losses = vocabulary_parallel_cross_entropy(logits, wanted, group=group, vocabulary_size=vocabulary_size)
+    best = vocabulary_parallel_argmax(logits, group=group, vocabulary_size=vocabulary_size)
+    scored = wanted != IGNORED
+    correct = ((best == wanted) | ~scored).all(dim=1)
+    return [losses.double().sum().item(), scored.sum().item(), correct.sum().item()]
