@@ -153,7 +153,7 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 problems.append(f"{where}.{name}: must be 1 or more, is {getattr(self, name)}")
-        if not 0 < self.learning_rate:
+        if not self.learning_rate > 0:
             problems.append(f"{where}.learning_rate: must be above 0, is {self.learning_rate}")
         if not 0 <= self.warmup_steps <= self.steps:
             problems.append(f"{where}.warmup_steps: must be between 0 and steps, is {self.warmup_steps}")

@@ -1,0 +1,138 @@
+"""BERT (paper section 5.3, figure 7): both layer-norm orders, with its pretraining heads."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import Shard
+
+from core.config import ConfigurationError, ModelConfig
+from core.models.transformer import TransformerStack, gelu_form
+from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
+from core.parallel.layers import (
+    Initial,
+    LayerNorm,
+    ReplicatedEmbedding,
+    ReplicatedLinear,
+    VocabularyParallelEmbedding,
+    local,
+    new_parameter,
+)
+from core.parallel.mesh import Mesh
+
+TOKEN_TYPES = 2
+
+
+class MaskedTokenHead(nn.Module):
+    """Dense, GeLU, LayerNorm, then the tied embedding with a bias per vocabulary entry."""
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.dense = ReplicatedLinear(config.hidden, config.hidden, mesh, config.initial_std)
+        self.norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps)
+        self.approximate = gelu_form(config)
+        self.bias = new_parameter((config.padded_vocabulary_size,), Shard(0), mesh)
+        self.initial: dict[str, Initial] = {"bias": "zeros"}
+
+    def forward(self, hidden: torch.Tensor, embedding: VocabularyParallelEmbedding) -> torch.Tensor:
+        """[rows, hidden] → this rank's logits [rows, padded vocabulary / tp], fp32."""
+        hidden = self.norm(F.gelu(self.dense(hidden), approximate=self.approximate))
+        return (embedding.logits(hidden) + local(self.bias)).float()
+
+
+class BertModel(nn.Module):
+    """Encoder, pooler, and the heads for masked tokens and sentence order.
+
+    Raises:
+        ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
+            raise ConfigurationError(errors)
+        self.config = config
+        self.mesh = mesh
+        hidden, std = config.hidden, config.initial_std
+        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
+        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
+        self.token_type_embedding = ReplicatedEmbedding(TOKEN_TYPES, hidden, mesh, std)
+        self.embedding_norm = (
+            LayerNorm(hidden, mesh, config.layer_norm_eps) if config.embedding_norm else None
+        )
+        self.transformer = TransformerStack(config, mesh)
+        self.pooler = ReplicatedLinear(hidden, hidden, mesh, std)
+        self.masked_token_head = MaskedTokenHead(config, mesh)
+        self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
+
+    def encode(
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states [batch, sequence, hidden] and the pooled first token [batch, hidden].
+
+        Args:
+            tokens, token_types: [batch, sequence] int64.
+            attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
+        """
+        if tokens.shape[1] > self.config.sequence_length:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
+                f"{self.config.sequence_length}"
+            )
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        values = self.token_embedding(tokens) + self.position_embedding(positions)
+        values = values + self.token_type_embedding(token_types)
+        if self.embedding_norm is not None:
+            values = self.embedding_norm(values)
+        values = F.dropout(values, self.config.dropout, self.training)
+        hidden = self.transformer(values, attention_mask.bool()[:, None, None, :])
+        return hidden, torch.tanh(self.pooler(hidden[:, 0]))
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        token_types: torch.Tensor,
+        attention_mask: torch.Tensor,
+        masked_positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the masked tokens and of the sentence order.
+
+        Args:
+            masked_positions: [batch, predictions] int64, places in the sequence whose tokens are predicted.
+
+        Returns:
+            this rank's columns [batch, predictions, padded vocabulary / tp], and [batch, 2]; both fp32.
+        """
+        hidden, pooled = self.encode(tokens, token_types, attention_mask)
+        index = masked_positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+        masked = hidden.gather(1, index)
+        logits = self.masked_token_head(masked, self.token_embedding)
+        return logits, self.sentence_order_head(pooled).float()
+
+
+class BertPretraining(nn.Module):
+    """The pretraining objective: masked tokens and sentence order, each summed over the micro-batch."""
+
+    def __init__(self, network: BertModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        token_types: torch.Tensor,
+        attention_mask: torch.Tensor,
+        masked_positions: torch.Tensor,
+        masked_targets: torch.Tensor,
+        order_labels: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Inputs as `BertModel.forward`; masked_targets [batch, predictions] with -100 where a row has fewer
+        masks; order_labels [batch], 1 where the two halves are swapped."""
+        logits, order_logits = self.network(tokens, token_types, attention_mask, masked_positions)
+        masked = vocabulary_parallel_cross_entropy(
+            logits,
+            masked_targets,
+            group=self.network.mesh.tensor_group,
+            vocabulary_size=self.network.config.vocabulary_size,
+        )
+        order = F.cross_entropy(order_logits, order_labels, reduction="sum")
+        return {"masked_token": masked.sum(), "sentence_order": order}

@@ -1,0 +1,60 @@
+"""GPT-2 (paper section 3 and table 2): a causal, pre-LN transformer with a tied output layer."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from core.config import ConfigurationError, ModelConfig
+from core.models.transformer import TransformerStack
+from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
+from core.parallel.layers import ReplicatedEmbedding, VocabularyParallelEmbedding
+from core.parallel.mesh import Mesh
+
+
+class GPT2Model(nn.Module):
+    """Tokens to next-token logits, split along the vocabulary.
+
+    Raises:
+        ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
+            raise ConfigurationError(errors)
+        self.config = config
+        self.mesh = mesh
+        hidden, std = config.hidden, config.initial_std
+        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
+        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
+        self.transformer = TransformerStack(config, mesh)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], fp32."""
+        if tokens.shape[1] > self.config.sequence_length:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
+                f"{self.config.sequence_length}"
+            )
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        values = self.token_embedding(tokens) + self.position_embedding(positions)
+        values = F.dropout(values, self.config.dropout, self.training)
+        return self.token_embedding.logits(self.transformer(values)).float()
+
+
+class GPT2LanguageModeling(nn.Module):
+    """The pretraining objective: next-token cross entropy, summed over the micro-batch."""
+
+    def __init__(self, network: GPT2Model) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """tokens and targets [batch, sequence] int64 → {"language_model": summed loss in nats}."""
+        losses = vocabulary_parallel_cross_entropy(
+            self.network(tokens),
+            targets,
+            group=self.network.mesh.tensor_group,
+            vocabulary_size=self.network.config.vocabulary_size,
+        )
+        return {"language_model": losses.sum()}

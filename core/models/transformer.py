@@ -1,0 +1,125 @@
+"""The parallel transformer stack (paper section 3): attention by heads, MLP by columns and rows, one all-reduce
+after each; both layer-norm orders of figure 7."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from core.config import ModelConfig
+from core.parallel.layers import ColumnParallelLinear, LayerNorm, RowParallelLinear
+from core.parallel.mesh import Mesh
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention; each tensor rank computes heads / tp of them.
+
+    The fused projection's rows are ordered (head, query/key/value, head size), so that a slice of dimension 0
+    is whole heads.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.head_size = config.head_size
+        self.local_heads = config.heads // mesh.tensor_size
+        self.causal = config.family == "gpt2"
+        self.dropout = config.attention_dropout
+        self.streams = mesh.streams
+        output_std = config.initial_std / math.sqrt(2 * config.layers)
+        self.query_key_value = ColumnParallelLinear(
+            config.hidden, 3 * config.hidden, mesh, config.initial_std
+        )
+        self.output = RowParallelLinear(config.hidden, config.hidden, mesh, output_std)
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen."""
+        batch, sequence, _ = values.shape
+        fused = self.query_key_value(values).view(batch, sequence, self.local_heads, 3, self.head_size)
+        query, key, value = fused.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
+        if self.training and self.dropout:
+            with self.streams.attention():
+                context = self._attend(query, key, value, mask, self.dropout)
+        else:
+            context = self._attend(query, key, value, mask, 0.0)
+        return self.output(context.transpose(1, 2).reshape(batch, sequence, -1))
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=self.causal
+        )
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with GeLU between; the width 4 · hidden is split over the tensor ranks."""
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        output_std = config.initial_std / math.sqrt(2 * config.layers)
+        self.expand = ColumnParallelLinear(config.hidden, 4 * config.hidden, mesh, config.initial_std)
+        self.contract = RowParallelLinear(4 * config.hidden, config.hidden, mesh, output_std)
+        self.approximate = gelu_form(config)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.contract(F.gelu(self.expand(values), approximate=self.approximate))
+
+
+class TransformerLayer(nn.Module):
+    """One layer: 2 all-reduces forward and 2 backward. With `recompute`, only its input is kept for the backward
+    pass (activation checkpointing, paper section 3)."""
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.pre_norm = config.norm_order == "pre"
+        self.dropout = config.dropout
+        self.streams = mesh.streams
+        self.recompute = False
+        self.attention_norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps)
+        self.attention = SelfAttention(config, mesh)
+        self.feed_forward_norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps)
+        self.feed_forward = FeedForward(config, mesh)
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if self.recompute and self.training:
+            contexts = self.streams.recomputation_contexts
+            return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
+        return self._compute(values, mask)
+
+    def _compute(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
+            values = values + self._drop(self.attention(self.attention_norm(values), mask))
+            return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
+        values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
+        return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
+
+    def _drop(self, values: torch.Tensor) -> torch.Tensor:
+        return F.dropout(values, self.dropout, self.training)
+
+
+class TransformerStack(nn.Module):
+    """All layers, and the final LayerNorm of the pre-LN order."""
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(config, mesh) for _ in range(config.layers))
+        self.final_norm = (
+            LayerNorm(config.hidden, mesh, config.layer_norm_eps) if config.norm_order == "pre" else None
+        )
+
+    def forward(self, values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        for layer in self.layers:
+            values = layer(values, mask)
+        return values if self.final_norm is None else self.final_norm(values)
+
+
+def gelu_form(config: ModelConfig) -> str:
+    """The `approximate` argument of torch's GeLU for the configured activation."""
+    return "tanh" if config.activation == "gelu_tanh" else "none"

@@ -1,0 +1,195 @@
+"""The layers of the paper's section 3. Parameters are stored as DTensors on the mesh's "tp" dimension and used
+as plain local tensors, so that the forward pass reads as the paper writes it.
+
+Each layer names how its parameters start (`initial`): a number is the standard deviation of N(0, ·), the words
+"zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
+
+from core.parallel.collectives import f, g
+from core.parallel.mesh import Mesh
+from core.parallel.random import derived_seed
+
+Initial = float | str
+
+
+def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> nn.Parameter:
+    """An uninitialised parameter of global `shape`, stored as this rank's part of it (fp32).
+
+    Args:
+        placement: Shard(dimension) over the tensor ranks (sizes must divide), or Replicate().
+    """
+    local_shape = list(shape)
+    if isinstance(placement, Shard):
+        size, ranks = shape[placement.dim], mesh.tensor_size
+        if size % ranks:
+            raise ValueError(f"dimension {size} is not divisible by {ranks} tensor-parallel ranks")
+        local_shape[placement.dim] = size // ranks
+    values = torch.empty(local_shape, device=mesh.device)
+    return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
+
+
+def local(parameter: torch.Tensor) -> torch.Tensor:
+    """This tensor rank's part of a parameter, differentiable.
+
+    Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
+    a data rank's fragment: that is refused.
+    """
+    assert isinstance(parameter, DTensor), "core's parameters are DTensors"
+    if parameter.device_mesh.mesh_dim_names != ("tp",):
+        raise RuntimeError(
+            f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
+            "module's forward; enter through it, or load the model without fully_shard"
+        )
+    return parameter.to_local()
+
+
+class ColumnParallelLinear(nn.Module):
+    """Y = X A + b with A split by columns, behind the operator f: [..., in] → [..., out / tp]."""
+
+    def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
+        super().__init__()
+        self.group = mesh.tensor_group
+        self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
+        self.bias = new_parameter((outputs,), Shard(0), mesh)
+        self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return F.linear(f(values, self.group), local(self.weight), local(self.bias))
+
+    def extra_repr(self) -> str:
+        return _shard_text(self.weight, "out", 0)
+
+
+class RowParallelLinear(nn.Module):
+    """Y = X A + b with A split by rows, before the operator g: [..., in / tp] → [..., out]. The bias is added
+    once, after g."""
+
+    def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
+        super().__init__()
+        self.group = mesh.tensor_group
+        self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
+        self.bias = new_parameter((outputs,), Replicate(), mesh)
+        self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return g(F.linear(values, local(self.weight)), self.group) + local(self.bias)
+
+    def extra_repr(self) -> str:
+        return _shard_text(self.weight, "in", 1)
+
+
+class ReplicatedLinear(nn.Module):
+    """A linear layer that every tensor rank computes whole (small heads): [..., in] → [..., out]."""
+
+    def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
+        super().__init__()
+        self.weight = new_parameter((outputs, inputs), Replicate(), mesh)
+        self.bias = new_parameter((outputs,), Replicate(), mesh)
+        self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return F.linear(values, local(self.weight), local(self.bias))
+
+    def extra_repr(self) -> str:
+        return f"in={self.weight.shape[1]}, out={self.weight.shape[0]}, replicated"
+
+
+class VocabularyParallelEmbedding(nn.Module):
+    """An embedding split along the vocabulary: ids of other ranks' rows give zeros, g adds the ranks up."""
+
+    def __init__(self, vocabulary_size: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
+        super().__init__()
+        self.group = mesh.tensor_group
+        self.rows = vocabulary_size // mesh.tensor_size
+        self.start = mesh.tensor_rank * self.rows
+        self.weight = new_parameter((vocabulary_size, hidden), Shard(0), mesh)
+        self.initial: dict[str, Initial] = {"weight": initial_std}
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence] ids → [batch, sequence, hidden]."""
+        if self.group.size() == 1:
+            return F.embedding(tokens, local(self.weight))
+        rows = tokens - self.start
+        elsewhere = (rows < 0) | (rows >= self.rows)
+        embedded = F.embedding(rows.masked_fill(elsewhere, 0), local(self.weight))
+        return g(embedded.masked_fill(elsewhere.unsqueeze(-1), 0.0), self.group)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The tied output layer (behind f): [..., hidden] → this rank's columns [..., vocabulary / tp]."""
+        return F.linear(f(hidden, self.group), local(self.weight))
+
+    def extra_repr(self) -> str:
+        return _shard_text(self.weight, "rows", 0)
+
+
+class ReplicatedEmbedding(nn.Module):
+    """A table that every tensor rank holds whole (positions, token types)."""
+
+    def __init__(self, rows: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
+        super().__init__()
+        self.weight = new_parameter((rows, hidden), Replicate(), mesh)
+        self.initial: dict[str, Initial] = {"weight": initial_std}
+
+    def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        return F.embedding(indices, local(self.weight))
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm, computed by every tensor rank on the same values."""
+
+    def __init__(self, hidden: int, mesh: Mesh, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = new_parameter((hidden,), Replicate(), mesh)
+        self.bias = new_parameter((hidden,), Replicate(), mesh)
+        self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        weight = local(self.weight)
+        return F.layer_norm(values, weight.shape, weight, local(self.bias), self.eps)
+
+
+def initialize_parameters(model: nn.Module, seed: int) -> None:
+    """Give every parameter its initial values, which depend on its name and the seed, never on the layout.
+
+    The whole tensor is drawn from a generator of its own on the CPU and this rank keeps its part.
+    """
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            initial = module.initial[name]
+            full_name = f"{module_name}.{name}"
+            _fill(parameter, initial, derived_seed(seed, "initial", full_name))
+
+
+@torch.no_grad()
+def _fill(parameter: torch.Tensor, initial: Initial, seed: int) -> None:
+    target = local(parameter)
+    if initial == "zeros":
+        target.zero_()
+    elif initial == "ones":
+        target.fill_(1.0)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.empty(parameter.shape).normal_(0.0, float(initial), generator=generator)
+        target.copy_(own_part(parameter, values))
+
+
+def own_part(parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """This tensor rank's part of whole-tensor `values`, by the parameter's placement."""
+    assert isinstance(parameter, DTensor)
+    (placement,) = parameter.placements
+    if not isinstance(placement, Shard):
+        return values
+    mesh = parameter.device_mesh
+    return values.chunk(mesh.size(), placement.dim)[mesh.get_local_rank()]
+
+
+def _shard_text(weight: torch.Tensor, split: str, dimension: int) -> str:
+    assert isinstance(weight, DTensor)
+    ranks, rank = weight.device_mesh.size(), weight.device_mesh.get_local_rank()
+    return f"shape={tuple(weight.shape)}, {split}={weight.shape[dimension]}/{ranks}, rank {rank}"

@@ -1,0 +1,123 @@
+"""The grid of processes: data ranks × tensor ranks, and what every layer asks it for."""
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from core.parallel.random import RandomStreams
+
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A (data, tensor) grid. Tensor ranks are neighbours, so that they share a host's fast links.
+
+    Attributes:
+        device_mesh: dimensions "dp" and "tp".
+        device: where this rank computes.
+        control_group: all ranks, over gloo: small messages on the host, checkpoints.
+        streams: the two random streams of dropout.
+    """
+
+    device_mesh: DeviceMesh
+    device: torch.device
+    control_group: dist.ProcessGroup
+    streams: RandomStreams
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank()
+
+    @property
+    def world_size(self) -> int:
+        return dist.get_world_size()
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one rank that prints and writes."""
+        return self.rank == 0
+
+    @property
+    def tensor_group(self) -> dist.ProcessGroup:
+        return self.device_mesh.get_group("tp")
+
+    @property
+    def tensor_rank(self) -> int:
+        return self.device_mesh.get_local_rank("tp")
+
+    @property
+    def tensor_size(self) -> int:
+        return self.device_mesh["tp"].size()
+
+    @property
+    def data_group(self) -> dist.ProcessGroup:
+        return self.device_mesh.get_group("dp")
+
+    @property
+    def data_rank(self) -> int:
+        return self.device_mesh.get_local_rank("dp")
+
+    @property
+    def data_size(self) -> int:
+        return self.device_mesh["dp"].size()
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """For records of a run."""
+        return {"data_parallel": self.data_size, "tensor_parallel": self.tensor_size}
+
+    def shutdown(self) -> None:
+        """End the process group; call it once, when all collectives are done."""
+        dist.destroy_process_group()
+
+
+def initialize(tensor_parallel: int = 1) -> Mesh:
+    """Join the process group (torchrun's, or a world of one) and lay the grid.
+
+    Args:
+        tensor_parallel: ranks that share a model; the world's size must be a multiple of it.
+
+    Raises:
+        ValueError: the world cannot be divided so.
+    """
+    device = _device()
+    if not dist.is_initialized():
+        _join(device)
+    world_size = dist.get_world_size()
+    if tensor_parallel < 1 or world_size % tensor_parallel:
+        raise ValueError(
+            f"{world_size} processes cannot be divided into tensor-parallel groups of {tensor_parallel}; "
+            f"start a multiple of {tensor_parallel} (torchrun --nproc-per-node)"
+        )
+    device_mesh = init_device_mesh(
+        device.type, (world_size // tensor_parallel, tensor_parallel), mesh_dim_names=("dp", "tp")
+    )
+    streams = RandomStreams(
+        device,
+        data_rank=device_mesh.get_local_rank("dp"),
+        tensor_rank=device_mesh.get_local_rank("tp"),
+        tensor_size=tensor_parallel,
+    )
+    control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    return Mesh(device_mesh, device, control_group, streams)
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def _join(device: torch.device) -> None:
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

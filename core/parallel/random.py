@@ -1,0 +1,79 @@
+"""The two random streams of dropout (paper section 3, last paragraphs).
+
+Dropout on the residual stream must be the same on all tensor ranks, which hold the same values, and different
+across data ranks; dropout on attention probabilities must differ across tensor ranks, which hold different heads.
+
+Streams are derived, not carried: each micro-batch seeds both from (seed, step, micro-batch, rank), so a resumed
+run needs no saved random state. The residual stream is torch's default generator; attention swaps its own state in.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts, the same in every process and on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class RandomStreams:
+    """Residual stream (the default generator) and attention stream (a state swapped in where it is used)."""
+
+    def __init__(self, device: torch.device, data_rank: int, tensor_rank: int, tensor_size: int) -> None:
+        self._device = device
+        self._data_rank = data_rank
+        self._tensor_rank = tensor_rank
+        self._separate = tensor_size > 1  # one rank holds all heads: one stream serves
+        self._attention_state: torch.Tensor | None = None
+
+    def start_micro_batch(self, seed: int, step: int, micro_batch: int) -> None:
+        """Seed both streams for one forward (and backward) pass."""
+        place = (seed, "dropout", step, micro_batch, self._data_rank)
+        if self._separate:
+            torch.manual_seed(derived_seed(*place, "attention", self._tensor_rank))
+            self._attention_state = self._get_state()
+        torch.manual_seed(derived_seed(*place))
+
+    @contextlib.contextmanager
+    def attention(self) -> Iterator[None]:
+        """Inside, random numbers come from the attention stream."""
+        if not self._separate or self._attention_state is None:
+            yield
+            return
+        residual_state = self._get_state()
+        self._set_state(self._attention_state)
+        try:
+            yield
+        finally:
+            self._attention_state = self._get_state()
+            self._set_state(residual_state)
+
+    def recomputation_contexts(self) -> tuple[Any, Any]:
+        """`context_fn` for `torch.utils.checkpoint`, which by itself restores the default generator only.
+
+        Without it a recomputed layer would draw other attention masks than its forward pass, in silence.
+        """
+        return contextlib.nullcontext(), self._recomputing(self._attention_state)
+
+    @contextlib.contextmanager
+    def _recomputing(self, state_at_forward: torch.Tensor | None) -> Iterator[None]:
+        current = self._attention_state
+        self._attention_state = state_at_forward
+        try:
+            yield
+        finally:
+            self._attention_state = current
+
+    def _get_state(self) -> torch.Tensor:
+        return torch.cuda.get_rng_state() if self._device.type == "cuda" else torch.get_rng_state()
+
+    def _set_state(self, state: torch.Tensor) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state)
+        else:
+            torch.set_rng_state(state)

@@ -1,0 +1,70 @@
+"""AdamW, its learning-rate schedule and the global gradient norm (paper section 4 and appendix A.2)."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor, Shard
+
+from core.config import TrainingConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """Fused AdamW; weight decay on matrices and embeddings, none on biases and LayerNorm."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_eps,
+        fused=True,
+    )
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """The rate of the step with this index (0 is the first): linear warm-up, then the configured decay."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    remaining = {
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+        "linear": 1.0 - progress,
+        "constant": 1.0,
+    }[config.schedule]
+    lowest = config.minimum_learning_rate
+    return lowest + (config.learning_rate - lowest) * remaining
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float) -> float:
+    """Scale the gradients so that their global norm is at most `maximum` (0: only measure).
+
+    Shards are counted once each, replicated parameters once: one all-reduce of one number over every mesh
+    dimension that some gradient is split on.
+
+    Returns:
+        the norm before clipping.
+    """
+    gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
+    local = [gradient.to_local() for gradient in gradients]
+    mesh = gradients[0].device_mesh
+    squares = [norm.double().square() for norm in torch._foreach_norm(local)]
+    # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
+    by_dimensions: dict[tuple[int, ...], torch.Tensor] = {}
+    for gradient, square in zip(gradients, squares, strict=True):
+        split = tuple(i for i, placement in enumerate(gradient.placements) if isinstance(placement, Shard))
+        by_dimensions[split] = by_dimensions.get(split, torch.zeros_like(square)) + square
+    for split in sorted(by_dimensions):
+        for dimension in split:
+            if mesh.size(dimension) > 1:
+                dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
+    norm = math.sqrt(sum(value.item() for value in by_dimensions.values()))
+    if maximum > 0 and norm > maximum:
+        torch._foreach_mul_(local, maximum / (norm + 1e-6))
+    return norm

@@ -1,0 +1,90 @@
+"""Run a module-level function on several real processes that share a gloo process group.
+
+The children come from a fork server that has torch imported already, so a launch costs tenths of a second.
+A child that fails, or a group that hangs, fails the test with the rank's traceback; nothing is left running.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from data_pipeline.processes import die_with_parent
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["torch", "torch.distributed", "torch.distributed.tensor", "core.models.bert"]
+)
+
+
+def run_distributed(
+    function: Callable[..., Any], world_size: int, *arguments: Any, timeout_seconds: float = 180
+) -> list[Any]:
+    """Call `function(*arguments)` on every rank of a world and return the ranks' results, by rank.
+
+    Args:
+        function: a module-level function; it may call `core.parallel.mesh.initialize`.
+        world_size: processes.
+        arguments, results: picklable; tensors travel as numpy arrays or plain lists best.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        queue = _context.Queue()
+        processes = [
+            _context.Process(target=_child, args=(function, rank, world_size, folder, queue, arguments))
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        try:
+            return _collect(processes, queue, world_size, timeout_seconds)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+
+
+def _collect(processes: list, queue: Any, world_size: int, timeout_seconds: float) -> list[Any]:
+    results: dict[int, Any] = {}
+    deadline = time.monotonic() + timeout_seconds
+    while len(results) < world_size:
+        try:
+            rank, error, value = queue.get(timeout=0.2)
+        except Exception:
+            dead = [i for i, p in enumerate(processes) if p.exitcode not in (None, 0) and i not in results]
+            if dead and queue.empty():
+                raise AssertionError(
+                    f"rank {dead[0]} died with exit code {processes[dead[0]].exitcode}"
+                ) from None
+            if time.monotonic() > deadline:
+                missing = sorted(set(range(world_size)) - set(results))
+                raise AssertionError(f"ranks {missing} gave no result in {timeout_seconds} s") from None
+            continue
+        if error:
+            raise AssertionError(f"rank {rank} failed:\n{error}")
+        results[rank] = value
+    return [results[rank] for rank in range(world_size)]
+
+
+def _child(function: Callable, rank: int, world_size: int, folder: str, queue: Any, arguments: tuple) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_WORLD_SIZE=str(world_size)
+    )
+    die_with_parent()
+    torch.set_num_threads(1)
+    try:
+        store = dist.FileStore(os.path.join(folder, "store"), world_size)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+        value = function(*arguments)
+        dist.barrier()
+        queue.put((rank, None, value))
+        dist.destroy_process_group()
+    except BaseException:
+        queue.put((rank, traceback.format_exc(), None))
+    queue.close()
+    queue.join_thread()
