@@ -1,0 +1,116 @@
+"""Documents between the stages: Parquet shards of (id, text, source, metadata), and how they are cut.
+
+Pages carry checksums, which are verified at every read: without them most flipped bits of a compressed file
+read as wrong text in silence. Where documents come from and what stages do to them lives elsewhere.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline.artifacts import atomic_write
+
+SHARD_ROWS = 20_000
+SHARD_BYTES = 64 << 20
+_BATCH_BYTES = 8 << 20
+_BATCH_ROWS = 1_000
+_SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
+
+
+class DocumentsError(ValueError):
+    """A document shard is missing, damaged or of another schema; the message names the file."""
+
+
+class Document(NamedTuple):
+    """One document.
+
+    Attributes:
+        id: stable and unique; sorts in the order of its source.
+        text: the text, valid Unicode without lone surrogates.
+        source: the name of the corpus.
+        metadata: other facts of the record, as a JSON object.
+    """
+
+    id: str
+    text: str
+    source: str
+    metadata: str
+
+
+def shard_name(index: int) -> str:
+    """The file name of the shard with this number."""
+    return f"documents-{index:05d}.parquet"
+
+
+def list_shards(directory: Path) -> list[Path]:
+    """The document shards of a stage's output, in order.
+
+    Raises:
+        DocumentsError: there are none.
+    """
+    shards = sorted(Path(directory).glob("documents-*.parquet"))
+    if not shards:
+        raise DocumentsError(f"{directory}: holds no document shards (documents-*.parquet)")
+    return shards
+
+
+def write_shard(path: Path, documents: Iterable[Document]) -> int:
+    """Write a shard atomically and return the number of documents; the bytes depend on the documents only."""
+    count = 0
+    with (
+        atomic_write(path) as temporary,
+        pq.ParquetWriter(
+            temporary, _SCHEMA, compression="zstd", compression_level=1, write_page_checksum=True
+        ) as writer,
+    ):
+        for batch in batches(documents):
+            columns = [pa.array(column, pa.large_string()) for column in zip(*batch, strict=True)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+            count += len(batch)
+    return count
+
+
+def read_shard(path: Path) -> Iterator[Document]:
+    """The documents of a shard, one row group in memory at a time, checksums verified.
+
+    Raises:
+        DocumentsError: the file is missing, damaged, or no document shard.
+    """
+    for columns in _read_columns(path, _SCHEMA.names):
+        yield from map(Document._make, zip(*columns, strict=True))
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """The texts alone of a shard, see `read_shard`."""
+    for columns in _read_columns(path, ["text"]):
+        yield from columns[0]
+
+
+def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Group documents for work in bulk: at most a thousand and about 8 million characters at a time."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_ROWS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read_columns(path: Path, names: list[str]) -> Iterator[list[list[str]]]:
+    """Row group by row group, the named columns as lists."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as stream:
+            for group in range(stream.num_row_groups):
+                table = stream.read_row_group(group, columns=names)
+                yield [table.column(name).to_pylist() for name in names]
+    except FileNotFoundError as error:
+        raise DocumentsError(f"{path}: no such document shard") from error
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DocumentsError(f"{path}: damaged, or not a document shard ({error}): make it anew") from error

@@ -1,0 +1,306 @@
+"""Tokenizers: GPT-2's byte-level BPE and BERT's WordPiece, trained here or loaded from published files.
+
+Both are run by the `tokenizers` library behind one class, `Tokenizer`. Text never produces special tokens: a
+document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. Turning a corpus into
+indexed shards lives in `data_pipeline.tokenization`.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tqdm import tqdm
+
+from data_pipeline.artifacts import atomic_write, canonical_json
+
+Kind = Literal["gpt2", "bert"]
+
+TOKENIZER_FILE = "tokenizer.json"
+END_OF_DOCUMENT = "<|endoftext|>"
+BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_CONTINUATION = "##"
+_MINIMUM_FREQUENCY = 2
+_ALPHABET_LIMIT = 1000
+_PIECE_CHARACTERS = 1 << 20
+_WORD_END = re.compile(r"\S[ \n]")
+
+
+class TokenizerError(ValueError):
+    """A tokenizer cannot be loaded or trained; the message names the file and the remedy."""
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+        kind: "gpt2" (byte-level BPE) or "bert" (WordPiece).
+        vocabulary_size: the number of ids: one more than the largest.
+    """
+
+    kind: Kind
+
+    def __init__(self, backend: tokenizers.Tokenizer, source: str) -> None:
+        """Take over a tokenizer of the library; `source` names its file in errors."""
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # special tokens in a text are only text
+        self._backend = backend
+        self._source = source
+        self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
+        self.kind = self._find_kind()
+        self.vocabulary_size = max(self._vocabulary.values()) + 1
+        for name in (END_OF_DOCUMENT,) if self.kind == "gpt2" else BERT_SPECIAL_TOKENS:
+            self._special(name)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, no special tokens added."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text, no special tokens added; in threads unless TOKENIZERS_PARALLELISM is false."""
+        if any(len(text) > _PIECE_CHARACTERS for text in texts):
+            return [self._encode_pieces(text) for text in texts]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _encode_pieces(self, text: str) -> list[int]:
+        """Encode piece by piece, so that a very long text does not take a hundred times its size in memory."""
+        ids: list[int] = []
+        for piece in _pieces(text):
+            ids.extend(self._backend.encode(piece, add_special_tokens=False).ids)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, special tokens spelled out."""
+        return self._backend.decode([int(index) for index in ids], skip_special_tokens=False)
+
+    @property
+    def end_of_document(self) -> int:
+        """GPT-2's `<|endoftext|>`."""
+        return self._special(END_OF_DOCUMENT)
+
+    @property
+    def pad(self) -> int:
+        """BERT's `[PAD]`."""
+        return self._special("[PAD]")
+
+    @property
+    def cls(self) -> int:
+        """BERT's `[CLS]`."""
+        return self._special("[CLS]")
+
+    @property
+    def sep(self) -> int:
+        """BERT's `[SEP]`."""
+        return self._special("[SEP]")
+
+    @property
+    def mask(self) -> int:
+        """BERT's `[MASK]`."""
+        return self._special("[MASK]")
+
+    @functools.cached_property
+    def continuation(self) -> npt.NDArray[np.bool_]:
+        """[vocabulary_size], True for pieces that continue a word (`##…`)."""
+        flags = np.zeros(self.vocabulary_size, np.bool_)
+        flags[[index for token, index in self._vocabulary.items() if token.startswith(_CONTINUATION)]] = True
+        return flags if self.kind == "bert" else np.zeros_like(flags)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that determines the ids of a text, whatever files it was loaded from."""
+        content = json.loads(self._backend.to_str())
+        settings = {
+            key: value for key, value in (content["pre_tokenizer"] or {}).items() if key != "trim_offsets"
+        }
+        model = {key: value for key, value in content["model"].items() if value}
+        facts = [self.kind, model, content["normalizer"], settings, sorted(self._vocabulary.items())]
+        return hashlib.sha256(canonical_json(facts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write it as one `tokenizer.json`."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
+
+    def _special(self, name: str) -> int:
+        if name not in self._vocabulary:
+            raise TokenizerError(f"{self._source}: a tokenizer of kind {self.kind} has no token {name}")
+        return self._vocabulary[name]
+
+    def _find_kind(self) -> Kind:
+        model, splitter = self._backend.model, self._backend.pre_tokenizer
+        if isinstance(model, models.WordPiece):
+            return "bert"
+        if isinstance(model, models.BPE) and isinstance(splitter, pre_tokenizers.ByteLevel):
+            return "gpt2"
+        raise TokenizerError(
+            f"{self._source}: neither a byte-level BPE (GPT-2) nor a WordPiece tokenizer (BERT), "
+            f"but {type(model).__name__} after {type(splitter).__name__}"
+        )
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text before blanks that follow a word: neither kind of tokenizer looks across such a place."""
+    start = 0
+    while len(text) - start > _PIECE_CHARACTERS:
+        boundary = _WORD_END.search(text, start + _PIECE_CHARACTERS)
+        if boundary is None:
+            break
+        yield text[start : boundary.start() + 1]
+        start = boundary.start() + 1
+    yield text[start:]
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer.
+
+    Args:
+        path: a `tokenizer.json`, GPT-2's `vocab.json` (with `merges.txt` beside it) or BERT's `vocab.txt`; the
+            names may carry a prefix (`gpt2-vocab.json`, `gpt2-merges.txt`); or a directory that holds one of them.
+
+    Raises:
+        TokenizerError: nothing there, not readable, or of another kind.
+    """
+    path = _tokenizer_file(Path(path))
+    try:
+        if path.suffix == ".txt":
+            backend = _word_piece(models.WordPiece.read_file(str(path)))
+        elif path.name.endswith("vocab.json"):
+            merges = path.with_name(path.name.removesuffix("vocab.json") + "merges.txt")
+            if not merges.exists():
+                raise TokenizerError(f"{path}: its merges are missing, expected in {merges}")
+            backend = _byte_level(models.BPE.from_file(str(path), str(merges)))
+        else:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        return Tokenizer(backend, str(path))
+    except TokenizerError:
+        raise
+    except Exception as error:  # the library raises bare Exception
+        raise TokenizerError(f"{path}: not a tokenizer that can be read ({error})") from error
+
+
+def _tokenizer_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in (TOKENIZER_FILE, "vocab.json", "vocab.txt"):
+            if (path / name).exists():
+                return path / name
+        raise TokenizerError(
+            f"{path}: holds neither {TOKENIZER_FILE}, vocab.json with merges.txt, nor vocab.txt"
+        )
+    if not path.exists():
+        raise TokenizerError(f"{path}: no such tokenizer file or directory")
+    return path
+
+
+def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+    """GPT-2's tokenizer around a BPE model over bytes."""
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    """BERT's lower-casing tokenizer around a WordPiece vocabulary."""
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=False)
+    return backend
+
+
+def train_tokenizer(
+    kind: Kind, inputs: list[Path], output: Path, vocabulary_size: int, *, title: str = ""
+) -> dict[str, Any]:
+    """Train a tokenizer on document shards and write `output/tokenizer.json`; the same bytes at every run.
+
+    Args:
+        kind: "gpt2" (byte-level BPE, `<|endoftext|>` is id 0) or "bert" (WordPiece, the special tokens first).
+        inputs: document shards, in a fixed order.
+        output: directory to write to.
+        vocabulary_size: ids wanted, special tokens included; a small corpus may give fewer.
+
+    Returns:
+        Counts: documents read, vocabulary size reached.
+
+    Raises:
+        TokenizerError: the vocabulary size cannot hold the characters of the corpus, or there is no text.
+    """
+    from data_pipeline.documents import read_texts  # pyarrow is not needed where models run
+
+    documents = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal documents
+        documents = 0
+        for path in tqdm(inputs, desc=title or None, unit="shard", disable=None):
+            for text in read_texts(path):
+                documents += 1
+                yield text
+
+    train = {"gpt2": _train_byte_level, "bert": _train_word_piece}[kind]
+    backend = train(texts, vocabulary_size)
+    if not documents:
+        raise TokenizerError(f"{output}: no documents to train a tokenizer on")
+    tokenizer = Tokenizer(backend, str(output))
+    if tokenizer.vocabulary_size > vocabulary_size:
+        raise TokenizerError(
+            f"{output}: the characters of the corpus alone need {tokenizer.vocabulary_size} of the "
+            f"{vocabulary_size} ids allowed: raise vocabulary_size"
+        )
+    tokenizer.save(Path(output) / TOKENIZER_FILE)
+    return {"kind": kind, "documents": documents, "vocabulary_size": tokenizer.vocabulary_size}
+
+
+def _train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
+    trained = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=_MINIMUM_FREQUENCY,
+        special_tokens=[END_OF_DOCUMENT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts(), trainer)
+    return trained
+
+
+def _train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
+    """Train WordPiece twice: the library numbers the one-character pieces (`##a`) in an order that differs from
+    run to run, and breaks ties between merges by those numbers. A first, empty training finds these pieces; the
+    second gets them sorted, as if they were special tokens, which fixes their numbers. The alphabet is cut here
+    too, because the library breaks ties between equally rare characters at random.
+    """
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    counts: Counter[str] = Counter()
+    for text in texts():
+        counts.update(normalizer.normalize_str(text))
+    kept = sorted(counts, key=lambda character: (-counts[character], character))[:_ALPHABET_LIMIT]
+
+    def train(size: int, fixed: list[str]) -> dict[str, int]:
+        backend = _word_piece({"[UNK]": 0})
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=size,
+            min_frequency=_MINIMUM_FREQUENCY,
+            special_tokens=fixed,
+            initial_alphabet=sorted(kept),
+            limit_alphabet=len(kept),
+            continuing_subword_prefix=_CONTINUATION,
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts(), trainer)
+        return backend.get_vocab()
+
+    special = list(BERT_SPECIAL_TOKENS)
+    pieces = sorted(
+        token for token in train(0, special) if len(token) == 3 and token.startswith(_CONTINUATION)
+    )
+    return _word_piece(train(vocabulary_size, special + pieces))
