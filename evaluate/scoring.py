@@ -111,26 +111,28 @@ def score_sequences(
     Raises:
         ValueError: the summed loss is not a finite number.
     """
-    batches = batches_by_length(sequences, batch_size * model.config.sequence_length)
-    loss, targets, correct = total_over_batches(
-        batches, lambda batch: _score_batch(model, batch, mesh), 3, mesh, title
-    )
+    lengths = [len(sequence.tokens) - 1 for sequence in sequences]
+    batches = batches_by_length(lengths, batch_size * model.config.sequence_length)
+
+    def score(batch: list[int]) -> list[float]:
+        return _score_batch(model, [sequences[index] for index in batch], mesh)
+
+    loss, targets, correct = total_over_batches(batches, score, 3, mesh, title)
     if not math.isfinite(loss):
         raise ValueError("the model's loss is not a finite number; was its training stopped by an overflow?")
     return Totals(loss, round(targets), round(correct))
 
 
-def batches_by_length(sequences: Sequence[ScoredSequence], tokens: int) -> list[list[ScoredSequence]]:
-    """Cut sequences, the longest first, into batches of at most `tokens` padded inputs, but at least one row.
+def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens: int) -> list[list[int]]:
+    """Cut the items 0 … n - 1, the longest first, into batches of at most `tokens` when padded, but one item at least.
 
     The longest first: when memory is short, it shows in the first second.
     """
-    batches: list[list[ScoredSequence]] = []
-    for sequence in sorted(sequences, key=lambda sequence: -len(sequence.tokens)):
-        longest = len(batches[-1][0].tokens) - 1 if batches else 0
-        if not batches or (len(batches[-1]) + 1) * longest > tokens:
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > tokens:
             batches.append([])
-        batches[-1].append(sequence)
+        batches[-1].append(index)
     return batches
 
 

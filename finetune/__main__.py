@@ -1,0 +1,188 @@
+"""Command line: `python -m finetune race …`, alone or under torchrun. A killed run goes on when called again."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from core.config import ModelConfig
+from core.parallel.mesh import Mesh, initialize
+from core.training.trainer import train
+from data_pipeline.artifacts import MANIFEST, exclusive, read_json, write_json
+from data_pipeline.tokenizers import Tokenizer
+from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
+from finetune.race import (
+    FinetuningSettings,
+    MultipleChoiceModel,
+    RaceTask,
+    accuracy,
+)
+from finetune.race_data import OPTIONS, EncodedSplit, encode_split, read_split
+
+RESULT_FILE = "result.json"
+PARTIAL_SUFFIX = ".partial"
+DESCRIPTION = """\
+Fine-tune a pretrained BERT on a task of the paper's section 5.4, then score it. Ends by printing one JSON object.
+
+  torchrun --nproc-per-node 2 -m finetune race --checkpoint bert --tokenizer vocab.txt --data RACE/ --output race
+
+The output holds model/, metrics.jsonl, state.json and result.json. The same command after an interruption goes on
+from the last checkpoint; a finished one only prints its result."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    defaults = FinetuningSettings()
+    parser = argparse.ArgumentParser(
+        prog="finetune", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="race")
+    race = tasks.add_parser(
+        "race",
+        help="four-option reading questions",
+        description="Train on RACE's train set, then answer its dev and test sets.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+    def add(name: str, help_text: str, **settings: Any) -> None:
+        race.add_argument(name, help=help_text, **settings)
+
+    required = {"type": Path, "required": True, "default": argparse.SUPPRESS}
+    add("--checkpoint", "a BERT model directory, or a training stage's output", metavar="DIR", **required)
+    add("--tokenizer", "its tokenizer.json or vocab.txt", metavar="PATH", **required)
+    add("--data", "folder with {train,dev,test}/{middle,high}/*.txt", metavar="DIR", **required)
+    add("--output", "where model, metrics and result go", metavar="DIR", **required)
+    add("--epochs", "passes over the training questions", type=positive, default=defaults.epochs)
+    add("--batch-size", "questions a step", type=positive, default=defaults.batch_size)
+    add(
+        "--micro-batch",
+        f"questions, of {OPTIONS} sequences each, in a forward pass of one data rank; does not change results",
+        type=positive,
+        default=defaults.micro_batch,
+    )
+    add("--learning-rate", "the highest rate", type=float, default=defaults.learning_rate)
+    add("--warmup-fraction", "share of all steps", type=float, default=defaults.warmup_fraction)
+    add("--seed", "of the new head, the order and dropout", type=int, default=defaults.seed)
+    add("--sequence-length", "longest input in tokens; the model's by default", type=positive)
+    add("--tensor-parallel", "processes that share one copy of the model", type=positive, default=1)
+    add("--controls", "also answer the test set with the passages left out", action="store_true")
+    add("--title", "before the progress bar", default="finetune race")
+    return parser
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """Train (or go on), score, and publish the result."""
+    settings = _settings(arguments)
+    config, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "bert")
+    length = _sequence_length(arguments, config)
+    mesh = initialize(arguments.tensor_parallel)
+    with _writing(arguments.output, mesh) as finished:
+        if finished:
+            return
+        result_path = arguments.output / RESULT_FILE
+        if not _on_main(mesh, result_path.exists()):
+            if not _train(arguments, settings, tokenizer, length, mesh):
+                return
+            result = _score(arguments, settings, tokenizer, length, mesh)
+            if mesh.is_main:
+                write_json(result_path, result)
+        if mesh.is_main:
+            publish(read_json(result_path), None)
+
+
+def _settings(arguments: argparse.Namespace) -> FinetuningSettings:
+    if not 0.0 <= arguments.warmup_fraction <= 1.0:
+        raise ValueError(f"--warmup-fraction: must be from 0 to 1, is {arguments.warmup_fraction}")
+    return FinetuningSettings(
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        micro_batch=arguments.micro_batch,
+        learning_rate=arguments.learning_rate,
+        warmup_fraction=arguments.warmup_fraction,
+        seed=arguments.seed,
+    )
+
+
+def _sequence_length(arguments: argparse.Namespace, config: ModelConfig) -> int:
+    length = arguments.sequence_length or config.sequence_length
+    if length > config.sequence_length:
+        raise ValueError(
+            f"--sequence-length {length}: the model reads {config.sequence_length} tokens at most"
+        )
+    return length
+
+
+@contextlib.contextmanager
+def _writing(output: Path, mesh: Mesh) -> Iterator[bool]:
+    """Hold the output's lock on the main rank, which writes. Yields True when a `….partial` output has become a
+    finished artifact in the meantime, and nothing is left to do. Collective."""
+    final = output.with_name(output.name.removesuffix(PARTIAL_SUFFIX))
+    with contextlib.ExitStack() as held:
+        if mesh.is_main:
+            held.enter_context(
+                exclusive(final, waiting=lambda line: print(line, file=sys.stderr, flush=True))
+            )
+        yield _on_main(mesh, final != output and (final / MANIFEST).exists())
+
+
+def _on_main(mesh: Mesh, fact: bool) -> bool:
+    """What the main rank found, on every rank; waits for it."""
+    value = torch.tensor([float(fact)])
+    dist.broadcast(value, src=0, group=mesh.control_group)
+    return bool(value.item())
+
+
+def _train(
+    arguments: argparse.Namespace,
+    settings: FinetuningSettings,
+    tokenizer: Tokenizer,
+    length: int,
+    mesh: Mesh,
+) -> bool:
+    """Train to the end unless that is done; False when a signal stopped it."""
+    split = _encoded(arguments, "train", tokenizer, length)
+    model = MultipleChoiceModel.from_pretrained(arguments.checkpoint, mesh, settings.seed)
+    task = RaceTask(model, split, mesh, settings.epochs, settings.seed)
+    config = settings.training_config(len(split))
+    return train(task, mesh, config, arguments.output, arguments.title).status == "finished"
+
+
+def _score(
+    arguments: argparse.Namespace,
+    settings: FinetuningSettings,
+    tokenizer: Tokenizer,
+    length: int,
+    mesh: Mesh,
+) -> dict[str, Any]:
+    """The content of result.json, from the model directory that training wrote."""
+    model = MultipleChoiceModel.from_finetuned(arguments.output / "model", mesh)
+    test = _encoded(arguments, "test", tokenizer, length)
+    dev = _encoded(arguments, "dev", tokenizer, length)
+
+    def answer(split: EncodedSplit, what: str) -> Any:
+        return accuracy(model, split, mesh, settings.micro_batch, f"{arguments.title} ({what})")
+
+    on_test = answer(test, "test")
+    result = {
+        "task": "race",
+        "accuracy": on_test.share,
+        "correct": on_test.correct,
+        "total": on_test.total,
+        "dev_accuracy": answer(dev, "dev").share,
+        "chance": 1 / OPTIONS,
+    }
+    if arguments.controls:
+        result["blank_passage_accuracy"] = answer(test.without_passages(), "no passages").share
+    return result
+
+
+def _encoded(arguments: argparse.Namespace, name: str, tokenizer: Tokenizer, length: int) -> EncodedSplit:
+    return encode_split(read_split(arguments.data, name), tokenizer, length)
+
+
+if __name__ == "__main__":
+    sys.exit(run_on_ranks(build_parser(), finetune))
