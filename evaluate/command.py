@@ -19,11 +19,18 @@ from data_pipeline.processes import die_with_parent
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 
-def run_on_ranks(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None]) -> int:
+def run_on_ranks(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], None],
+    expected: tuple[type[Exception], ...] = (),
+) -> int:
     """Parse the command line and run `command` on this rank; returns the exit code.
 
     What a user can cause (a wrong option, a missing or damaged file, a model that does not fit) is printed once a
     host, as one message without a traceback; anything else is a bug and keeps its traceback.
+
+    Args:
+        expected: further exceptions whose message is for the user.
     """
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -33,9 +40,10 @@ def run_on_ranks(parser: argparse.ArgumentParser, command: Callable[[argparse.Na
             silence.enter_context(contextlib.redirect_stdout(nowhere))
             silence.enter_context(contextlib.redirect_stderr(nowhere))
         arguments = parser.parse_args()
+    for_the_user: tuple[type[Exception], ...] = (ValueError, OSError, ArtifactError, *expected)
     try:
         command(arguments)
-    except (ValueError, OSError, ArtifactError) as error:
+    except for_the_user as error:
         if speaks:
             print(f"{parser.prog}: error: {error}", file=sys.stderr, flush=True)
         return 1

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,14 @@ import torch.distributed as dist
 
 from core.config import ModelConfig
 from core.parallel.mesh import Mesh, initialize
-from core.training.trainer import train
+from core.training.checkpoint import CheckpointError
+from core.training.metrics import read_state
+from core.training.trainer import NonFiniteLoss, train
 from data_pipeline.artifacts import MANIFEST, exclusive, read_json, write_json
 from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
-from finetune.race import (
-    FinetuningSettings,
-    MultipleChoiceModel,
-    RaceTask,
-    accuracy,
-)
-from finetune.race_data import OPTIONS, EncodedSplit, encode_split, read_split
+from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
+from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
 
 RESULT_FILE = "result.json"
 PARTIAL_SUFFIX = ".partial"
@@ -38,20 +36,23 @@ from the last checkpoint; a finished one only prints its result."""
 def build_parser() -> argparse.ArgumentParser:
     defaults = FinetuningSettings()
     parser = argparse.ArgumentParser(
-        prog="finetune", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m finetune",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     tasks = parser.add_subparsers(dest="task", required=True, metavar="race")
     race = tasks.add_parser(
         "race",
         help="four-option reading questions",
         description="Train on RACE's train set, then answer its dev and test sets.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
 
     def add(name: str, help_text: str, **settings: Any) -> None:
+        if settings.get("default") is not None:
+            help_text += " (default: %(default)s)"
         race.add_argument(name, help=help_text, **settings)
 
-    required = {"type": Path, "required": True, "default": argparse.SUPPRESS}
+    required: dict[str, Any] = {"type": Path, "required": True}
     add("--checkpoint", "a BERT model directory, or a training stage's output", metavar="DIR", **required)
     add("--tokenizer", "its tokenizer.json or vocab.txt", metavar="PATH", **required)
     add("--data", "folder with {train,dev,test}/{middle,high}/*.txt", metavar="DIR", **required)
@@ -60,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", "questions a step", type=positive, default=defaults.batch_size)
     add(
         "--micro-batch",
-        f"questions, of {OPTIONS} sequences each, in a forward pass of one data rank; does not change results",
+        f"questions, of {OPTIONS} sequences each, in a forward pass of one data rank: bounds its memory",
         type=positive,
         default=defaults.micro_batch,
     )
@@ -85,9 +86,12 @@ def finetune(arguments: argparse.Namespace) -> None:
             return
         result_path = arguments.output / RESULT_FILE
         if not _on_main(mesh, result_path.exists()):
-            if not _train(arguments, settings, tokenizer, length, mesh):
+            # All three before the first step: a damaged test set must not show after hours of training.
+            splits = {name: read_split(arguments.data, name) for name in SPLITS}
+            data = _Data(splits, tokenizer, length)
+            if not _train(arguments, settings, data, mesh):
                 return
-            result = _score(arguments, settings, tokenizer, length, mesh)
+            result = _score(arguments, settings, data, mesh)
             if mesh.is_main:
                 write_json(result_path, result)
         if mesh.is_main:
@@ -136,15 +140,23 @@ def _on_main(mesh: Mesh, fact: bool) -> bool:
     return bool(value.item())
 
 
-def _train(
-    arguments: argparse.Namespace,
-    settings: FinetuningSettings,
-    tokenizer: Tokenizer,
-    length: int,
-    mesh: Mesh,
-) -> bool:
+@dataclass(frozen=True)
+class _Data:
+    """The three splits, read and checked; each is encoded when it is asked for."""
+
+    splits: dict[str, Split]
+    tokenizer: Tokenizer
+    sequence_length: int
+
+    def encoded(self, name: str) -> EncodedSplit:
+        return encode_split(self.splits[name], self.tokenizer, self.sequence_length)
+
+
+def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _Data, mesh: Mesh) -> bool:
     """Train to the end unless that is done; False when a signal stopped it."""
-    split = _encoded(arguments, "train", tokenizer, length)
+    if _on_main(mesh, read_state(arguments.output).get("status") == "finished"):
+        return True
+    split = data.encoded("train")
     model = MultipleChoiceModel.from_pretrained(arguments.checkpoint, mesh, settings.seed)
     task = RaceTask(model, split, mesh, settings.epochs, settings.seed)
     config = settings.training_config(len(split))
@@ -152,27 +164,22 @@ def _train(
 
 
 def _score(
-    arguments: argparse.Namespace,
-    settings: FinetuningSettings,
-    tokenizer: Tokenizer,
-    length: int,
-    mesh: Mesh,
+    arguments: argparse.Namespace, settings: FinetuningSettings, data: _Data, mesh: Mesh
 ) -> dict[str, Any]:
     """The content of result.json, from the model directory that training wrote."""
     model = MultipleChoiceModel.from_finetuned(arguments.output / "model", mesh)
-    test = _encoded(arguments, "test", tokenizer, length)
-    dev = _encoded(arguments, "dev", tokenizer, length)
+    test = data.encoded("test")
 
-    def answer(split: EncodedSplit, what: str) -> Any:
+    def answer(split: EncodedSplit, what: str) -> Accuracy:
         return accuracy(model, split, mesh, settings.micro_batch, f"{arguments.title} ({what})")
 
     on_test = answer(test, "test")
-    result = {
+    result: dict[str, Any] = {
         "task": "race",
         "accuracy": on_test.share,
         "correct": on_test.correct,
         "total": on_test.total,
-        "dev_accuracy": answer(dev, "dev").share,
+        "dev_accuracy": answer(data.encoded("dev"), "dev").share,
         "chance": 1 / OPTIONS,
     }
     if arguments.controls:
@@ -180,9 +187,5 @@ def _score(
     return result
 
 
-def _encoded(arguments: argparse.Namespace, name: str, tokenizer: Tokenizer, length: int) -> EncodedSplit:
-    return encode_split(read_split(arguments.data, name), tokenizer, length)
-
-
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), finetune))
+    sys.exit(run_on_ranks(build_parser(), finetune, (NonFiniteLoss, CheckpointError)))

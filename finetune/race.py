@@ -19,6 +19,7 @@ from core.model_directory import load_parameters, model_path, read_config, save_
 from core.models.bert import BertModel
 from core.parallel.layers import ReplicatedLinear, initialize_parameters
 from core.parallel.mesh import Mesh
+from core.training.trainer import BatchSource
 from evaluate.scoring import batches_by_length, total_over_batches
 from finetune.race_data import LEVELS, OPTIONS, EncodedSplit
 
@@ -105,7 +106,7 @@ class RaceTask:
     The order depends on the seed and the epoch alone.
     """
 
-    validation = None
+    validation: BatchSource | None = None
 
     def __init__(
         self, model: MultipleChoiceModel, split: EncodedSplit, mesh: Mesh, epochs: int, seed: int
