@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline.artifacts import atomic_write
 
-SHARD_ROWS = 20_000
-SHARD_BYTES = 64 << 20
+SHARD_ROWS = 2_000
+SHARD_BYTES = 16 << 20
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 1_000
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
