@@ -1,0 +1,199 @@
+"""The built-in sample corpus and its benchmarks: one generated world, no network, the same bytes for the same seed.
+
+This module lays out the files and plants the defects that the pipeline must remove; `sample_world` holds the
+facts, `sample_text` and `sample_benchmarks` the texts, `sample_defects` the damage.
+"""
+
+import gzip
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_pipeline.artifacts import atomic_write, write_json
+from data_pipeline.sources import sample_defects as defects
+from data_pipeline.sources.sample_benchmarks import write_lambada, write_race, write_wikitext
+from data_pipeline.sources.sample_text import Guard, article, story
+from data_pipeline.sources.sample_world import World
+
+# Share of the documents in each corpus file, and the words of a document there.
+_FILES = {"stories": (0.45, 180, 330), "articles": (0.35, 180, 330), "books": (0.20, 260, 420)}
+# Planted documents, each a share of a file's documents (at least one).
+_PLANTED_SHARES = {
+    "exact_duplicate": 0.02,
+    "near_duplicate": 0.03,
+    "too_short": 0.03,
+    "mojibake": 0.02,
+    "other_language": 0.03,
+    "contains_wikitext103": 0.004,
+    "contains_lambada": 0.008,
+    "contains_race": 0.008,
+}
+_ARTICLES = {"valid": 30, "test": 60}
+_PASSAGES = {"train": 800, "dev": 80, "test": 104}
+
+
+@dataclass
+class _Row:
+    """A corpus document before it has a line: its text, and what is planted in it, if anything."""
+
+    text: str
+    kind: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    original: "_Row | None" = None
+
+
+def write_sample(output: Path, *, seed: int, documents: int, title: str = "") -> dict[str, Any]:
+    """Write corpus, benchmarks and the record of planted defects under `output`.
+
+    Args:
+        output: receives `corpus/{stories,articles,books}.jsonl.gz`, `benchmarks/wikitext103/wiki.{valid,test}.tokens`,
+            `benchmarks/lambada_test.jsonl`, `benchmarks/RACE/…` and `planted.json` (file, 1-based line, kind).
+        seed: determines every byte, together with `documents`.
+        documents: number of corpus documents, defects included; at least 100.
+        title: description of the progress bar.
+
+    Returns:
+        Counts of documents by file and of planted defects by kind.
+    """
+    if documents < 100:
+        raise ValueError(
+            f"sample: documents = {documents}, but at least 100 are needed to plant every defect"
+        )
+    world, guard = World(seed), Guard()
+    benchmarks = _write_benchmarks(output / "benchmarks", world, guard, seed)
+    planted: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
+        for name, (share, least, most) in _FILES.items():
+            draw = random.Random(f"{name} {seed}")
+            maker = _maker(name, draw, world, guard, least, most)
+            rows = _rows(draw, maker, round(documents * share), benchmarks, lambda: bar.update(1))
+            _write_corpus_file(output / "corpus" / f"{name}.jsonl.gz", name, rows)
+            planted += _record(f"{name}.jsonl.gz", rows)
+            counts[name] = len(rows)
+    write_json(output / "planted.json", planted)
+    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _PLANTED_SHARES}
+    return {"documents": counts, "planted": kinds, "benchmarks": {k: len(v) for k, v in benchmarks.items()}}
+
+
+def _write_benchmarks(folder: Path, world: World, guard: Guard, seed: int) -> dict[str, list[str]]:
+    """Write all benchmarks; return, by planted kind, the test texts that documents may contain."""
+    articles = {
+        split: write_wikitext(
+            folder / "wikitext103" / f"wiki.{split}.tokens",
+            random.Random(f"wikitext {split} {seed}"),
+            world,
+            guard,
+            articles=count,
+        )
+        for split, count in _ARTICLES.items()
+    }
+    lambada = write_lambada(folder / "lambada_test.jsonl", random.Random(f"lambada {seed}"), world, guard)
+    race = write_race(folder / "RACE", random.Random(f"race {seed}"), world, guard, _PASSAGES)
+    return {
+        "contains_wikitext103": [text.plain() for text in articles["test"]],
+        "contains_lambada": lambada,
+        "contains_race": race["test"],
+    }
+
+
+def _maker(
+    name: str, draw: random.Random, world: World, guard: Guard, least: int, most: int
+) -> Callable[[], str]:
+    """The function that writes a clean document of a corpus file."""
+
+    def book() -> str:
+        chapter = draw.randint(1, 40)
+        return f"Chapter {chapter}\n\n" + story(draw, world, guard, least_words=least, most_words=most)
+
+    if name == "books":
+        return book
+    if name == "articles":
+        return lambda: article(draw, world, guard, least_words=least, most_words=most).plain()
+    return lambda: story(draw, world, guard, least_words=least, most_words=most)
+
+
+def _rows(
+    draw: random.Random,
+    maker: Callable[[], str],
+    count: int,
+    benchmarks: dict[str, list[str]],
+    advance: Callable[[], object],
+) -> list[_Row]:
+    """A file's documents in order; copies come after their originals."""
+    rows = []
+    copies = []
+    for kind, share in _PLANTED_SHARES.items():
+        for _ in range(max(1, round(count * share))):
+            if kind.endswith("duplicate"):
+                copies.append(kind)
+            else:
+                rows.append(_planted_row(kind, draw, maker, benchmarks))
+            advance()
+    while len(rows) + len(copies) < count:
+        rows.append(_Row(maker()))
+        advance()
+    draw.shuffle(rows)
+    for kind in copies:
+        _insert_copy(kind, draw, rows)
+    return rows
+
+
+def _planted_row(
+    kind: str, draw: random.Random, maker: Callable[[], str], benchmarks: dict[str, list[str]]
+) -> _Row:
+    text = maker()
+    if kind == "too_short":
+        return _Row(defects.shortened(draw, text), kind)
+    if kind == "mojibake":
+        original = defects.accented(draw, text)
+        digest = hashlib.sha256(original.encode("utf-8")).hexdigest()
+        return _Row(defects.garbled(original), kind, {"original_sha256": digest})
+    if kind == "other_language":
+        foreign, language = defects.foreign(draw)
+        return _Row(foreign, kind, {"language": language})
+    index = draw.randrange(len(benchmarks[kind]))
+    passage = benchmarks[kind][index]
+    whole = kind == "contains_wikitext103"
+    return _Row(passage if whole else defects.embedded(draw, text, passage), kind, {"benchmark_row": index})
+
+
+def _insert_copy(kind: str, draw: random.Random, rows: list[_Row]) -> None:
+    """Insert a copy of a clean document somewhere after it."""
+    place = draw.randrange(len(rows))
+    while rows[place].kind:
+        place = draw.randrange(len(rows))
+    original = rows[place]
+    text = original.text if kind == "exact_duplicate" else defects.edited(draw, original.text)
+    rows.insert(draw.randint(place + 1, len(rows)), _Row(text, kind, original=original))
+
+
+def _record(file: str, rows: list[_Row]) -> list[dict[str, Any]]:
+    """The planted documents of a file, with 1-based lines."""
+    lines = {id(row): line for line, row in enumerate(rows, start=1)}
+    entries = []
+    for line, row in enumerate(rows, start=1):
+        if row.kind:
+            entry = {"file": file, "line": line, "kind": row.kind, **row.details}
+            if row.original is not None:
+                entry["original_line"] = lines[id(row.original)]
+            entries.append(entry)
+    return entries
+
+
+def _write_corpus_file(path: Path, name: str, rows: list[_Row]) -> None:
+    """One JSON object a line; the gzip member carries neither time nor name."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
+    ):
+        for line, row in enumerate(rows, start=1):
+            record = {"text": row.text, "title": f"{name} {line}"}
+            packed.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -1,0 +1,214 @@
+"""The sample world: what goes with what, the people in a passage, and how templates become sentences.
+
+Everything is drawn from one seeded `random.Random`; a world knows facts and makes sentences, not documents.
+"""
+
+import itertools
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from data_pipeline.sources.sample_templates import WEATHER
+from data_pipeline.sources.sample_vocabulary import (
+    FOODS,
+    MEN,
+    MONTHS,
+    NAME_HEADS,
+    NAME_TAILS,
+    ROLE_CLUES,
+    ROLES,
+    SEASONS,
+    TOPICS,
+    WOMEN,
+    Topic,
+)
+
+_PIECES = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
+_ARTICLE_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
+_BLANKS = re.compile(r" {2,}")
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+_NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fifteen", "twenty", "thirty", "forty", "fifty", "sixty", "ninety"]
+_COMPASS = ("north-east", "north-west", "south-east", "south-west", "east-north-east", "south-south-west")
+
+Node = str | tuple["Sequence[Node]", ...]
+Slots = dict[str, str | Callable[[], str]]
+
+
+def parse_template(template: str) -> list:
+    """Split a template into literal strings, `{slot}` strings and tuples of alternatives (each a list again)."""
+    pieces = iter(_PIECES.findall(template))
+    nodes, end = _parse_alternatives(pieces)
+    assert end == "" and len(nodes) == 1, f"unbalanced brackets in template {template!r}"
+    return nodes[0]
+
+
+def _parse_alternatives(pieces: Iterator[str]) -> tuple[list[list], str]:
+    alternatives: list[list] = [[]]
+    for piece in pieces:
+        if piece == "[":
+            inner, end = _parse_alternatives(pieces)
+            assert end == "]", "a template's [ is not closed"
+            alternatives[-1].append(tuple(inner))
+        elif piece == "]":
+            return alternatives, "]"
+        elif piece == "|":
+            alternatives.append([])
+        else:
+            alternatives[-1].append(piece)
+    return alternatives, ""
+
+
+class Templates:
+    """Compiled templates of one category."""
+
+    def __init__(self, lines: Sequence[str]):
+        self.templates = [parse_template(line) for line in lines]
+
+    def fill(self, draw: random.Random, slots: Slots) -> str:
+        """One sentence from a template drawn at random, its first letter a capital, `a` before a vowel `an`."""
+        parts: list[str] = []
+        _expand(self.templates[int(draw.random() * len(self.templates))], draw, slots, parts)
+        text = _ARTICLE_BEFORE_VOWEL.sub(r"\1n ", _BLANKS.sub(" ", "".join(parts)))
+        first = 1 if text[0] == '"' else 0
+        return text[:first] + text[first].upper() + text[first + 1 :]
+
+
+def _expand(nodes: list, draw: random.Random, slots: Slots, parts: list[str]) -> None:
+    for node in nodes:
+        if isinstance(node, tuple):
+            _expand(node[int(draw.random() * len(node))], draw, slots, parts)
+        elif node[0] == "{":
+            value = slots[node[1:-1]]
+            parts.append(value if isinstance(value, str) else value())
+        else:
+            parts.append(node)
+
+
+def _deck(draw: random.Random, words: Sequence[str]) -> Callable[[], str]:
+    """A source of words in random order that starts again only when all have been dealt."""
+    order = list(words)
+    draw.shuffle(order)
+    return itertools.cycle(order).__next__
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone in a passage."""
+
+    first: str
+    last: str
+    woman: bool
+
+    @property
+    def pronouns(self) -> tuple[str, str, str, str]:
+        """he, his, him, himself for this person."""
+        return ("she", "her", "her", "herself") if self.woman else ("he", "his", "him", "himself")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What determines a passage: its topic, its season, the role of its main person, and the names in it."""
+
+    topic: Topic
+    season: str
+    role: str
+    person: Person
+    other: Person
+    town: str
+    town2: str
+    river: str
+
+
+class World:
+    """Facts that hold in every text of one seed: what is eaten where and when, who uses which tool, what lies where."""
+
+    def __init__(self, seed: int):
+        draw = random.Random(f"sample world {seed}")
+        places = [head + tail for head in NAME_HEADS for tail in NAME_TAILS]
+        draw.shuffle(places)
+        self.towns = {topic.field: [places.pop() for _ in range(3)] for topic in TOPICS}
+        self.rivers = {topic.field: places.pop() for topic in TOPICS}
+        self.surnames = [places.pop() for _ in range(200)]
+        self.foods = self._assign_foods(draw)
+
+    @staticmethod
+    def _assign_foods(draw: random.Random) -> dict[tuple[str, str], str]:
+        """(field, season) -> food; each season uses every food once, so neither clue alone tells the food."""
+        while True:
+            columns = {season: draw.sample(FOODS, len(TOPICS)) for season in SEASONS}
+            rows = zip(*columns.values(), strict=True)
+            if all(len(set(row)) == len(SEASONS) for row in rows):
+                break
+        return {
+            (topic.field, season): columns[season][i] for season in SEASONS for i, topic in enumerate(TOPICS)
+        }
+
+    def answer(self, setting: Setting, kind: str) -> str:
+        """The word that a setting's clues decide."""
+        if kind == "food":
+            return self.foods[setting.topic.field, setting.season]
+        if kind == "tool":
+            return setting.topic.tools[ROLES.index(setting.role)]
+        return getattr(setting.topic, kind)
+
+    def setting(self, draw: random.Random, topic: Topic) -> Setting:
+        """A random setting within a topic."""
+        town, town2 = draw.sample(self.towns[topic.field], 2)
+        person = self._person(draw)
+        other = self._person(draw)
+        while other.first == person.first:
+            other = self._person(draw)
+        return Setting(
+            topic,
+            draw.choice(SEASONS),
+            draw.choice(ROLES),
+            person,
+            other,
+            town,
+            town2,
+            self.rivers[topic.field],
+        )
+
+    def _person(self, draw: random.Random) -> Person:
+        woman = draw.random() < 0.5
+        return Person(draw.choice(WOMEN if woman else MEN), draw.choice(self.surnames), woman)
+
+    def slots(self, draw: random.Random, setting: Setting) -> Slots:
+        """The values of all template slots in a setting."""
+        topic, person = setting.topic, setting.person
+        he, his, him, himself = person.pronouns
+
+        def number(low: int, high: int) -> Callable[[], str]:
+            return lambda: f"{int(low + (high - low) * draw.random()):,}"
+
+        slots: Slots = {
+            "full": f"{person.first} {person.last}", "name": person.first, "Name": person.first,
+            "he": he, "He": he.capitalize(), "his": his, "him": him, "himself": himself,
+            "other": setting.other.first, "Other": setting.other.first,
+            "town": setting.town, "town2": setting.town2, "river": setting.river,
+            "field": topic.field, "Field": topic.field.capitalize(), "trade": topic.trade, "trades": topic.trades,
+            "workplace": topic.workplace, "Workplace": topic.workplace.capitalize(),
+            "season": setting.season, "clue": _SEASON_CLUES[setting.season],
+            "things": _deck(draw, topic.things), "verb": _deck(draw, topic.verbs),
+            "adj": _deck(draw, topic.adjectives), "site": _deck(draw, topic.sites),
+            "role": _deck(draw, ROLE_CLUES[setting.role]), "month": _deck(draw, MONTHS[setting.season]),
+            "number": _deck(draw, _NUMBERS), "weekday": _deck(draw, _WEEKDAYS), "compass": _deck(draw, _COMPASS),
+            "year": lambda: str(int(1500 + 420 * draw.random())),
+            "thousands": number(1000, 9000), "decimal": lambda: f"{0.5 + 30 * draw.random():.1f}",
+            "animal": topic.animal, "product": topic.product,
+            "food": self.answer(setting, "food"), "tool": self.answer(setting, "tool"),
+        }  # fmt: skip
+        for role, tool in zip(ROLES, topic.tools, strict=True):
+            slots[f"role_{role}"] = _deck(draw, ROLE_CLUES[role])
+            slots[f"tool_{role}"] = tool
+        return slots
+
+
+_SEASON_CLUES = {
+    "winter": "snow lies on the roofs",
+    "spring": "the buds open",
+    "summer": "the heat comes",
+    "autumn": "the leaves fall",
+}
+WEATHER_TEMPLATES = {season: Templates(lines) for season, lines in WEATHER.items()}
