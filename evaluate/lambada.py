@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
 from data_pipeline.tokenizers import Tokenizer
-from evaluate.scoring import LanguageModel, ScoredSequence, score_sequences
+from evaluate.scoring import ScoredSequence, score_sequences
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Lambada:
         except ValueError as error:
             raise ValueError(f"{self.path}, {error}") from error
 
-    def evaluate(self, model: LanguageModel, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
+    def evaluate(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
         """The benchmark's result: the content of the JSON object that the command prints."""
         totals = score_sequences(model, self.sequences, mesh, batch_size=batch_size, title=title)
         return {
@@ -142,8 +143,8 @@ class Lambada:
 
     def controls(
         self,
-        model: LanguageModel,
-        untrained: LanguageModel,
+        model: GPT2Model,
+        untrained: GPT2Model,
         mesh: Mesh,
         batch_size: int,
         title: str = "",

@@ -8,19 +8,16 @@ the sums of all batches are added exactly. So the digits of a result are the sam
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 from tqdm import tqdm
 
-from core.config import ModelConfig
-from core.parallel.cross_entropy import (
-    IGNORED,
-    vocabulary_parallel_argmax,
-    vocabulary_parallel_cross_entropy,
-)
+from core.models.gpt2 import GPT2Model
+from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
 
 Batch = TypeVar("Batch")
@@ -64,14 +61,6 @@ def pad(rows: Sequence[np.ndarray], value: int) -> np.ndarray:
     return padded
 
 
-class LanguageModel(Protocol):
-    """What scoring needs of `core`'s GPT-2."""
-
-    config: ModelConfig
-
-    def __call__(self, tokens: torch.Tensor) -> torch.Tensor: ...
-
-
 @dataclass(frozen=True)
 class ScoredSequence:
     """n + 1 tokens: n inputs and, one place later, n targets, of which the last `scored` count."""
@@ -96,7 +85,7 @@ class Totals:
 
 
 def score_sequences(
-    model: LanguageModel, sequences: Sequence[ScoredSequence], mesh: Mesh, *, batch_size: int, title: str = ""
+    model: GPT2Model, sequences: Sequence[ScoredSequence], mesh: Mesh, *, batch_size: int, title: str = ""
 ) -> Totals:
     """Score sequences by teacher forcing.
 
@@ -136,17 +125,49 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens: int) -> list[
     return batches
 
 
-def _score_batch(model: LanguageModel, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
+def _score_batch(model: GPT2Model, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
     """Sum of losses, number of targets, and number of all-correct sequences of one batch."""
     inputs = pad([sequence.tokens[:-1] for sequence in batch], value=0)  # [b, s]
-    targets = pad([sequence.tokens[1:] for sequence in batch], value=IGNORED)
-    for row, sequence in enumerate(batch):
-        targets[row, : len(sequence.tokens) - 1 - sequence.scored] = IGNORED
-    wanted = torch.from_numpy(targets).to(mesh.device)
+    counts = np.array([sequence.scored for sequence in batch])
+    rows = np.repeat(np.arange(len(batch)), counts)  # [scored], as is all below
+    positions = np.concatenate([_scored_positions(sequence) for sequence in batch])
+    wanted = np.concatenate([sequence.tokens[len(sequence.tokens) - sequence.scored :] for sequence in batch])
+    on_device = [torch.from_numpy(array).to(mesh.device) for array in (inputs, rows, positions, wanted)]
+    losses, best = _losses_and_best(model, mesh, *on_device)
+    right = (best == on_device[3]).cpu().numpy()
+    right_in_row = np.bincount(rows, weights=right, minlength=len(batch))
+    return [losses.double().sum().item(), len(wanted), (right_in_row == counts).sum()]
+
+
+def _scored_positions(sequence: ScoredSequence) -> np.ndarray:
+    end = len(sequence.tokens) - 1
+    return np.arange(end - sequence.scored, end)
+
+
+def _losses_and_best(
+    model: GPT2Model,
+    mesh: Mesh,
+    tokens: torch.Tensor,
+    rows: torch.Tensor,
+    positions: torch.Tensor,
+    wanted: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of each wanted token and the model's first choice in its place, [scored] each.
+
+    The logits are by far the largest values: of a window's S × vocabulary only 32 × vocabulary are wanted, of a
+    LAMBADA passage about one row. So the output layer is given the hidden states of the scored places alone.
+    """
+
+    def keep_scored(module: nn.Module, inputs: object, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden[rows, positions]  # [b, s, hidden] → [scored, hidden]
+
+    hook = model.transformer.register_forward_hook(keep_scored)
+    try:
+        logits = model(tokens)  # [scored, padded vocabulary / tp]
+    finally:
+        hook.remove()
     group, vocabulary_size = mesh.tensor_group, model.config.vocabulary_size
-    logits = model(torch.from_numpy(inputs).to(mesh.device))  # [b, s, padded vocabulary / tp]
-    losses = vocabulary_parallel_cross_entropy(logits, wanted, group=group, vocabulary_size=vocabulary_size)
-    best = vocabulary_parallel_argmax(logits, group=group, vocabulary_size=vocabulary_size)
-    scored = wanted != IGNORED
-    correct = ((best == wanted) | ~scored).all(dim=1)
-    return [losses.double().sum().item(), scored.sum().item(), correct.sum().item()]
+    return (
+        vocabulary_parallel_cross_entropy(logits, wanted, group=group, vocabulary_size=vocabulary_size),
+        vocabulary_parallel_argmax(logits, group=group, vocabulary_size=vocabulary_size),
+    )

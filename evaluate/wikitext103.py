@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
 from data_pipeline.tokenizers import Tokenizer
-from evaluate.scoring import LanguageModel, ScoredSequence, score_sequences
+from evaluate.scoring import ScoredSequence, score_sequences
 
 # What detokenisation does, in this order. The first pattern's slashes are as the established evaluation has
 # them: it never matches ordinary text, and is kept so that nobody "mends" it and changes every number.
@@ -130,9 +131,7 @@ class WikiText103:
         self.stride = stride
         self.windows = overlapping_windows(tokens, sequence_length, stride)
 
-    def perplexities(
-        self, model: LanguageModel, mesh: Mesh, batch_size: int, title: str
-    ) -> tuple[float, float]:
+    def perplexities(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str) -> tuple[float, float]:
         """Perplexity per original word, the benchmark's number, and per token of the model's vocabulary."""
         totals = score_sequences(model, self.windows, mesh, batch_size=batch_size, title=title)
         assert totals.targets == self.tokens - 1
@@ -141,7 +140,7 @@ class WikiText103:
             _exponential(totals.loss / (self.tokens - 1), self.path),
         )
 
-    def evaluate(self, model: LanguageModel, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
+    def evaluate(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
         """The benchmark's result: the content of the JSON object that the command prints."""
         perplexity, token_perplexity = self.perplexities(model, mesh, batch_size, title)
         return {
@@ -154,9 +153,7 @@ class WikiText103:
             "stride": self.stride,
         }
 
-    def controls(
-        self, untrained: LanguageModel, mesh: Mesh, batch_size: int, title: str = ""
-    ) -> dict[str, Any]:
+    def controls(self, untrained: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
         """What the same file gives for a model of the same shape with its initial weights."""
         return {"untrained_perplexity": self.perplexities(untrained, mesh, batch_size, title)[0]}
 
