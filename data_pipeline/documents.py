@@ -89,6 +89,11 @@ def read_texts(path: Path) -> Iterator[str]:
         yield from columns[0]
 
 
+def text_bytes(text: str) -> int:
+    """The size of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Group documents for work in bulk: at most a thousand and about 8 million characters at a time."""
     batch: list[Document] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from data_pipeline.documents import SHARD_BYTES, SHARD_ROWS, Document, write_shard
+from data_pipeline.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
 from data_pipeline.executors import Executor
 from data_pipeline.resumable import (
     BadRecord,
@@ -97,7 +97,7 @@ def fetch_local(
         on_bad_file: "stop" raises at a file that is cut off or corrupt, "keep" keeps the records before the damage.
 
     Returns:
-        Counts: files, records, documents, characters, quarantined, blank_lines, bad_files.
+        Counts: files, records, documents, bytes, quarantined, blank_lines, bad_files.
 
     Raises:
         SourceError: no files, a damaged file, no documents, or more than max(100, 1 %) bad records.
@@ -131,16 +131,16 @@ def _fetch_group(settings: _Settings, task: tuple[int, list[tuple[int, Path]]]) 
     """Read one group of files into the shards `documents-<group>-<part>.parquet`."""
     number, files = task
     reading = _Reading()
-    characters = documents = 0
+    size = documents = 0
     for part, shard in enumerate(_cut(_read_files(settings, files, reading))):
         write_shard(settings.output / f"documents-{number:05d}-{part:04d}.parquet", shard)
         documents += len(shard)
-        characters += sum(len(document.text) for document in shard)
+        size += sum(text_bytes(document.text) for document in shard)
     write_quarantine(settings.output, f"files-{number:05d}", reading.bad)
     return {
         "records": reading.records,
         "documents": documents,
-        "characters": characters,
+        "bytes": size,
         "quarantined": len(reading.bad),
         "blank_lines": reading.blank_lines,
         "bad_files": reading.bad_files,
