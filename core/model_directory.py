@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from core.config import ConfigurationError, ModelConfig, from_table
 from core.models.bert import BertModel
@@ -165,13 +165,29 @@ def _whole_tensors(module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     size = 0
     for name, parameter in module.named_parameters():
         assert isinstance(parameter, DTensor)
-        whole = cast(DTensor, parameter.detach()).full_tensor().float().cpu().contiguous()
+        whole = _gathered(parameter).float().cpu().contiguous()
         size += whole.nbytes
         if tensors and size > LARGEST_FILE_BYTES:
             yield tensors
             tensors, size = {}, whole.nbytes
         tensors[name] = whole
     yield tensors
+
+
+def _gathered(parameter: DTensor) -> torch.Tensor:
+    """The whole tensor, gathered one mesh dimension at a time.
+
+    Plain shards nest in the order of the mesh's dimensions, so the last is gathered first; a dimension that both
+    `fully_shard` and tensor parallelism split is laid the other way round (torch calls it a strided shard).
+    """
+    whole = cast(DTensor, parameter.detach())
+    dimensions = range(whole.device_mesh.ndim)
+    strided = any(not p.is_replicate() and not isinstance(p, Shard) for p in whole.placements)
+    for dimension in dimensions if strided else reversed(dimensions):
+        placements = list(whole.placements)
+        placements[dimension] = Replicate()
+        whole = whole.redistribute(placements=placements)
+    return whole.to_local()
 
 
 def _finish_directory(temporary: Path, directory: Path, files: dict[str, str], config: ModelConfig) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from core.config import TrainingConfig
 
@@ -58,7 +58,7 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float) -> float:
     # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
     by_dimensions: dict[tuple[int, ...], torch.Tensor] = {}
     for gradient, square in zip(gradients, squares, strict=True):
-        split = tuple(i for i, placement in enumerate(gradient.placements) if isinstance(placement, Shard))
+        split = tuple(i for i, placement in enumerate(gradient.placements) if not placement.is_replicate())
         by_dimensions[split] = by_dimensions.get(split, torch.zeros_like(square)) + square
     for split in sorted(by_dimensions):
         for dimension in split:

@@ -48,8 +48,11 @@ class TrainingTask(BatchSource, Protocol):
         validation: held-out samples, or None.
     """
 
-    model: nn.Module
-    validation: BatchSource | None
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def validation(self) -> BatchSource | None: ...
 
     def save(self, directory: Path) -> None:
         """Write the model directory; called by all ranks."""
@@ -133,9 +136,8 @@ class _Run:
         saved = self.done
         while True:
             finished = self.done == config.steps
-            if config.validation_interval and self.task.validation is not None:
-                if finished or self.done % config.validation_interval == 0:
-                    self._validate(self.task.validation)
+            if self._validation_is_due(finished):
+                self._validate()
             stopping = self._agreed(stop.requested)
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
@@ -145,6 +147,10 @@ class _Run:
                 break
             self._step()
         return self._end(finished)
+
+    def _validation_is_due(self, finished: bool) -> bool:
+        interval = self.config.validation_interval
+        return interval > 0 and (finished or self.done % interval == 0)
 
     def _end(self, finished: bool) -> TrainingResult:
         if finished:
@@ -174,12 +180,12 @@ class _Run:
         for number, (batch, weight) in enumerate(batches):
             self._sync_gradients(number == len(batches) - 1)
             self.mesh.streams.start_micro_batch(config.seed, step, number)
-            terms = self.model(**{name: value.to(self.mesh.device) for name, value in batch.items()})
+            terms = self.model(**self._on_device(batch))
             # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
-            loss = sum(value * (weight * self.mesh.data_size / totals[term]) for term, value in terms.items())
+            scale = weight * self.mesh.data_size
+            loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
             loss.backward()
-            for term, value in terms.items():
-                sums[term] = sums.get(term, torch.zeros(())) + weight * value.detach().double().cpu()
+            _add(sums, terms, weight)
         losses = self._global_means(sums, totals)
         self._check_finite(losses)
         norm = clip_gradients(self.model.parameters(), config.clip_gradient_norm)
@@ -204,6 +210,7 @@ class _Run:
         """Reduce gradients over the data ranks after the last micro-batch only."""
         if isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(last)
+            self.model.set_reshard_after_backward(last)
             self.model.set_is_last_backward(last)
 
     def _micro_batches(self, source: BatchSource, step: int) -> list[tuple[Batch, float]]:
@@ -255,23 +262,39 @@ class _Run:
                 )
 
     @torch.no_grad()
-    def _validate(self, source: BatchSource) -> None:
+    def _validate(self) -> None:
         """Mean loss over the first validation batches, dropout off."""
+        source = self.task.validation
+        if source is None:
+            return
         self.model.eval()
-        sums: dict[str, float] = {}
+        sums: dict[str, torch.Tensor] = {}
         counts: dict[str, float] = {}
         available = math.ceil(source.total_samples / self.config.global_batch)
         for step in range(min(self.config.validation_batches, available)):
-            for batch, weight in self._micro_batches(source, step):
-                terms = self.model(**{name: value.to(self.mesh.device) for name, value in batch.items()})
-                for term, count in source.counts(batch).items():
-                    sums[term] = sums.get(term, 0.0) + weight * terms[term].item()
-                    counts[term] = counts.get(term, 0.0) + weight * count
+            batches = self._micro_batches(source, step)
+            for batch, weight in batches:
+                _add(sums, self.model(**self._on_device(batch)), weight)
+            for term, count in self._global_counts(source, batches).items():
+                counts[term] = counts.get(term, 0.0) + count
         self.model.train()
-        total, count = self._sum_over_data(list(sums.values())), self._sum_over_data(list(counts.values()))
-        if self.mesh.is_main and sums:
-            loss = sum(t / max(c, 1.0) for t, c in zip(total, count, strict=True))
-            self.recorder.validation({"step": self.done, "validation_loss": loss})
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a forward pass without a backward leaves the parameters gathered
+        losses = self._global_means(sums, counts)
+        if self.mesh.is_main and losses:
+            self.recorder.validation({"step": self.done, "validation_loss": sum(losses.values())})
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.mesh.device) for name, value in batch.items()}
+
+
+def _add(sums: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], weight: float) -> None:
+    """Add a micro-batch's loss sums to the running ones, in float64 on the host."""
+    for term, value in terms.items():
+        sums[term] = (
+            sums.get(term, torch.zeros((), dtype=torch.float64)) + weight * value.detach().double().cpu()
+        )
 
 
 def set_recompute(model: nn.Module, recompute: bool) -> None:

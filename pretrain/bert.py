@@ -1,0 +1,96 @@
+"""BERT's objective (paper section 4): whole-word n-gram masks and sentence order, on consecutive sentences."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.config import ModelConfig, TrainingConfig
+from core.model_directory import build_model, save_model
+from core.models.bert import BertModel, BertPretraining
+from core.parallel.mesh import Mesh
+from data_pipeline.indexed import IndexedDataset
+from data_pipeline.samples import split_boundaries
+from data_pipeline.tokenizers import Tokenizer
+from pretrain.masking import SentencePairs, masked_sample, predictions_limit
+
+
+class BertSamples:
+    """Batches of masked sentence pairs; a sample depends on (seed, index) only, so masks are fresh each epoch."""
+
+    def __init__(self, pairs: SentencePairs, tokenizer: Tokenizer, samples: int, seed: int) -> None:
+        self._pairs = pairs
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._width = pairs.sequence_length
+        self.total_samples = samples
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Arguments of `BertPretraining.forward`."""
+        rows, limit = len(indices), predictions_limit(self._width)
+        tokens = np.full((rows, self._width), self._tokenizer.pad, dtype=np.int64)
+        types = np.zeros((rows, self._width), dtype=np.int64)
+        present = np.zeros((rows, self._width), dtype=np.int64)
+        positions = np.zeros((rows, limit), dtype=np.int64)
+        targets = np.full((rows, limit), -100, dtype=np.int64)
+        labels = np.zeros(rows, dtype=np.int64)
+        for row, index in enumerate(indices):
+            random = np.random.default_rng([self._seed, int(index)])
+            first, second, labels[row] = self._pairs.pair(int(index), random)
+            sample = masked_sample(first, second, self._tokenizer, random)
+            length, masked = len(sample.tokens), len(sample.positions)
+            tokens[row, :length] = sample.tokens
+            types[row, :length] = sample.types
+            present[row, :length] = 1
+            positions[row, :masked] = sample.positions
+            targets[row, :masked] = sample.targets
+        arrays = {
+            "tokens": tokens,
+            "token_types": types,
+            "attention_mask": present,
+            "masked_positions": positions,
+            "masked_targets": targets,
+            "order_labels": labels,
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        return {
+            "masked_token": float((batch["masked_targets"] >= 0).sum()),
+            "sentence_order": float(len(batch["order_labels"])),
+        }
+
+
+class BertTask(BertSamples):
+    """Pretraining on a corpus of tokenized sentences; its validation part is held out.
+
+    Raises:
+        ValueError: the corpus has no document with two sentences for training.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        training: TrainingConfig,
+        corpus: Path,
+        tokenizer: Tokenizer,
+        mesh: Mesh,
+    ) -> None:
+        dataset = IndexedDataset(corpus)
+        bounds = split_boundaries(dataset.documents)
+        length, seed = config.sequence_length, training.seed
+        wanted = training.steps * training.global_batch
+        pairs = SentencePairs(dataset, (bounds[0], bounds[1]), wanted, length, seed)
+        super().__init__(pairs, tokenizer, wanted, seed)
+        held_out = training.validation_batches * training.global_batch
+        self.validation: BertSamples | None = None
+        if SentencePairs.usable_documents(dataset, (bounds[1], bounds[2])):
+            held_out_pairs = SentencePairs(dataset, (bounds[1], bounds[2]), held_out, length, seed)
+            self.validation = BertSamples(held_out_pairs, tokenizer, held_out, seed)
+        network = build_model(config, mesh, training.seed)
+        assert isinstance(network, BertModel), "the family was checked"
+        self.network, self.mesh = network, mesh
+        self.model = BertPretraining(network)
+
+    def save(self, directory: Path) -> None:
+        save_model(self.network, directory, self.mesh)

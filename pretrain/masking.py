@@ -1,0 +1,173 @@
+"""BERT's samples: consecutive sentences cut into two halves, and masks over whole words and n-grams of them."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.indexed import IndexedDataset
+from data_pipeline.tokenizers import Tokenizer
+
+SPECIAL_TOKENS = 3  # [CLS] first [SEP] second [SEP]
+MASKED_SHARE = 0.15
+LONGEST_NGRAM = 3
+SHORT_SEQUENCE_SHARE = 0.1
+
+Tokens = npt.NDArray[np.int64]
+
+
+class SentencePairs:
+    """`samples` runs of consecutive sentences, each long enough to fill a sequence, in random order.
+
+    Args:
+        dataset: one sequence a sentence, documents by the document index.
+        part: first and last (exclusive) document to use.
+        samples: how many are wanted; documents are repeated as often as that takes.
+
+    Raises:
+        ValueError: no document of the part has two sentences.
+    """
+
+    def __init__(
+        self, dataset: IndexedDataset, part: tuple[int, int], samples: int, sequence_length: int, seed: int
+    ) -> None:
+        self._dataset = dataset
+        self.sequence_length = sequence_length
+        documents = self.usable_documents(dataset, part)
+        if not documents:
+            raise ValueError(
+                f"{dataset.prefix}: documents {part[0]} to {part[1]} have no two sentences in one document"
+            )
+        random = np.random.RandomState(seed)
+        runs: list[tuple[int, int, int]] = []
+        while len(runs) < samples:
+            runs += self._one_epoch(documents, random)
+        self._runs = np.array(runs, dtype=np.int64)  # [runs, (first sentence, past the last, target tokens)]
+        random.shuffle(self._runs)
+
+    @staticmethod
+    def usable_documents(dataset: IndexedDataset, part: tuple[int, int]) -> list[tuple[int, int]]:
+        """(first sentence, past the last) of the part's documents that have two sentences or more."""
+        bounds = dataset.document_index[part[0] : part[1] + 1]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(bounds) if int(b) - int(a) >= 2]
+
+    def _one_epoch(
+        self, documents: list[tuple[int, int]], random: np.random.RandomState
+    ) -> list[tuple[int, int, int]]:
+        """Each document cut into runs of two sentences or more that reach a target length."""
+        runs = []
+        lengths = self._dataset.lengths
+        for first, end in documents:
+            start, tokens, target = first, 0, self._target(random)
+            for sentence in range(first, end):
+                tokens += int(lengths[sentence])
+                left = end - sentence - 1
+                enough = tokens >= target and left != 1  # one sentence alone would be left over
+                if sentence > start and (enough or left == 0):
+                    runs.append((start, sentence + 1, target))
+                    start, tokens, target = sentence + 1, 0, self._target(random)
+        return runs
+
+    def _target(self, random: np.random.RandomState) -> int:
+        longest = self.sequence_length - SPECIAL_TOKENS
+        if random.random_sample() < SHORT_SEQUENCE_SHARE:
+            return int(random.randint(2, longest + 1))
+        return longest
+
+    def pair(self, index: int, random: np.random.Generator) -> tuple[Tokens, Tokens, int]:
+        """The two halves of a sample and its label: 1 when they are swapped."""
+        first, end, target = (int(value) for value in self._runs[index])
+        middle = int(random.integers(first + 1, end))
+        halves = [self._tokens(first, middle), self._tokens(middle, end)]
+        _truncate(halves, target, random)
+        swapped = int(random.random() < 0.5)
+        return halves[swapped], halves[1 - swapped], swapped
+
+    def _tokens(self, first: int, end: int) -> Tokens:
+        return np.concatenate([self._dataset[sentence] for sentence in range(first, end)]).astype(np.int64)
+
+
+def _truncate(halves: list[Tokens], longest: int, random: np.random.Generator) -> None:
+    """Drop tokens until both fit: always of the longer half, at its front or its back with equal chance."""
+    starts, ends = [0, 0], [len(half) for half in halves]
+    while (ends[0] - starts[0]) + (ends[1] - starts[1]) > longest:
+        longer = 0 if ends[0] - starts[0] > ends[1] - starts[1] else 1
+        if random.random() < 0.5:
+            starts[longer] += 1
+        else:
+            ends[longer] -= 1
+    for side in (0, 1):
+        halves[side] = halves[side][starts[side] : ends[side]]
+
+
+@dataclass(frozen=True)
+class MaskedSample:
+    """One input: tokens and types [length], masked positions and their true tokens [masks]."""
+
+    tokens: Tokens
+    types: Tokens
+    positions: Tokens
+    targets: Tokens
+
+
+def predictions_limit(length: int) -> int:
+    """The most masks an input of `length` tokens gets."""
+    return max(1, round(length * MASKED_SHARE))
+
+
+def masked_sample(
+    first: Tokens, second: Tokens, tokenizer: Tokenizer, random: np.random.Generator
+) -> MaskedSample:
+    """[CLS] first [SEP] second [SEP] with masks: of the chosen tokens 80 % become [MASK], 10 % stay, 10 % become
+    random tokens."""
+    separator = [tokenizer.sep]
+    tokens = np.concatenate([[tokenizer.cls], first, separator, second, separator]).astype(np.int64)
+    types = np.zeros(len(tokens), dtype=np.int64)
+    types[len(first) + 2 :] = 1
+    special = {0, len(first) + 1, len(tokens) - 1}
+    words = whole_words(tokens, special, tokenizer.continuation)
+    chosen = choose_ngrams(words, predictions_limit(len(tokens)), random)
+    positions = np.array(chosen, dtype=np.int64)
+    targets = tokens[positions]
+    fate = random.random(len(positions))
+    replaced = np.where(fate < 0.8, tokenizer.mask, targets)
+    anything = random.integers(0, tokenizer.vocabulary_size, len(positions))
+    tokens[positions] = np.where(fate >= 0.9, anything, replaced)
+    return MaskedSample(tokens, types, positions, targets)
+
+
+def whole_words(tokens: Tokens, special: set[int], continuation: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Positions by word: a piece that continues a word ("##…") belongs to the piece before it."""
+    words: list[list[int]] = []
+    continues = continuation[tokens]
+    for position in range(len(tokens)):
+        if position in special:
+            continue
+        if continues[position] and words and words[-1][-1] == position - 1:
+            words[-1].append(position)
+        else:
+            words.append([position])
+    return words
+
+
+def choose_ngrams(words: Sequence[list[int]], limit: int, random: np.random.Generator) -> list[int]:
+    """Sorted positions to mask, at most `limit`: n-grams of whole words that do not overlap, n up to 3 with
+    p(n) proportional to 1/n; where an n-gram is too long for what is left, a shorter one."""
+    weights = 1.0 / np.arange(1, LONGEST_NGRAM + 1)
+    sizes = random.choice(np.arange(1, LONGEST_NGRAM + 1), size=len(words), p=weights / weights.sum())
+    taken = np.zeros(len(words), dtype=bool)
+    chosen: list[int] = []
+    for start in random.permutation(len(words)):
+        if len(chosen) >= limit:
+            break
+        for size in range(int(sizes[start]), 0, -1):
+            if start + size > len(words) or taken[start : start + size].any():
+                continue
+            positions = [position for word in words[start : start + size] for position in word]
+            if len(chosen) + len(positions) <= limit:
+                chosen += positions
+                taken[start : start + size] = True
+                break
+    return sorted(chosen)

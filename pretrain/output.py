@@ -1,0 +1,34 @@
+"""The output directory of a training program: one writer at a time, and nothing done twice."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from core.parallel.mesh import Mesh
+from data_pipeline.artifacts import MANIFEST, exclusive
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def writing(output: Path, mesh: Mesh) -> Iterator[bool]:
+    """Hold the output's lock on the main rank, which writes. Yields True when a `….partial` output has become a
+    finished artifact in the meantime, and nothing is left to do. Collective."""
+    final = output.with_name(output.name.removesuffix(PARTIAL_SUFFIX))
+    with contextlib.ExitStack() as held:
+        if mesh.is_main:
+            held.enter_context(
+                exclusive(final, waiting=lambda line: print(line, file=sys.stderr, flush=True))
+            )
+        yield on_main(mesh, final != output and (final / MANIFEST).exists())
+
+
+def on_main(mesh: Mesh, fact: bool) -> bool:
+    """What the main rank found, on every rank; waits for it."""
+    value = torch.tensor([float(fact)])
+    dist.broadcast(value, src=0, group=mesh.control_group)
+    return bool(value.item())
