@@ -1,0 +1,74 @@
+"""The chain from raw text to the paper's tables, as Luigi tasks: `luigi --module workflows FullReproduction`.
+
+Start reading here: `report.py` asks for `evaluation.py`, which asks for `training.py`, which asks for `corpus.py`;
+`stage.py` makes artifacts of all of them. Nothing here imports torch.
+"""
+
+import luigi.configuration
+
+# Luigi reads its configuration from the working directory only; these defaults make the command work from anywhere,
+# without a scheduler daemon and without noise. What the user's own configuration or flags say wins.
+_LUIGI_DEFAULTS = {
+    "core": {"local_scheduler": "true", "no_lock": "true", "log_level": "WARNING"},
+    "worker": {"check_complete_on_run": "true"},
+    "retcode": {
+        "already_running": "10",
+        "missing_data": "20",
+        "not_run": "25",
+        "task_failed": "30",
+        "scheduling_error": "35",
+        "unhandled_exception": "40",
+    },
+}
+
+
+def _set_luigi_defaults() -> None:
+    configuration = luigi.configuration.get_config()
+    for section, options in _LUIGI_DEFAULTS.items():
+        for option, value in options.items():
+            if not configuration.has_option(section, option):
+                configuration.set(section, option, value)
+
+
+_set_luigi_defaults()
+
+from workflows.corpus import (  # noqa: E402  (Luigi's defaults come before its tasks)
+    BuildCorpus,
+    CleanDocuments,
+    DecontaminateDocuments,
+    DeduplicateDocuments,
+    FetchDocuments,
+    TokenizeCorpus,
+    TrainSentenceSplitter,
+    TrainTokenizer,
+    WriteSample,
+)
+from workflows.evaluation import (  # noqa: E402
+    EvaluateLambada,
+    EvaluateWikiText103,
+    EvaluationPipeline,
+    FinetuneRACE,
+)
+from workflows.report import FullReproduction, Report  # noqa: E402
+from workflows.training import PretrainBERT, PretrainGPT2, PretrainingPipeline  # noqa: E402
+
+__all__ = [
+    "BuildCorpus",
+    "CleanDocuments",
+    "DecontaminateDocuments",
+    "DeduplicateDocuments",
+    "EvaluateLambada",
+    "EvaluateWikiText103",
+    "EvaluationPipeline",
+    "FetchDocuments",
+    "FinetuneRACE",
+    "FullReproduction",
+    "PretrainBERT",
+    "PretrainGPT2",
+    "PretrainingPipeline",
+    "Report",
+    "TokenizeCorpus",
+    "TrainSentenceSplitter",
+    "TrainTokenizer",
+    "WriteSample",
+]

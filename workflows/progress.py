@@ -1,0 +1,199 @@
+"""What the user sees of a run: one line a stage, where a resumed stage goes on, a summary at the end.
+
+A `Session` is one luigi command. It begins when luigi first asks about the root task (`stage.py` hooks it there),
+numbers the stages, and ends with the process. Nothing here decides what runs.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+PIPELINE_LOGGER = "data_pipeline"
+
+
+class StageError(RuntimeError):
+    """A stage cannot go on for a reason that a user can mend; the message says it all."""
+
+
+class Planned(Protocol):
+    """What the console needs of a stage."""
+
+    task_id: str
+
+    @property
+    def page(self) -> Path | None: ...
+    def label(self) -> str: ...
+    def complete(self) -> bool: ...
+
+
+class Session:
+    """The stages of one command, numbered in the order in which they run."""
+
+    def __init__(self, root: str, stages: Sequence[Planned]) -> None:
+        self.root = root
+        self.stages = list(stages)
+        self.started = time.monotonic()
+        self.process = os.getpid()
+        self.finished_before = {stage.task_id for stage in self.stages if stage.complete()}
+        self._number = {stage.task_id: index for index, stage in enumerate(self.stages, start=1)}
+        self.interrupted = False
+
+    def title(self, stage: Planned) -> str:
+        """ "[ 3/16] clean stories", the start of every line about a stage."""
+        total = len(self.stages)
+        return f"[{self._number.get(stage.task_id, 0):>{len(str(total))}}/{total}] {stage.label()}"
+
+    def priority(self, stage: Planned) -> int:
+        """Luigi runs the highest first: the order of the plan."""
+        return len(self.stages) - self._number.get(stage.task_id, len(self.stages))
+
+    def summary(self) -> str:
+        """The last lines of a command."""
+        total, before = len(self.stages), len(self.finished_before)
+        done = sum(stage.complete() for stage in self.stages)
+        seconds = format_seconds(time.monotonic() - self.started)
+        if before == total:
+            return f"{self.root}: nothing to run, all {total} stages were done already ({seconds})"
+        line = f"{self.root}: {done - before} stages run, {before} already done"
+        if done < total:
+            reason = "interrupted" if self.interrupted else "failed"
+            line += f", {total - done} not done ({reason}; the same command goes on from here)"
+        return f"{line}, {seconds}"
+
+
+_session: Session | None = None
+
+
+def current() -> Session | None:
+    """The running session; None outside a luigi command (tests, `python -m workflows`)."""
+    return _session
+
+
+def begin(root: str, stages: Sequence[Planned]) -> None:
+    """Start the session of this process, once: header, signals, log lines, and the summary at exit."""
+    global _session
+    if _session is not None:
+        return
+    _session = Session(root, stages)
+    done = len(_session.finished_before)
+    if done < len(stages):
+        say(f"{root}: {len(stages)} stages" + (f", {done} already done" if done else ""))
+    _relay_pipeline_log()
+    _install_signals()
+    atexit.register(_end)
+
+
+def _end() -> None:
+    session = _session
+    if session is None or os.getpid() != session.process:
+        return
+    say(session.summary())
+    for stage in session.stages:
+        if stage.page is not None and stage.complete():
+            say(f"report: {stage.page}")
+
+
+def say(text: str) -> None:
+    """Print a line, over whatever bar stands on the terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """Print an error to stderr."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    print(text, file=sys.stderr, flush=True)
+
+
+def stage_title(stage: Planned) -> str:
+    """The stage's numbered title, or its plain label outside a session."""
+    return _session.title(stage) if _session is not None else stage.label()
+
+
+def stage_finished(stage: Planned, seconds: float, facts: str) -> None:
+    """The line of a finished stage."""
+    tail = f", {facts}" if facts else ""
+    say(f"{stage_title(stage)} … {format_seconds(seconds)}{tail}")
+
+
+def format_seconds(seconds: float) -> str:
+    """4.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"        {record.getMessage()}")
+
+
+def _relay_pipeline_log() -> None:
+    logger = logging.getLogger(PIPELINE_LOGGER)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(_ConsoleHandler())
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Keep the pipeline's log lines of one stage, and the traceback of its failure, in a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger(PIPELINE_LOGGER)
+    logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, "the stage failed", (), _exception_info(error)
+        )
+        handler.emit(record)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _exception_info(error: BaseException) -> Any:
+    return (type(error), error, error.__traceback__)
+
+
+def _install_signals() -> None:
+    """SIGTERM and SIGINT both raise KeyboardInterrupt, which stages and luigi let through; the exit code is 130."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _session is not None:
+            _session.interrupted = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    usual = sys.excepthook
+
+    def quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            raise SystemExit(130)
+        usual(kind, error, trace)
+
+    sys.excepthook = quiet

@@ -1,0 +1,446 @@
+"""Recipes: one TOML file states a whole reproduction. This module reads and checks it, before anything runs.
+
+All errors of a file are collected and raised at once, each with the file and the key. Paths in a recipe are
+relative to its file and may hold environment variables (`${REAL_DATA}`). What each stage does with its settings is
+not known here; the settings' own dataclasses live beside the stages.
+"""
+
+import dataclasses
+import functools
+import glob
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from data_pipeline.decontamination import DecontaminationSettings
+from data_pipeline.deduplication import DeduplicationSettings
+
+from core.config import (
+    ConfigurationError,
+    ModelConfig,
+    ParallelConfig,
+    TrainingConfig,
+    from_table,
+    preset,
+)
+from data_pipeline.cleaning import CleaningSettings
+
+RECIPES = Path(__file__).parent / "recipes"
+FAMILIES = ("gpt2", "bert")
+BENCHMARKS = ("wikitext103", "lambada", "race")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TABLES = (
+    "recipe",
+    "sample",
+    "corpora",
+    "clean",
+    "decontaminate",
+    "deduplicate",
+    "tokenizers",
+    "parallel",
+    "models",
+    "benchmarks",
+    "evaluation",
+)
+# Until a tokenizer exists, a model's shape is checked with this many tokens; any size pads to the same multiple.
+_UNKNOWN_VOCABULARY = 1024
+
+
+def _name_errors(name: str, where: str) -> list[str]:
+    if _NAME.fullmatch(name):
+        return []
+    return [f"{where}: must be letters, digits, '.', '_' and '-' (it names a folder), is {name!r}"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the recipe is called; `seed` is that of generated data."""
+
+    name: str
+    description: str = ""
+    seed: int = 1
+
+    def errors(self, where: str) -> list[str]:
+        return _name_errors(self.name, f"{where}.name")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The generated sample: how many documents its corpus has."""
+
+    documents: int
+
+    def errors(self, where: str) -> list[str]:
+        return [f"{where}.documents: must be 1 or more"] if self.documents < 1 else []
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One source of documents.
+
+    Attributes:
+        source: "sample" (then `part` names one of the sample's files) or "local" (then `paths` are files and globs).
+        families: which models learn from it, the key `for` of the recipe.
+        join_lines: remove needless line breaks (the paper does so for CC-Stories).
+        on_bad_file: "stop" at a truncated or corrupt file, or "keep" what could be read of it.
+    """
+
+    name: str
+    source: Literal["sample", "local"]
+    part: str = ""
+    paths: list[str] = field(default_factory=list)
+    text_field: str = "text"
+    join_lines: bool = False
+    on_bad_file: Literal["stop", "keep"] = "stop"
+    families: tuple[str, ...] = FAMILIES
+
+    def errors(self, where: str) -> list[str]:
+        problems = _name_errors(self.name, f"{where}.name")
+        if self.source == "sample" and (not self.part or self.paths):
+            problems.append(f'{where}: source = "sample" needs part = "…" and no paths')
+        if self.source == "local" and (self.part or not self.paths):
+            problems.append(f'{where}: source = "local" needs paths = ["…"] and no part')
+        return problems
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Train one of `vocabulary_size` tokens, or take the one at `path`."""
+
+    vocabulary_size: int = 0
+    path: str = ""
+
+    def errors(self, where: str) -> list[str]:
+        if bool(self.vocabulary_size) == bool(self.path):
+            return [f"{where}: give either vocabulary_size or path"]
+        if self.vocabulary_size and self.vocabulary_size < 300:
+            return [f"{where}.vocabulary_size: must be 300 or more (256 bytes and the special tokens)"]
+        return []
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Where a benchmark's files are: generated with the sample, or a file (RACE: a folder)."""
+
+    source: Literal["sample", "local"] = "local"
+    path: str = ""
+
+    def errors(self, where: str) -> list[str]:
+        if (self.source == "sample") == bool(self.path):
+            return [f'{where}: give either source = "sample" or path']
+        return []
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Windows a forward pass, and targets a window scores anew (the paper's overlapping evaluation)."""
+
+    batch_size: int = 8
+    stride: int = 32
+
+    def errors(self, where: str) -> list[str]:
+        return [
+            f"{where}.{name}: must be 1 or more"
+            for name in ("batch_size", "stride")
+            if getattr(self, name) < 1
+        ]
+
+
+@dataclass(frozen=True)
+class RaceSettings:
+    """Fine-tuning on RACE (paper section 5.3): one run a seed, each the paper's hyper-parameters by default."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    micro_batch: int = 8
+    learning_rate: float = 2e-5
+    warmup_fraction: float = 0.1
+    seeds: list[int] = field(default_factory=lambda: [1])
+    sequence_length: int = 0
+
+    def errors(self, where: str) -> list[str]:
+        problems = [
+            f"{where}.{name}: must be 1 or more"
+            for name in ("epochs", "batch_size", "micro_batch")
+            if getattr(self, name) < 1
+        ]
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            problems.append(f"{where}.seeds: one or more different numbers, is {self.seeds}")
+        return problems
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model: its shape (the vocabulary's size is a stand-in until its tokenizer exists) and its training."""
+
+    name: str
+    config: ModelConfig
+    training: TrainingConfig
+    race: RaceSettings | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe; paths in it are absolute."""
+
+    path: Path
+    identity: Identity
+    sample: SampleSettings | None
+    corpora: tuple[Corpus, ...]
+    cleaning: CleaningSettings
+    length_tokenizer: Path | None
+    decontamination: DecontaminationSettings
+    deduplication: DeduplicationSettings
+    tokenizers: dict[str, TokenizerSettings]
+    parallel: ParallelConfig
+    models: dict[str, Model]
+    benchmarks: dict[str, BenchmarkSettings]
+    evaluation: EvaluationSettings
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    def ordered_corpora(self) -> list[Corpus]:
+        """Corpora in the order that decides which of two duplicates stays: BERT-only sources last."""
+        return sorted(self.corpora, key=lambda corpus: "gpt2" not in corpus.families)
+
+    def corpus(self, name: str) -> Corpus:
+        return next(corpus for corpus in self.corpora if corpus.name == name)
+
+    def sources_for(self, family: str) -> list[str]:
+        """Names of the corpora that models of `family` learn from, in recipe order."""
+        return [corpus.name for corpus in self.ordered_corpora() if family in corpus.families]
+
+    def families(self) -> list[str]:
+        """The model families of this recipe."""
+        used = {model.config.family for model in self.models.values()}
+        return [family for family in FAMILIES if family in used]
+
+    def models_of(self, family: str) -> list[str]:
+        return [name for name, model in self.models.items() if model.config.family == family]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def recipe_path(name_or_path: str) -> Path:
+    """The file of a recipe given by name, or by path when it ends in `.toml`."""
+    if name_or_path.endswith(".toml"):
+        return Path(name_or_path).absolute()
+    return RECIPES / f"{name_or_path}.toml"
+
+
+@functools.cache
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        ConfigurationError: with every error of the file, each naming file and key.
+    """
+    path = recipe_path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(recipe_names())
+        raise ConfigurationError(
+            [f"{path}: no such recipe (known names: {known}; or give a path ending in .toml)"]
+        )
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: not valid TOML ({error})"]) from error
+    return _Reader(path, document).read()
+
+
+class _Reader:
+    """Turns one parsed file into a `Recipe`, collecting errors on the way."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self.document = document
+        self.errors: list[str] = []
+
+    def read(self) -> Recipe:
+        for key in self.document:
+            if key not in _TABLES:
+                self.errors.append(f"{key}: unknown key (known: {', '.join(_TABLES)})")
+        clean = dict(self.table("clean"))
+        length_tokenizer = self.existing(clean.pop("length_tokenizer", ""), "clean.length_tokenizer")
+        recipe = {
+            "path": self.path,
+            "identity": self.settings(Identity, "recipe"),
+            "sample": self.settings(SampleSettings, "sample") if "sample" in self.document else None,
+            "corpora": tuple(self.corpora()),
+            "cleaning": from_table(CleaningSettings, clean, "clean", self.errors),
+            "length_tokenizer": length_tokenizer,
+            "decontamination": self.settings(DecontaminationSettings, "decontaminate"),
+            "deduplication": self.settings(DeduplicationSettings, "deduplicate"),
+            "tokenizers": self.tokenizers(),
+            "parallel": self.settings(ParallelConfig, "parallel"),
+            "benchmarks": self.benchmarks(),
+            "evaluation": self.settings(EvaluationSettings, "evaluation"),
+        }
+        recipe["models"] = self.models(recipe["tokenizers"], recipe["parallel"])
+        if not self.errors:
+            self.check_together(Recipe(**recipe))
+        if self.errors:
+            raise ConfigurationError([f"{self.path}: {error}" for error in self.errors])
+        return Recipe(**recipe)
+
+    def table(self, key: str) -> dict[str, Any]:
+        value = self.document.get(key, {})
+        if isinstance(value, dict):
+            return value
+        self.errors.append(f"{key}: must be a table, is {value!r}")
+        return {}
+
+    def settings(self, cls: type, key: str) -> Any:
+        return from_table(cls, self.table(key), key, self.errors)
+
+    def tables(self, key: str, known: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+        """The sub-tables of a table, with what is no table, or not `known`, reported."""
+        result = {}
+        for name, value in self.table(key).items():
+            if known is not None and name not in known:
+                self.errors.append(f"{key}.{name}: unknown key (known: {', '.join(known)})")
+            elif not isinstance(value, dict):
+                self.errors.append(f"{key}.{name}: must be a table, is {value!r}")
+            else:
+                result[name] = value
+        return result
+
+    def expand(self, text: str, where: str) -> str:
+        """Fill in environment variables and make a path absolute, from the recipe's folder."""
+        for name in re.findall(r"\$\{(\w+)\}", text):
+            if name not in os.environ:
+                self.errors.append(f"{where}: the environment variable {name} is not set")
+        return str(self.path.parent / os.path.expanduser(os.path.expandvars(text)))
+
+    def existing(self, text: str, where: str) -> Path | None:
+        if not text:
+            return None
+        before = len(self.errors)
+        path = Path(self.expand(text, where))
+        if len(self.errors) == before and not path.exists():
+            self.errors.append(f"{where}: {path} does not exist")
+        return path
+
+    def corpora(self) -> list[Corpus]:
+        entries = self.document.get("corpora", [])
+        if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+            self.errors.append("corpora: one or more [[corpora]] tables are needed")
+            return []
+        result = []
+        for index, entry in enumerate(entries):
+            where = f"corpora[{index}]"
+            table = {key: value for key, value in entry.items() if key != "for"}
+            if "families" in table:
+                self.errors.append(f"{where}.families: unknown key (the key is called for)")
+                continue
+            families = entry.get("for", list(FAMILIES))
+            if not isinstance(families, list) or not families or not set(families) <= set(FAMILIES):
+                self.errors.append(f'{where}.for: must be a list of "gpt2" and "bert", is {families!r}')
+                continue
+            corpus = from_table(Corpus, {**table, "families": families}, where, self.errors)
+            if corpus is not None:
+                paths = [self.expand(path, f"{where}.paths") for path in corpus.paths]
+                for path in paths:
+                    if "${" not in path and not glob.glob(path, recursive=True):
+                        self.errors.append(f"{where}.paths: no file matches {path}")
+                result.append(dataclasses.replace(corpus, paths=paths))
+        names = [corpus.name for corpus in result]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.errors.append(f"corpora: two are called {name!r}")
+        return result
+
+    def tokenizers(self) -> dict[str, TokenizerSettings]:
+        result = {}
+        for family, table in self.tables("tokenizers", FAMILIES).items():
+            where = f"tokenizers.{family}"
+            settings = from_table(TokenizerSettings, table, where, self.errors)
+            if settings is not None:
+                path = self.existing(settings.path, f"{where}.path")
+                result[family] = dataclasses.replace(settings, path=str(path or ""))
+        return result
+
+    def benchmarks(self) -> dict[str, BenchmarkSettings]:
+        result = {}
+        for name, table in self.tables("benchmarks", BENCHMARKS).items():
+            where = f"benchmarks.{name}"
+            settings = from_table(BenchmarkSettings, table, where, self.errors)
+            if settings is not None:
+                path = self.existing(settings.path, f"{where}.path")
+                result[name] = dataclasses.replace(settings, path=str(path or ""))
+        return result
+
+    def models(
+        self, tokenizers: dict[str, TokenizerSettings], parallel: ParallelConfig | None
+    ) -> dict[str, Model]:
+        result = {}
+        for name, table in self.tables("models").items():
+            model = self.model(name, dict(table), tokenizers)
+            if model is None:
+                continue
+            result[name] = model
+            if parallel is not None:
+                where = f"models.{name}"
+                self.errors += model.config.layout_errors(parallel.tensor_parallel, where)
+                self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
+        return result
+
+    def model(
+        self, name: str, table: dict[str, Any], tokenizers: dict[str, TokenizerSettings]
+    ) -> Model | None:
+        where = f"models.{name}"
+        before = len(self.errors)
+        self.errors += _name_errors(name, where)
+        training = from_table(TrainingConfig, table.pop("training", {}), f"{where}.training", self.errors)
+        tasks = table.pop("finetuning", {})
+        race = None
+        for task, settings in tasks.items():
+            if task != "race":
+                self.errors.append(f"{where}.finetuning.{task}: unknown key (known: race)")
+                continue
+            race = from_table(RaceSettings, settings, f"{where}.finetuning.race", self.errors)
+        shape = self.shape(table, tokenizers, where)
+        if shape is not None and "race" in tasks and shape.family != "bert":
+            self.errors.append(f"{where}.finetuning.race: only bert models are fine-tuned on RACE")
+        if shape is None or training is None or len(self.errors) > before:
+            return None
+        return Model(name, shape, training, race)
+
+    def shape(
+        self, table: dict[str, Any], tokenizers: dict[str, TokenizerSettings], where: str
+    ) -> ModelConfig | None:
+        if "vocabulary_size" in table:
+            self.errors.append(f"{where}.vocabulary_size: comes from the tokenizer, leave it out")
+        if "preset" in table:
+            try:
+                table = {**dataclasses.asdict(preset(table["preset"])), **table}
+            except ConfigurationError as error:
+                self.errors += [f"{where}.preset: {line}" for line in error.errors]
+                return None
+            del table["preset"]
+        family = table.get("family")
+        known = tokenizers[family].vocabulary_size if family in tokenizers else 0
+        table["vocabulary_size"] = known or _UNKNOWN_VOCABULARY
+        return from_table(ModelConfig, table, where, self.errors)
+
+    def check_together(self, recipe: Recipe) -> None:
+        """Checks across tables, made when each table is sound."""
+        sampled = [f"corpora {corpus.name}" for corpus in recipe.corpora if corpus.source == "sample"]
+        sampled += [f"benchmarks.{name}" for name, b in recipe.benchmarks.items() if b.source == "sample"]
+        if sampled and recipe.sample is None:
+            self.errors.append(f"sample: missing, but used by {', '.join(sampled)}")
+        for family in recipe.families():
+            if family not in recipe.tokenizers:
+                self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
+            if not recipe.sources_for(family):
+                self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
+        for model in recipe.models.values():
+            if model.race is not None and "race" not in recipe.benchmarks:
+                self.errors.append(f"benchmarks.race: missing, but models.{model.name} is fine-tuned on it")

@@ -1,0 +1,172 @@
+"""The last stage: results of a whole recipe as `results.json`, `report.md` and `index.html`, and a link to them.
+
+Only `results.json` is covered by the manifest: the two pages show times. What they look like is in `report_page.py`
+and `templates/`, their pictures are in `pictures.py`.
+"""
+
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import luigi
+
+from data_pipeline.artifacts import RUN_RECORD, read_json, write_json
+from data_pipeline.resumable import add_counts
+from workflows.corpus import (
+    CleanDocuments,
+    DecontaminateDocuments,
+    DeduplicateDocuments,
+    FetchDocuments,
+    WriteSample,
+)
+from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
+from workflows.report_page import write_pages
+from workflows.stage import Pipeline, Stage, walk
+from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
+
+CHANCE = 0.25  # RACE has four options
+
+
+class Report(Stage):
+    """The report of a recipe."""
+
+    stage = "report"
+    version = 1
+    sources = ("workflows/report.py",)
+
+    def label(self) -> str:
+        return "write the report"
+
+    def layout(self) -> dict[str, int]:
+        return {"processes": 1}
+
+    def inputs(self) -> dict[str, Stage]:
+        stages: list[Stage] = [self.clone(DeduplicateDocuments)]
+        for task, family in ((PretrainGPT2, "gpt2"), (PretrainBERT, "bert")):
+            stages += [self.clone(task, model=name) for name in self.settings.models_of(family)]
+        stages += evaluations(self)
+        return {f"{stage.stage} {stage.artifact_name()}": stage for stage in stages}
+
+    def parameters(self) -> dict[str, Any]:
+        return {"recipe": self.settings.name, "description": self.settings.identity.description}
+
+    @property
+    def link(self) -> Path:
+        """`runs/latest/<recipe>`, which points to the newest report."""
+        return Path(self.runs) / "latest" / self.settings.name
+
+    def complete(self) -> bool:
+        return super().complete() and self.link.resolve() == self.directory.resolve()
+
+    def run(self) -> None:
+        super().run()
+        replace_link(self.link, self.directory)
+
+    @property
+    def page(self) -> Path:
+        return self.link / "index.html"
+
+    def work(self, directory: Path) -> Mapping[str, Any]:
+        stages = [stage for stage in walk(self) if stage is not self]
+        results = collect_results(self.settings.name, stages)
+        write_json(directory / "results.json", results)
+        write_pages(directory, self.settings, results, curves(stages), [stage_row(s) for s in stages])
+        return {"models": sorted(results["models"])}
+
+    def facts(self, summary: Mapping[str, Any]) -> str:
+        return f"{len(summary['models'])} models"
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Point a relative symbolic link at a directory, atomically."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
+
+
+def collect_results(recipe: str, stages: list[Stage]) -> dict[str, Any]:
+    """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
+    models: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        if isinstance(stage, Pretrain):
+            config = read_json(stage.directory / "model" / "config.json")
+            models[stage.model] = {"config": config, "pretraining": summary_of(stage)}
+    for stage in stages:
+        if isinstance(stage, EvaluateZeroShot):
+            models[stage.model][stage.stage] = summary_of(stage)
+    for name in models:
+        runs = {s.seed: summary_of(s) for s in stages if isinstance(s, FinetuneRACE) and s.model == name}
+        if runs:
+            models[name]["race"] = race_result(runs)
+    return {
+        "recipe": recipe,
+        "models": models,
+        "corpus": funnel(stages),
+        "planted": planted_counts(stages),
+    }
+
+
+def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """RACE over seeds, as the paper reports it: test accuracy of the run that is best on the development set, and
+    the median of the development accuracies (section 5.3)."""
+    best = max(sorted(runs), key=lambda seed: runs[seed]["dev_accuracy"]["all"])
+    return {
+        **runs[best],
+        "seed": int(best),
+        "dev_accuracy_median": statistics.median(run["dev_accuracy"]["all"] for run in runs.values()),
+        "seeds": {seed: run["accuracy"]["all"] for seed, run in sorted(runs.items())},
+    }
+
+
+def summary_of(stage: Stage) -> dict[str, Any]:
+    return dict(stage.artifact.manifest()["summary"])
+
+
+def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
+    """What each stage of the corpus let through, over all corpora, and why it dropped the rest."""
+    rows = []
+    for kind in (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments):
+        parts = {s.artifact_name(): summary_of(s) for s in stages if isinstance(s, kind)}
+        if parts:
+            total = add_counts(parts.values())
+            rows.append(
+                {"stage": kind.stage, "documents": total["documents"], "counts": total, "parts": parts}
+            )
+    return rows
+
+
+def planted_counts(stages: list[Stage]) -> dict[str, int]:
+    """Planted defects of the sample by kind; empty for other corpora."""
+    for stage in stages:
+        if isinstance(stage, WriteSample) and (stage.directory / "planted.json").exists():
+            planted = read_json(stage.directory / "planted.json")
+            return {kind: len(entries) for kind, entries in planted.items() if hasattr(entries, "__len__")}
+    return {}
+
+
+def curves(stages: list[Stage]) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of every pretraining, by model."""
+    return {stage.model: read_metrics(stage.directory) for stage in stages if isinstance(stage, Pretrain)}
+
+
+def stage_row(stage: Stage) -> dict[str, Any]:
+    """What the report's table of stages shows of one: from its run record, so not deterministic."""
+    record = read_json(stage.directory / RUN_RECORD)
+    return {
+        "label": stage.label(),
+        "facts": stage.facts(summary_of(stage)),
+        "directory": stage.directory.relative_to(stage.runs).as_posix(),
+        "record": record,
+        "libraries": stage.artifact.libraries,
+    }
+
+
+class FullReproduction(Pipeline):
+    """Raw text to the report."""
+
+    def requires(self) -> list[luigi.Task]:
+        return [self.clone(Report)]
