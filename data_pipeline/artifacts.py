@@ -101,15 +101,39 @@ def hash_file(path: Path, cache: "HashCache | None" = None) -> str:
     return digest.hexdigest()
 
 
+def hash_tree(directory: Path, cache: "HashCache | None" = None) -> str:
+    """sha256 of a folder: of the relative names and the sha256 of all its files, hidden ones left out.
+
+    With a cache it is one entry, by the names, sizes and modification times of all files.
+    """
+    directory = Path(directory)
+    files = {
+        path.relative_to(directory).as_posix(): path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts)
+    }
+    listing = hashlib.sha256()
+    for name, path in files.items():
+        status = path.stat()
+        listing.update(f"{name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    entry = f"{directory.resolve()}/|{listing.hexdigest()}"
+    if cache is not None and (known := cache.entries.get(entry)):
+        return known
+    digest = hashlib.sha256(canonical_json({name: hash_file(path) for name, path in files.items()}).encode())
+    if cache is not None:
+        cache.remember(entry, digest.hexdigest())
+    return digest.hexdigest()
+
+
 class HashCache:
     """sha256 by (absolute path, size, modification time), kept in one JSON file; losing it costs only time."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            self._known: dict[str, str] = json.loads(self.path.read_text(encoding="utf-8"))
+            self.entries: dict[str, str] = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            self._known = {}
+            self.entries = {}
 
     @staticmethod
     def _entry(path: Path) -> str:
@@ -117,12 +141,15 @@ class HashCache:
         return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
 
     def get(self, path: Path) -> str | None:
-        return self._known.get(self._entry(path))
+        return self.entries.get(self._entry(path))
 
     def put(self, path: Path, digest: str) -> None:
-        self._known[self._entry(path)] = digest
+        self.remember(self._entry(path), digest)
+
+    def remember(self, entry: str, digest: str) -> None:
+        self.entries[entry] = digest
         with contextlib.suppress(OSError):
-            write_json(self.path, self._known)
+            write_json(self.path, self.entries)
 
 
 def stage_key(
@@ -197,6 +224,7 @@ class Artifact:
         name: what it is of (a corpus, a model), for people.
         root: the `runs` folder.
         version, parameters, inputs, files, libraries: see `stage_key`.
+        unhashed: files that the manifest leaves out because they show times.
     """
 
     root: Path
@@ -207,6 +235,7 @@ class Artifact:
     inputs: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
+    unhashed: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -255,6 +284,7 @@ class Artifact:
         outputs = {
             path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
             for path in _content_files(partial)
+            if path.relative_to(partial).as_posix() not in self.unhashed
         }
         manifest = {
             "stage": self.stage,
