@@ -1,0 +1,108 @@
+"""LAMBADA: splitting, encoding, baseline and controls. Forward passes are tested in test_scoring."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.tokenizers import load_tokenizer
+from evaluate.lambada import (
+    Row,
+    encode_rows,
+    most_frequent_target_accuracy,
+    read_rows,
+    split_last_word,
+    with_shuffled_contexts,
+)
+
+REAL_DATA = os.environ.get("REAL_DATA")
+
+
+class _Letters:
+    """A stand-in for a tokenizer: one token a character."""
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [[ord(character) for character in text] for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("one two three", ("one two", "three")),
+        ("  one\n\ntwo   three \n", ("one\n\ntwo", "three")),
+        ("the cat saw the", ("the cat saw", "the")),  # the last occurrence, not the first
+        ("well, he said don't", ("well, he said", "don't")),
+        ("alone", ("", "alone")),
+        (" ", ("", "")),
+    ],
+)
+def test_last_word(text: str, expected: tuple[str, str]) -> None:
+    assert split_last_word(text) == expected
+
+
+def test_targets_are_encoded_apart_with_a_blank_and_long_contexts_keep_their_end() -> None:
+    rows = [Row(1, "abcdefghij", "xyz"), Row(2, "ab", "x")]
+    long, short = encode_rows(rows, _Letters(), sequence_length=8)  # type: ignore[arg-type]
+    assert "".join(map(chr, long.tokens)) == "fghij xyz"  # 9 = sequence length + 1 tokens in all
+    assert long.scored == 4
+    assert "".join(map(chr, short.tokens)) == "ab x"
+    assert short.scored == 2
+
+
+def test_a_target_without_room_for_context_is_refused() -> None:
+    with pytest.raises(ValueError, match="line 7: the target has 9 tokens, which leave no room"):
+        encode_rows([Row(7, "ab", "x" * 8)], _Letters(), sequence_length=8)  # type: ignore[arg-type]
+
+
+def test_baseline_is_the_share_of_the_most_frequent_target() -> None:
+    rows = [Row(i, "context", word) for i, word in enumerate("a b b c b".split())]
+    assert most_frequent_target_accuracy(rows) == 3 / 5
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_shuffled_contexts_are_a_fixed_derangement(count: int) -> None:
+    rows = [Row(i, f"context {i}", f"word{i}") for i in range(count)]
+    shuffled = with_shuffled_contexts(rows)
+    assert [row.target for row in shuffled] == [row.target for row in rows]
+    assert sorted(row.context for row in shuffled) == sorted(row.context for row in rows)
+    assert all(a.context != b.context for a, b in zip(rows, shuffled, strict=True))
+    assert shuffled == with_shuffled_contexts(rows)
+
+
+def test_one_row_has_no_other_context() -> None:
+    with pytest.raises(ValueError, match="two rows or more"):
+        with_shuffled_contexts([Row(1, "a", "b")])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a b"}\nnot json\n', r"lambada\.jsonl, line 2: is not JSON"),
+        (b'{"text": "a b"}\n\n{"word": 1}\n', r"line 3: must be an object with a string \"text\""),
+        (b"[1]\n", r"line 1: must be an object"),
+        (b'{"text": "alone"}\n', r"line 1: \"text\" needs two words"),
+        (b"\n\n", r"lambada\.jsonl: holds no rows"),
+        (b'{"text": "\xff"}', r"lambada\.jsonl: is not UTF-8"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "lambada.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_rows(path)
+
+
+def test_rows_are_counted_by_the_lines_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "lambada.jsonl"
+    path.write_text("\n".join(json.dumps({"text": f"say {word}"}) for word in ("one", "two\u2028three")) + "\r\n")
+    assert [(row.line, row.target) for row in read_rows(path)] == [(1, "one"), (2, "three")]
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs 500 real LAMBADA rows")
+def test_real_rows() -> None:
+    folder = Path(REAL_DATA or "")
+    rows = read_rows(folder / "lambada_500.jsonl")
+    sequences = encode_rows(rows, load_tokenizer(folder / "gpt2-vocab.json"), sequence_length=1024)
+    assert len(rows) == 500
+    assert sum(sequence.scored > 1 for sequence in sequences) == 121  # as the data's notes say

@@ -1,0 +1,102 @@
+"""WikiText-103: detokeniser, counts and windows. Forward passes are tested in test_scoring."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.tokenizers import load_tokenizer
+from evaluate.wikitext103 import (
+    WikiText103,
+    count_original_tokens,
+    detokenize,
+    overlapping_windows,
+    read_text,
+)
+
+REAL_DATA = os.environ.get("REAL_DATA")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "plain"),
+    [
+        ("state @-@ of @-@ the @-@ art", "state-of-the-art"),
+        ("1 @,@ 234 @.@ 5 miles", "1,234.5 miles"),
+        ("first : second ; third . Fourth ! Fifth ? Sixth , end", "first: second; third. Fourth! Fifth? Sixth, end"),
+        ("a ( small ) one [ of ] { many }", "a (small) one [of] {many}"),
+        ('he said " well done " and left', 'he said "well done" and left'),
+        ("he said ' well done ' and left", "he said 'well done' and left"),
+        ("the players ' own", "the players' own"),  # "s '" comes before the quotes are paired
+        ("Anna 's book", "Anna's book"),
+        (" \n = Title = \n \n = = Part = = \n = = = Detail = = = \n", "\n= Title =\n\n== Part ==\n=== Detail ===\n"),
+        ("20 ° north", "20°north"),
+        ("it has N parts", "it has 1 parts"),
+        ("<unk> stays", "<unk> stays"),
+        ("no . end", "no. end"),
+        ("/' 5/", "/'[0-9]/"),  # the odd rule, as it is
+    ],
+)
+def test_detokenizer(spelled: str, plain: str) -> None:
+    assert detokenize(spelled) == plain
+
+
+def test_original_tokens_count_line_ends_as_words() -> None:
+    """split(" ") and split() differ by thousands on the real file."""
+    assert count_original_tokens(" \n = A = \n \n b c . \n ") == len(["=", "A", "=", "\n", "\n", "b", "c", "."])
+
+
+@pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs the real validation file")
+def test_golden_counts_of_the_validation_set() -> None:
+    folder = Path(REAL_DATA or "")
+    tokenizer = load_tokenizer(folder / "gpt2-vocab.json")
+    benchmark = WikiText103(folder / "wikitext103.valid.tokens", tokenizer, sequence_length=1024, stride=32)
+    assert benchmark.original_tokens == 217642
+    assert benchmark.tokens == 236892
+    assert len(benchmark.windows) == 1 + math.ceil((236891 - 1024) / 32)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 9, 10, 11, 16, 17, 18, 40, 41])
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_every_target_is_scored_once_with_enough_context(count: int, stride: int) -> None:
+    length = 8  # the model reads 8 tokens: a text of 9 fills exactly one window
+    tokens = np.arange(count)  # a token is its own position
+    scored = []
+    for index, window in enumerate(overlapping_windows(tokens, length, stride)):
+        assert window.tokens[0] == index * stride, "windows are cut at the end, not moved back"
+        assert 2 <= len(window.tokens) <= length + 1
+        assert window.scored >= 1
+        for target in window.tokens[len(window.tokens) - window.scored :]:
+            scored.append(int(target))
+            context = int(target) - int(window.tokens[0])
+            assert context == target or context > length - stride
+    assert scored == list(range(1, count))
+
+
+def _benchmark(tmp_path: Path, content: bytes, stride: int = 4) -> WikiText103:
+    path = tmp_path / "wiki.tokens"
+    path.write_bytes(content)
+    return WikiText103(path, _Letters(), sequence_length=8, stride=stride)  # type: ignore[arg-type]
+
+
+class _Letters:
+    """A stand-in for a tokenizer: one token a character."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) % 7 for character in text]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"word"])
+def test_texts_too_short_to_score_are_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"wiki\.tokens: holds .* needs at least two"):
+        _benchmark(tmp_path, content)
+
+
+def test_bad_files_and_strides_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent: cannot be read"):
+        read_text(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"wiki\.tokens: is not UTF-8"):
+        _benchmark(tmp_path, b"good \xff bad")
+    with pytest.raises(ValueError, match=r"--stride 9: must be from 1 to the model's sequence length, 8"):
+        _benchmark(tmp_path, b"two words", stride=9)
