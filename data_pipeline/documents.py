@@ -89,6 +89,11 @@ def read_texts(path: Path) -> Iterator[str]:
         yield from columns[0]
 
 
+def read_ids(path: Path) -> list[str]:
+    """The ids alone of a shard, see `read_shard`."""
+    return [name for columns in _read_columns(path, ["id"]) for name in columns[0]]
+
+
 def text_bytes(text: str) -> int:
     """The size of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
