@@ -24,13 +24,19 @@ REAL_DATA = os.environ.get("REAL_DATA")
     [
         ("state @-@ of @-@ the @-@ art", "state-of-the-art"),
         ("1 @,@ 234 @.@ 5 miles", "1,234.5 miles"),
-        ("first : second ; third . Fourth ! Fifth ? Sixth , end", "first: second; third. Fourth! Fifth? Sixth, end"),
+        (
+            "first : second ; third . Fourth ! Fifth ? Sixth , end",
+            "first: second; third. Fourth! Fifth? Sixth, end",
+        ),
         ("a ( small ) one [ of ] { many }", "a (small) one [of] {many}"),
         ('he said " well done " and left', 'he said "well done" and left'),
         ("he said ' well done ' and left", "he said 'well done' and left"),
         ("the players ' own", "the players' own"),  # "s '" comes before the quotes are paired
         ("Anna 's book", "Anna's book"),
-        (" \n = Title = \n \n = = Part = = \n = = = Detail = = = \n", "\n= Title =\n\n== Part ==\n=== Detail ===\n"),
+        (
+            " \n = Title = \n \n = = Part = = \n = = = Detail = = = \n",
+            "\n= Title =\n\n== Part ==\n=== Detail ===\n",
+        ),
         ("20 ° north", "20°north"),
         ("it has N parts", "it has 1 parts"),
         ("<unk> stays", "<unk> stays"),
@@ -44,7 +50,9 @@ def test_detokenizer(spelled: str, plain: str) -> None:
 
 def test_original_tokens_count_line_ends_as_words() -> None:
     """split(" ") and split() differ by thousands on the real file."""
-    assert count_original_tokens(" \n = A = \n \n b c . \n ") == len(["=", "A", "=", "\n", "\n", "b", "c", "."])
+    assert count_original_tokens(" \n = A = \n \n b c . \n ") == len(
+        ["=", "A", "=", "\n", "\n", "b", "c", "."]
+    )
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs the real validation file")
