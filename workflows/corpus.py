@@ -252,7 +252,6 @@ class DeduplicateDocuments(PipelineStage):
 
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.deduplication import deduplicate
-
         from data_pipeline.documents import list_shards
 
         return deduplicate(

@@ -10,13 +10,11 @@ import functools
 import glob
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from data_pipeline.decontamination import DecontaminationSettings
-from data_pipeline.deduplication import DeduplicationSettings
 
 from core.config import (
     ConfigurationError,
@@ -24,11 +22,11 @@ from core.config import (
     ParallelConfig,
     TrainingConfig,
     from_table,
-    preset,
 )
 from data_pipeline.cleaning import CleaningSettings
+from data_pipeline.deduplication import DeduplicationSettings
+from pretrain.recipe import model_shape, read_recipe, recipe_path
 
-RECIPES = Path(__file__).parent / "recipes"
 FAMILIES = ("gpt2", "bert")
 BENCHMARKS = ("wikitext103", "lambada", "race")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -224,18 +222,6 @@ class Recipe:
         return [name for name, model in self.models.items() if model.config.family == family]
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the project."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def recipe_path(name_or_path: str) -> Path:
-    """The file of a recipe given by name, or by path when it ends in `.toml`."""
-    if name_or_path.endswith(".toml"):
-        return Path(name_or_path).absolute()
-    return RECIPES / f"{name_or_path}.toml"
-
-
 @functools.cache
 def load_recipe(name_or_path: str) -> Recipe:
     """Read and check a recipe.
@@ -244,16 +230,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         ConfigurationError: with every error of the file, each naming file and key.
     """
     path = recipe_path(name_or_path)
-    if not path.is_file():
-        known = ", ".join(recipe_names())
-        raise ConfigurationError(
-            [f"{path}: no such recipe (known names: {known}; or give a path ending in .toml)"]
-        )
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: not valid TOML ({error})"]) from error
-    return _Reader(path, document).read()
+    return _Reader(path, read_recipe(path)).read()
 
 
 class _Reader:
@@ -275,7 +252,7 @@ class _Reader:
             "identity": self.settings(Identity, "recipe"),
             "sample": self.settings(SampleSettings, "sample") if "sample" in self.document else None,
             "corpora": tuple(self.corpora()),
-            "cleaning": from_table(CleaningSettings, clean, "clean", self.errors),
+            "cleaning": self.settings(CleaningSettings, "clean", clean),
             "length_tokenizer": length_tokenizer,
             "decontamination": self.settings(DecontaminationSettings, "decontaminate"),
             "deduplication": self.settings(DeduplicationSettings, "deduplicate"),
@@ -298,8 +275,12 @@ class _Reader:
         self.errors.append(f"{key}: must be a table, is {value!r}")
         return {}
 
-    def settings(self, cls: type, key: str) -> Any:
-        return from_table(cls, self.table(key), key, self.errors)
+    def settings(self, cls: type, key: str, table: dict[str, Any] | None = None) -> Any:
+        try:
+            return from_table(cls, self.table(key) if table is None else table, key, self.errors)
+        except ValueError as error:  # values that fit their types but not each other
+            self.errors.append(str(error))
+            return None
 
     def tables(self, key: str, known: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
         """The sub-tables of a table, with what is no table, or not `known`, reported."""
@@ -416,19 +397,9 @@ class _Reader:
     def shape(
         self, table: dict[str, Any], tokenizers: dict[str, TokenizerSettings], where: str
     ) -> ModelConfig | None:
-        if "vocabulary_size" in table:
-            self.errors.append(f"{where}.vocabulary_size: comes from the tokenizer, leave it out")
-        if "preset" in table:
-            try:
-                table = {**dataclasses.asdict(preset(table["preset"])), **table}
-            except ConfigurationError as error:
-                self.errors += [f"{where}.preset: {line}" for line in error.errors]
-                return None
-            del table["preset"]
-        family = table.get("family")
+        family = table.get("family") or str(table.get("preset", "")).split("-")[0]
         known = tokenizers[family].vocabulary_size if family in tokenizers else 0
-        table["vocabulary_size"] = known or _UNKNOWN_VOCABULARY
-        return from_table(ModelConfig, table, where, self.errors)
+        return model_shape(table, known or _UNKNOWN_VOCABULARY, where, self.errors)
 
     def check_together(self, recipe: Recipe) -> None:
         """Checks across tables, made when each table is sound."""

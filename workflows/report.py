@@ -22,6 +22,7 @@ from workflows.corpus import (
     WriteSample,
 )
 from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
+from workflows.planted import planted_outcomes
 from workflows.report_page import write_pages
 from workflows.stage import Pipeline, Stage, walk
 from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
@@ -71,6 +72,7 @@ class Report(Stage):
     def work(self, directory: Path) -> Mapping[str, Any]:
         stages = [stage for stage in walk(self) if stage is not self]
         results = collect_results(self.settings.name, stages)
+        results["planted"] = planted_rows(self, stages)
         write_json(directory / "results.json", results)
         write_pages(directory, self.settings, results, curves(stages), [stage_row(s) for s in stages])
         return {"models": sorted(results["models"])}
@@ -102,12 +104,7 @@ def collect_results(recipe: str, stages: list[Stage]) -> dict[str, Any]:
         runs = {s.seed: summary_of(s) for s in stages if isinstance(s, FinetuneRACE) and s.model == name}
         if runs:
             models[name]["race"] = race_result(runs)
-    return {
-        "recipe": recipe,
-        "models": models,
-        "corpus": funnel(stages),
-        "planted": planted_counts(stages),
-    }
+    return {"recipe": recipe, "models": models, "corpus": funnel(stages)}
 
 
 def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -116,6 +113,7 @@ def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     best = max(sorted(runs), key=lambda seed: runs[seed]["dev_accuracy"]["all"])
     return {
         **runs[best],
+        "chance": runs[best].get("chance", CHANCE),
         "seed": int(best),
         "dev_accuracy_median": statistics.median(run["dev_accuracy"]["all"] for run in runs.values()),
         "seeds": {seed: run["accuracy"]["all"] for seed, run in sorted(runs.items())},
@@ -132,20 +130,30 @@ def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
     for kind in (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments):
         parts = {s.artifact_name(): summary_of(s) for s in stages if isinstance(s, kind)}
         if parts:
-            total = add_counts(parts.values())
+            total = add_counts(_countable(part) for part in parts.values())
             rows.append(
                 {"stage": kind.stage, "documents": total["documents"], "counts": total, "parts": parts}
             )
     return rows
 
 
-def planted_counts(stages: list[Stage]) -> dict[str, int]:
-    """Planted defects of the sample by kind; empty for other corpora."""
-    for stage in stages:
-        if isinstance(stage, WriteSample) and (stage.directory / "planted.json").exists():
-            planted = read_json(stage.directory / "planted.json")
-            return {kind: len(entries) for kind, entries in planted.items() if hasattr(entries, "__len__")}
-    return {}
+def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in summary.items() if isinstance(value, int | dict)}
+
+
+def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:
+    """What became of the sample's planted defects; empty for other corpora."""
+    from data_pipeline.documents import list_shards
+
+    corpora = {corpus.part: corpus.name for corpus in report.settings.corpora if corpus.part}
+    samples = [stage for stage in stages if isinstance(stage, WriteSample)]
+    if not samples or not corpora:
+        return []
+    outputs = {
+        kind.stage: [s for stage in stages if isinstance(stage, kind) for s in list_shards(stage.directory)]
+        for kind in (CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
+    }
+    return planted_outcomes(samples[0].directory, corpora, outputs)
 
 
 def curves(stages: list[Stage]) -> dict[str, list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ def page_content(
         "results": results,
         "models": results["models"],
         "funnel": funnel,
-        "planted": planted_rows(results),
+        "planted": results["planted"],
         "stages": stages,
         "total_seconds": sum(stage["record"]["seconds"] for stage in stages),
         "length_notes": length_notes(results),
@@ -165,11 +165,6 @@ def accuracy_bars(models: Mapping[str, Mapping[str, Any]]) -> list[pictures.Bar]
 
 def _known(baselines: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in baselines.items() if value is not None}
-
-
-def planted_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Planted defects of the sample by kind."""
-    return [{"kind": kind, "planted": count} for kind, count in results["planted"].items()]
 
 
 def software(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
