@@ -1,0 +1,112 @@
+"""The command line: one JSON object, one message for what a user can cause."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from core.config import ModelConfig
+from core.model_directory import build_model, save_model
+from core.parallel.mesh import initialize
+from evaluate.command import read_model_inputs
+from tests.distributed import run_distributed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _write_tokenizer(path: Path) -> int:
+    """A byte-level tokenizer without merges; returns its vocabulary size."""
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"]
+    backend = tokenizers.Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.save(str(path))
+    return len(pieces)
+
+
+def _write_model(directory: Path, family: str, vocabulary_size: int) -> None:
+    mesh = initialize(1)
+    config = ModelConfig(
+        family=family,  # type: ignore[arg-type]
+        layers=1,
+        hidden=16,
+        heads=2,
+        sequence_length=32,
+        vocabulary_size=vocabulary_size,
+        vocabulary_multiple=64,
+    )
+    save_model(build_model(config, mesh), directory, mesh)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    size = _write_tokenizer(folder / "tokenizer.json")
+    # As a training stage leaves it: the model in `model/` of the output.
+    run_distributed(_write_model, 1, folder / "trained" / "model", "gpt2", size)
+    run_distributed(_write_model, 1, folder / "foreign", "gpt2", size + 1)
+    run_distributed(_write_model, 1, folder / "bert", "bert", size)
+    (folder / "wiki.tokens").write_text(" \n = A title = \n \n Some words , and @-@ more . \n" * 5)
+    rows = [{"text": f"the {word} said {word}"} for word in ("cat", "dog", "cat", "bird")]
+    (folder / "lambada.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+def _evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    common = ["--tokenizer", str(folder / "tokenizer.json"), "--tensor-parallel", "2"]
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "evaluate", *arguments, *common],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_training_output_is_scored_with_controls_on_two_tensor_ranks(inputs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    run = _evaluate(
+        inputs,
+        *("lambada", "--checkpoint", str(inputs / "trained"), "--data", str(inputs / "lambada.jsonl")),
+        *("--controls", "--output", str(output)),
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)  # one object, from one rank, and nothing else
+    assert result == json.loads(output.read_text())
+    assert result["task"] == "lambada"
+    assert result["total"] == 4
+    assert result["baseline_accuracy"] == 0.5
+    assert result["accuracy"] == result["correct"] / 4
+    assert {"shuffled_context_accuracy", "untrained_accuracy", "sequence_length"} <= set(result)
+
+
+def test_an_error_is_one_message_from_two_ranks(inputs: Path) -> None:
+    run = _evaluate(
+        inputs,
+        *("wikitext103", "--checkpoint", str(inputs / "trained"), "--data", str(inputs / "wiki.tokens")),
+        *("--stride", "33"),
+    )
+    assert run.returncode != 0
+    assert run.stdout == ""
+    assert run.stderr.count("--stride 33: must be from 1 to the model's sequence length, 32") == 1
+    assert str(ROOT / "evaluate") not in run.stderr, "our part of the output is a message, not a traceback"
+
+
+def test_models_and_tokenizers_must_belong_together(inputs: Path) -> None:
+    tokenizer = inputs / "tokenizer.json"
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.json: has 257 tokens, the model in .*foreign.* for 258"
+    ):
+        read_model_inputs(inputs / "foreign", tokenizer, "gpt2")
+    with pytest.raises(ValueError, match="holds a bert model, this task needs a gpt2 model"):
+        read_model_inputs(inputs / "bert", tokenizer, "gpt2")
+    with pytest.raises(ValueError, match="is a gpt2 tokenizer, the model needs a bert one"):
+        read_model_inputs(inputs / "bert", tokenizer, "bert")
+    with pytest.raises(ValueError, match="no model here"):
+        read_model_inputs(inputs, tokenizer, "gpt2")

@@ -1,0 +1,144 @@
+"""RACE files: reading in sorted order, errors by file and key, and token sequences."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from finetune.race_data import (
+    LONGEST_QUESTION_TOKENS,
+    EncodedSplit,
+    Question,
+    Split,
+    encode_split,
+    question_with_option,
+    read_split,
+)
+from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
+
+GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"], "id": "x"}
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    write_vocabulary(tmp_path / "vocab.txt")
+    return load_tokenizer(tmp_path / "vocab.txt")
+
+
+def test_files_are_read_in_sorted_order_middle_first(tmp_path: Path) -> None:
+    for name in ("high/2.txt", "middle/9.txt", "high/10.txt", "middle/1.txt"):
+        path = tmp_path / "dev" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(GOOD | {"article": name, "answers": ["C"]}))
+    split = read_split(tmp_path, "dev")
+    assert split.passages == ["middle/1.txt", "middle/9.txt", "high/10.txt", "high/2.txt"]
+    assert [question.level for question in split.questions] == ["middle", "middle", "high", "high"]
+    assert split.questions[3] == Question(3, "q", ("a", "b", "c", "d"), 2, "high")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"7\.txt: cannot be read as JSON"),
+        ("[]", r"7\.txt: must be a JSON object"),
+        (json.dumps(GOOD | {"article": 3}), r'7\.txt: "article": must be a string'),
+        (json.dumps({"article": "a"}), r'7\.txt: "questions": must be a list'),
+        (json.dumps(GOOD | {"answers": ["A", "B"]}), r"7\.txt: .*lengths differ"),
+        (json.dumps(GOOD | {"options": [["a", "b", "c"]]}), r'"options"\[0\]: must be a list of 4 strings'),
+        (json.dumps(GOOD | {"options": ["abcd"]}), r'"options"\[0\]: must be a list of 4 strings'),
+        (json.dumps(GOOD | {"questions": [None]}), r'"questions"\[0\]: must be a string'),
+        (json.dumps(GOOD | {"answers": ["E"]}), r'"answers"\[0\]: must be one of .* is \'E\''),
+        (json.dumps(GOOD | {"answers": [""]}), r'"answers"\[0\]: must be one of'),
+    ],
+)
+def test_damaged_files_are_named_with_the_key(tmp_path: Path, content: str, message: str) -> None:
+    write_tree(tmp_path, {"test": 2})
+    (tmp_path / "test" / "high" / "7.txt").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_split(tmp_path, "test")
+
+
+def test_all_damaged_files_are_reported_at_once(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"test": 1})
+    (tmp_path / "test" / "middle" / "8.txt").write_text("{")
+    (tmp_path / "test" / "high" / "9.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"(?s)middle/8\.txt.*high/9\.txt"):
+        read_split(tmp_path, "test")
+
+
+def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="middle: no such folder"):
+        read_split(tmp_path, "train")
+    (tmp_path / "train" / "middle").mkdir(parents=True)
+    with pytest.raises(ValueError, match="middle: holds no questions"):
+        read_split(tmp_path, "train")
+
+
+def test_gaps_are_filled_and_other_questions_followed() -> None:
+    assert question_with_option("He is a _ , a _ .", "cook") == "He is a cook , a cook ."
+    assert question_with_option("Who is he ?", "a cook") == "Who is he ? a cook"
+
+
+def _split(
+    article: str, question: str = "who ?", options: tuple[str, ...] = ("cat", "dog", "fox hen", "owl")
+) -> Split:
+    return Split([article], [Question(0, question, options, 2, "high")])
+
+
+def _spelled(batch: dict[str, np.ndarray], row: int) -> list[str]:
+    return [VOCABULARY[index] for index in batch["tokens"][row]]
+
+
+def test_sequences_have_berts_form(tokenizer: Tokenizer) -> None:
+    encoded = encode_split(_split("cat is here ."), tokenizer, sequence_length=64)
+    batch = encoded.batch(np.array([0]))
+    whole = ["[CLS]", "who", "?", "fox", "hen", "[SEP]", "cat", "is", "here", ".", "[SEP]"]
+    assert _spelled(batch, 2) == whole
+    assert batch["token_types"][2].tolist() == [0] * 6 + [1] * 5
+    assert batch["attention_mask"][2].tolist() == [1] * 11
+    assert _spelled(batch, 0) == ["[CLS]", "who", "?", "cat", *whole[5:], "[PAD]"]
+    assert batch["token_types"][0].tolist() == [0] * 5 + [1] * 5 + [0]
+    assert batch["attention_mask"][0].tolist() == [1] * 10 + [0]
+    assert batch["answers"].tolist() == [2]
+
+
+def test_the_passage_is_what_is_cut(tokenizer: Tokenizer) -> None:
+    encoded = encode_split(_split("cat dog fox hen " * 20), tokenizer, sequence_length=40)
+    batch = encoded.batch(np.array([0]))
+    assert batch["tokens"].shape == (4, 40)
+    assert _spelled(batch, 0)[:7] == ["[CLS]", "who", "?", "cat", "[SEP]", "cat", "dog"]
+    assert all(_spelled(batch, row)[-1] == "[SEP]" for row in range(4))
+
+
+def test_long_questions_keep_their_first_tokens(tokenizer: Tokenizer) -> None:
+    encoded = encode_split(_split("cat", question="who " * 200), tokenizer, sequence_length=256)
+    assert len(encoded.options[0]) == LONGEST_QUESTION_TOKENS == 128
+    assert encoded.batch(np.array([0]))["tokens"].shape == (4, 128 + 1 + 3)
+
+
+def test_a_sequence_length_without_room_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="a sequence length of 16 is too short"):
+        encode_split(_split("cat"), tokenizer, sequence_length=16)
+
+
+def test_blank_passages_keep_questions_and_options(tokenizer: Tokenizer) -> None:
+    encoded = encode_split(_split("cat is here ."), tokenizer, sequence_length=64).without_passages()
+    assert _spelled(encoded.batch(np.array([0])), 2) == ["[CLS]", "who", "?", "fox", "hen", "[SEP]", "[SEP]"]
+
+
+def test_batches_of_several_questions_match_single_ones(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    write_tree(tmp_path / "RACE", {"train": 4})
+    encoded: EncodedSplit = encode_split(read_split(tmp_path / "RACE", "train"), tokenizer, 64)
+    together = encoded.batch(np.array([5, 0, 11]))
+    assert together["tokens"].shape[1] == encoded.lengths[[5, 0, 11]].max()
+    for place, question in enumerate((5, 0, 11)):
+        single = encoded.batch(np.array([question]))
+        width = single["tokens"].shape[1]
+        assert width == encoded.lengths[question]
+        rows = slice(4 * place, 4 * place + 4)
+        for name in ("tokens", "token_types", "attention_mask"):
+            assert (together[name][rows, :width] == single[name]).all()
+            assert not together[name][rows, width:].any()  # [PAD] is 0 here
+        assert together["answers"][place] == single["answers"][0]
