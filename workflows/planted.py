@@ -52,14 +52,15 @@ def planted_outcomes(
 
 
 def _digests(shards: Sequence[Path], wanted: set[str]) -> dict[str, str]:
-    """sha256 of the texts of some documents, by id; those that are there."""
+    """sha256 of the texts of some documents, by id; those that are there. Of a document cut into pieces
+    (`<id>#00`, …) any piece."""
     from data_pipeline.documents import read_shard
 
     return {
-        document.id: hashlib.sha256(document.text.encode("utf-8")).hexdigest()
+        document.id.split("#")[0]: hashlib.sha256(document.text.encode("utf-8")).hexdigest()
         for shard in shards
         for document in read_shard(shard)
-        if document.id in wanted
+        if document.id.split("#")[0] in wanted
     }
 
 

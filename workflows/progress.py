@@ -62,8 +62,8 @@ class Session:
         done = sum(stage.complete() for stage in self.stages)
         seconds = format_seconds(time.monotonic() - self.started)
         if before == total:
-            return f"{self.root}: nothing to run, all {total} stages were done already ({seconds})"
-        line = f"{self.root}: {done - before} stages run, {before} already done"
+            return f"{self.root}: nothing to run, {_stages(total)} already done ({seconds})"
+        line = f"{self.root}: {_stages(done - before)} run, {before} already done"
         if done < total:
             reason = "interrupted" if self.interrupted else "failed"
             line += f", {total - done} not done ({reason}; the same command goes on from here)"
@@ -86,8 +86,9 @@ def begin(root: str, stages: Sequence[Planned]) -> None:
     _session = Session(root, stages)
     done = len(_session.finished_before)
     if done < len(stages):
-        say(f"{root}: {len(stages)} stages" + (f", {done} already done" if done else ""))
+        say(f"{root}: {_stages(len(stages))}" + (f", {done} already done" if done else ""))
     _relay_pipeline_log()
+    logging.getLogger("luigi-interface").addFilter(_not_shown_yet)
     _install_signals()
     atexit.register(_end)
 
@@ -118,6 +119,16 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def show_failure(stage: Planned, error: Exception) -> None:
+    """Print why a stage failed, once: luigi's own account of the same error is left out."""
+    complain(f"{stage_title(stage)} FAILED: {error}")
+    error.already_shown = True  # type: ignore[attr-defined]
+
+
+def _not_shown_yet(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and getattr(record.exc_info[1], "already_shown", False))
+
+
 def stage_title(stage: Planned) -> str:
     """The stage's numbered title, or its plain label outside a session."""
     return _session.title(stage) if _session is not None else stage.label()
@@ -127,6 +138,10 @@ def stage_finished(stage: Planned, seconds: float, facts: str) -> None:
     """The line of a finished stage."""
     tail = f", {facts}" if facts else ""
     say(f"{stage_title(stage)} … {format_seconds(seconds)}{tail}")
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage" if count == 1 else f"{count} stages"
 
 
 def format_seconds(seconds: float) -> str:

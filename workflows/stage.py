@@ -222,7 +222,7 @@ class Stage(RecipeTask):
         try:
             finished = self.make()
         except EXPECTED_ERRORS as error:
-            progress.complain(f"{progress.stage_title(self)} FAILED: {error}")
+            progress.show_failure(self, error)
             raise
         if finished:
             summary = self.artifact.manifest()["summary"]

@@ -1,0 +1,166 @@
+"""Recipes: what ships is sound, and every error of a file is named at once, before anything runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.config import ConfigurationError
+from workflows.recipe import load_recipe
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
+
+
+def errors_of(path: Path) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_recipe(str(path))
+    return caught.value.errors
+
+
+def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    """The tiny recipe with some texts replaced."""
+    text = TINY.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shipped_sample_recipe_is_sound():
+    recipe = load_recipe("sample")
+    assert recipe.families() == ["gpt2", "bert"]
+    assert len(recipe.models_of("gpt2")) == 2
+    assert recipe.parallel.tensor_parallel == 2
+
+
+def test_bert_only_sources_come_last():
+    recipe = load_recipe("sample")
+    order = [corpus.name for corpus in recipe.ordered_corpora()]
+    assert order[-1] == "books"
+    assert "books" not in recipe.sources_for("gpt2")
+    assert "books" in recipe.sources_for("bert")
+
+
+def test_all_errors_are_reported_at_once_with_file_and_key(tmp_path: Path):
+    path = edited(
+        tmp_path,
+        ("documents = 300", "documents = 300\nfrogs = 1"),
+        ("steps = 12", 'steps = "many"'),
+        ('part = "books"', ""),
+        ("tensor_parallel = 2", "tensor_parallel = 2\nring_parallel = 3"),
+        ("[evaluation]", "[evaluations]"),
+    )
+    errors = errors_of(path)
+    for key in (
+        "sample.frogs",
+        "models.gpt2-tiny.training.steps",
+        "corpora[1]",
+        "parallel.ring_parallel",
+        "evaluations",
+    ):
+        assert sum(key in error for error in errors) == 1, (key, errors)
+    assert all(str(path) in error for error in errors)
+
+
+def test_heads_that_the_ranks_cannot_share(tmp_path: Path):
+    path = edited(tmp_path, ("tensor_parallel = 2", "tensor_parallel = 4"))
+    errors = errors_of(path)
+    assert any("models.gpt2-tiny: heads 2 is not divisible by tensor_parallel 4" in error for error in errors)
+    assert any("models.bert-tiny: heads 2" in error for error in errors)
+
+
+def test_global_batch_that_the_data_ranks_cannot_share(tmp_path: Path):
+    path = edited(tmp_path, ("tensor_parallel = 2", "tensor_parallel = 2\ndata_parallel = 3"))
+    assert any("global_batch 4 is not divisible by data_parallel 3" in error for error in errors_of(path))
+
+
+def test_settings_that_contradict_each_other_are_an_error_of_the_recipe(tmp_path: Path):
+    path = edited(tmp_path, ("[tokenizers.gpt2]", "[deduplicate]\nbands = 33\n\n[tokenizers.gpt2]"))
+    assert any("bands" in error for error in errors_of(path))
+
+
+def test_what_belongs_together_must_be_there(tmp_path: Path):
+    path = edited(
+        tmp_path,
+        ("[sample]\ndocuments = 300\n", ""),
+        ("[tokenizers.bert]\nvocabulary_size = 400\n", ""),
+        ('[benchmarks.race]\nsource = "sample"\n', ""),
+    )
+    errors = errors_of(path)
+    assert any("sample: missing" in error for error in errors)
+    assert any("tokenizers.bert: missing" in error for error in errors)
+    assert any("benchmarks.race: missing" in error for error in errors)
+
+
+def test_paths_are_relative_to_the_recipe_and_hold_environment_variables(tmp_path: Path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "l.jsonl").write_text('{"text": "x y"}\n')
+    path = edited(
+        tmp_path,
+        ('source = "sample"\npart = "stories"', 'source = "local"\npaths = ["data/*.jsonl"]'),
+        (
+            '[benchmarks.lambada]\nsource = "sample"',
+            '[benchmarks.lambada]\npath = "${WHERE_TESTS_ARE}/l.jsonl"',
+        ),
+    )
+    assert any("WHERE_TESTS_ARE is not set" in error for error in errors_of(path))
+    monkeypatch.setenv("WHERE_TESTS_ARE", str(tmp_path))
+    recipe = load_recipe(str(path))
+    assert recipe.corpora[0].paths == [str(tmp_path / "data" / "*.jsonl")]
+    assert recipe.benchmarks["lambada"].path == str(tmp_path / "l.jsonl")
+
+
+def test_missing_files_are_noticed_before_anything_runs(tmp_path: Path):
+    path = edited(
+        tmp_path, ('source = "sample"\npart = "stories"', 'source = "local"\npaths = ["nothing/*.jsonl"]')
+    )
+    assert any("corpora[0].paths: no file matches" in error for error in errors_of(path))
+
+
+def test_unknown_recipe_and_broken_toml(tmp_path: Path):
+    assert "known names: " in errors_of(Path("nonesuch"))[0]
+    path = tmp_path / "broken.toml"
+    path.write_text("[recipe\n")
+    assert "not valid TOML" in errors_of(path)[0]
+
+
+def test_luigi_ends_at_once_with_code_2_and_all_errors(tmp_path: Path):
+    path = edited(tmp_path, ("tensor_parallel = 2", "tensor_parallel = 4\nring = 1"))
+    command = [
+        sys.executable,
+        "-m",
+        "luigi",
+        "--module",
+        "workflows",
+        "FullReproduction",
+        "--recipe",
+        str(path),
+    ]
+    result = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "parallel.ring: unknown key" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_the_recipe_does_not_have(tmp_path: Path):
+    command = [
+        sys.executable,
+        "-m",
+        "luigi",
+        "--module",
+        "workflows",
+        "EvaluateLambada",
+        "--recipe",
+        str(TINY),
+    ]
+    result = subprocess.run(
+        [*command, "--model", "gpt9"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 2
+    assert "gpt2-tiny" in result.stderr

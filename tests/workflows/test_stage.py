@@ -1,0 +1,230 @@
+"""The base stage: keys, locks, resumption, failure. With small stages of the tests' own."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.artifacts import RUN_RECORD
+from workflows import EvaluateLambada, FullReproduction, PretrainGPT2, TrainTokenizer
+from workflows.source_hashes import changed_stages
+from workflows.stage import walk
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
+
+# A stage of two steps, each a file; it dies (or fails) at the second when told to.
+DUMMY = """
+import os, sys, time
+from pathlib import Path
+from workflows.stage import Stage
+from workflows.progress import StageError
+
+class First(Stage):
+    stage = "first"
+    def label(self):
+        return "first of the test"
+    def parameters(self):
+        return {"documents": self.settings.sample.documents}
+    def work(self, directory):
+        trace("first")
+        (directory / "content").write_text("first")
+        return {"documents": 1}
+
+class Second(Stage):
+    stage = "second"
+    def label(self):
+        return "second of the test"
+    def inputs(self):
+        return {"first": self.clone(First)}
+    def work(self, directory):
+        if not (directory / "one").exists():
+            trace("one")
+            (directory / "one").write_text("1")
+        mode = os.environ.get("MODE", "")
+        if mode == "die":
+            os.kill(os.getpid(), 9)
+        if mode == "fail":
+            raise StageError("the disk is full of frogs")
+        if mode == "bug":
+            raise KeyError("frog")
+        if mode == "slow":
+            time.sleep(2)
+        trace("two")
+        (directory / "two").write_text("2")
+        return {"steps": 2}
+
+def trace(word):
+    with open(os.environ["TRACE"], "a") as stream:
+        stream.write(word + "\\\\n")
+"""
+
+
+class Luigi:
+    """Runs a dummy task in a fresh process, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trace = folder / "trace"
+        (folder / "dummies.py").write_text(textwrap.dedent(DUMMY).replace("\\\\n", "\\n"))
+
+    def start(self, mode: str = "", task: str = "Second") -> subprocess.Popen:
+        import os
+
+        environment = {
+            **os.environ,
+            "MODE": mode,
+            "TRACE": str(self.trace),
+            "PYTHONPATH": f"{self.folder}:{CHECKOUT}",
+        }
+        command = [sys.executable, "-m", "luigi", "--module", "dummies", task, "--recipe", TINY]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, mode: str = "") -> tuple[int, str, str]:
+        process = self.start(mode)
+        output, errors = process.communicate(timeout=60)
+        return process.returncode, output, errors
+
+    def traced(self) -> list[str]:
+        return self.trace.read_text().split() if self.trace.exists() else []
+
+    def artifact(self, stage: str) -> Path:
+        return next(path for path in (self.folder / "runs" / stage).iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def luigi_run(tmp_path: Path) -> Luigi:
+    return Luigi(tmp_path)
+
+
+def test_one_line_a_stage_a_summary_and_no_noise(luigi_run: Luigi):
+    code, output, errors = luigi_run.run()
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[0] == "Second: 2 stages"
+    assert lines[1].startswith("[1/2] first of the test … ")
+    assert lines[2].startswith("[2/2] second of the test … ")
+    assert lines[3].startswith("Second: 2 stages run, 0 already done, ")
+    assert len(lines) == 4
+    assert errors == ""
+
+
+def test_a_second_command_runs_nothing_and_says_so(luigi_run: Luigi):
+    luigi_run.run()
+    code, output, _ = luigi_run.run()
+    assert code == 0
+    assert "nothing to run, 2 stages already done" in output
+    assert luigi_run.traced() == ["first", "one", "two"]
+
+
+def test_a_killed_stage_goes_on_in_its_partial_directory(luigi_run: Luigi):
+    code, _, _ = luigi_run.run("die")
+    assert code == -9
+    partial = luigi_run.artifact("second")
+    assert partial.name.endswith(".partial")
+    code, output, _ = luigi_run.run()
+    assert code == 0
+    assert luigi_run.traced() == ["first", "one", "two"], "what was done before the kill is not done again"
+    assert "1 already done" in output
+    record = json.loads((luigi_run.artifact("second") / RUN_RECORD).read_text())
+    assert [segment["ended"] for segment in record["segments"]] == ["killed", "finished"]
+    assert record["resumed"] == 1
+
+
+def test_a_failed_stage_makes_luigi_fail_with_one_message(luigi_run: Luigi):
+    code, output, errors = luigi_run.run("fail")
+    assert code == 30
+    assert "[2/2] second of the test FAILED: the disk is full of frogs" in errors
+    assert "Traceback" not in errors
+    assert "1 stage run, 0 already done, 1 not done (failed" in output
+    assert "Traceback" in (luigi_run.artifact("second") / "logs" / "second.log").read_text()
+
+
+def test_a_bug_keeps_its_traceback(luigi_run: Luigi):
+    code, _, errors = luigi_run.run("bug")
+    assert code == 30
+    assert "KeyError: 'frog'" in errors
+
+
+def test_two_commands_at_once_do_the_work_once(luigi_run: Luigi):
+    processes = [luigi_run.start("slow") for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(luigi_run.traced()) == ["first", "one", "two"]
+    assert any("in use by process" in output for output in outputs)
+
+
+def keys(recipe: Path | str, **parameters: int) -> dict[str, str]:
+    root = FullReproduction(recipe=str(recipe), runs="/nowhere", **parameters)
+    return {stage.label(): stage.artifact.key for stage in walk(root)}
+
+
+def test_a_changed_parameter_changes_everything_downstream_and_nothing_else(tmp_path: Path):
+    changed = tmp_path / "changed.toml"
+    changed.write_text(Path(TINY).read_text().replace("steps = 12", "steps = 13"))
+    before, after = keys(TINY), keys(changed)
+    different = {label for label in before if before[label] != after[label]}
+    assert different == {
+        "pretrain gpt2-tiny",
+        "WikiText-103 of gpt2-tiny",
+        "LAMBADA of gpt2-tiny",
+        "write the report",
+    }
+
+
+def test_cleaning_is_upstream_of_all_models(tmp_path: Path):
+    changed = tmp_path / "changed.toml"
+    changed.write_text(Path(TINY).read_text() + "\n[clean]\nminimum_tokens = 64\n")
+    before, after = keys(TINY), keys(changed)
+    same = {label for label in before if before[label] == after[label]}
+    assert same == {"write the sample's text", "fetch stories", "fetch books"}
+
+
+def test_what_does_not_matter_does_not_change_keys(tmp_path: Path):
+    changed = tmp_path / "elsewhere.toml"
+    text = Path(TINY).read_text()
+    for old, new in (
+        ("micro_batch = 4", "micro_batch = 2"),
+        ("checkpoint_interval = 3", "checkpoint_interval = 5"),
+        ("tensor_parallel = 2", "tensor_parallel = 1\ndata_parallel = 2"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    changed.write_text(text)
+    assert keys(changed, cpu_workers=1) == keys(TINY, cpu_workers=7)
+
+
+def test_external_files_count_by_content_not_by_path(tmp_path: Path):
+    found = []
+    for folder, content in (("a", "one two"), ("b", "one two"), ("c", "one three")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "lambada.jsonl").write_text(json.dumps({"text": content}) + "\n")
+        recipe = tmp_path / folder / "recipe.toml"
+        old = '[benchmarks.lambada]\nsource = "sample"'
+        recipe.write_text(Path(TINY).read_text().replace(old, '[benchmarks.lambada]\npath = "lambada.jsonl"'))
+        found.append(keys(recipe)["LAMBADA of gpt2-tiny"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_task_without_its_selector_stands_for_all_members():
+    group = EvaluateLambada(recipe="sample", runs="/nowhere")
+    assert [member.model for member in group.requires()] == ["gpt2-small", "gpt2-medium"]
+    assert not group.complete()
+    only = EvaluateLambada(recipe="sample", runs="/nowhere", model="gpt2-small")
+    upstream = {type(stage) for stage in walk(only)}
+    assert PretrainGPT2 in upstream
+    assert TrainTokenizer in upstream
+
+
+def test_sources_are_as_the_committed_table_says():
+    assert changed_stages() == []
