@@ -1,29 +1,24 @@
 """Command line: `python -m finetune race …`, alone or under torchrun. A killed run goes on when called again."""
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-import torch.distributed as dist
 
 from core.config import ModelConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
 from core.training.metrics import read_state
 from core.training.trainer import NonFiniteLoss, train
-from data_pipeline.artifacts import MANIFEST, exclusive, read_json, write_json
+from data_pipeline.artifacts import read_json, write_json
 from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
+from pretrain.output import on_main, writing
 
 RESULT_FILE = "result.json"
-PARTIAL_SUFFIX = ".partial"
 DESCRIPTION = """\
 Fine-tune a pretrained BERT on a task of the paper's section 5.4, then score it. Ends by printing one JSON object.
 
@@ -81,11 +76,11 @@ def finetune(arguments: argparse.Namespace) -> None:
     config, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "bert")
     length = _sequence_length(arguments, config)
     mesh = initialize(arguments.tensor_parallel)
-    with _writing(arguments.output, mesh) as finished:
+    with writing(arguments.output, mesh) as finished:
         if finished:
             return
         result_path = arguments.output / RESULT_FILE
-        if not _on_main(mesh, result_path.exists()):
+        if not on_main(mesh, result_path.exists()):
             # All three before the first step: a damaged test set must not show after hours of training.
             splits = {name: read_split(arguments.data, name) for name in SPLITS}
             data = _Data(splits, tokenizer, length)
@@ -120,26 +115,6 @@ def _sequence_length(arguments: argparse.Namespace, config: ModelConfig) -> int:
     return length
 
 
-@contextlib.contextmanager
-def _writing(output: Path, mesh: Mesh) -> Iterator[bool]:
-    """Hold the output's lock on the main rank, which writes. Yields True when a `….partial` output has become a
-    finished artifact in the meantime, and nothing is left to do. Collective."""
-    final = output.with_name(output.name.removesuffix(PARTIAL_SUFFIX))
-    with contextlib.ExitStack() as held:
-        if mesh.is_main:
-            held.enter_context(
-                exclusive(final, waiting=lambda line: print(line, file=sys.stderr, flush=True))
-            )
-        yield _on_main(mesh, final != output and (final / MANIFEST).exists())
-
-
-def _on_main(mesh: Mesh, fact: bool) -> bool:
-    """What the main rank found, on every rank; waits for it."""
-    value = torch.tensor([float(fact)])
-    dist.broadcast(value, src=0, group=mesh.control_group)
-    return bool(value.item())
-
-
 @dataclass(frozen=True)
 class _Data:
     """The three splits, read and checked; each is encoded when it is asked for."""
@@ -154,7 +129,7 @@ class _Data:
 
 def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _Data, mesh: Mesh) -> bool:
     """Train to the end unless that is done; False when a signal stopped it."""
-    if _on_main(mesh, read_state(arguments.output).get("status") == "finished"):
+    if on_main(mesh, read_state(arguments.output).get("status") == "finished"):
         return True
     split = data.encoded("train")
     model = MultipleChoiceModel.from_pretrained(arguments.checkpoint, mesh, settings.seed)

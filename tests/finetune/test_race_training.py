@@ -1,0 +1,216 @@
+"""RACE fine-tuning on real processes: learns, agrees over layouts, resumes, and scores exactly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.config import ModelConfig, TrainingConfig
+from core.model_directory import build_model, save_model
+from core.parallel.mesh import Mesh, initialize
+from core.training.trainer import train
+from data_pipeline.tokenizers import load_tokenizer
+from finetune.race import FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
+from finetune.race_data import EncodedSplit, encode_split, read_split
+from tests.distributed import run_distributed
+from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
+LENGTH = 48
+
+
+def _write_model(directory: Path, dropout: float) -> None:
+    mesh = initialize(1)
+    config = ModelConfig(
+        family="bert",
+        layers=1,
+        hidden=32,
+        heads=4,
+        sequence_length=LENGTH,
+        vocabulary_size=len(VOCABULARY),
+        vocabulary_multiple=64,
+        dropout=dropout,
+        attention_dropout=dropout,
+        initial_std=0.1,
+    )
+    save_model(build_model(config, mesh), directory, mesh)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("race")
+    write_vocabulary(folder / "vocab.txt")
+    write_tree(folder / "RACE", {"train": 15, "dev": 3, "test": 8})
+    run_distributed(_write_model, 1, folder / "plain", 0.0)
+    run_distributed(_write_model, 1, folder / "dropout", 0.1)
+    return folder
+
+
+def _split(inputs: Path, name: str) -> EncodedSplit:
+    return encode_split(read_split(inputs / "RACE", name), load_tokenizer(inputs / "vocab.txt"), LENGTH)
+
+
+def _task(inputs: Path, checkpoint: str, mesh: Mesh, epochs: int) -> RaceTask:
+    model = MultipleChoiceModel.from_pretrained(inputs / checkpoint, mesh, seed=3)
+    return RaceTask(model, _split(inputs, "train"), mesh, epochs, seed=3)
+
+
+def _records(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_epoch_asks_every_question_in_another_order(inputs: Path) -> None:
+    split = _split(inputs, "train")
+    model = torch.nn.Module()
+    model.config = None  # type: ignore[assignment]
+    task = RaceTask(model, split, None, epochs=3, seed=1)  # type: ignore[arg-type]
+    assert task.total_samples == 3 * 60
+    stream = np.concatenate([task.questions(np.arange(start, start + 20)) for start in range(0, 180, 20)])
+    epochs = stream.reshape(3, 60)
+    assert (np.sort(epochs, axis=1) == np.arange(60)).all()
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    other = RaceTask(model, split, None, epochs=3, seed=2)  # type: ignore[arg-type]
+    assert not any((other.questions(np.arange(60)) == epoch).all() for epoch in epochs), (
+        "seeds share no epoch"
+    )
+
+
+def test_settings_become_steps_with_linear_decay() -> None:
+    settings = FinetuningSettings(epochs=3, batch_size=32, warmup_fraction=0.1)
+    config = settings.training_config(questions=100)  # 300 questions: 9 batches of 32 and one of 12
+    assert (config.steps, config.warmup_steps, config.schedule) == (10, 1, "linear")
+    assert not config.errors()
+
+
+def _first_losses(inputs: Path, output: Path, tensor_parallel: int) -> None:
+    """One epoch of 60 questions in batches of 8: the last holds 4."""
+    mesh = initialize(tensor_parallel)
+    config = TrainingConfig(steps=8, global_batch=8, micro_batch=2, learning_rate=1e-3, schedule="linear")
+    train(_task(inputs, "plain", mesh, epochs=1), mesh, config, output)
+
+
+def test_losses_agree_over_layouts(inputs: Path, tmp_path: Path) -> None:
+    layouts = {"1x1": (1, 1), "2x1": (2, 1), "1x2": (2, 2)}  # name: processes, tensor ranks
+    losses = {}
+    for name, (world_size, tensor_parallel) in layouts.items():
+        run_distributed(_first_losses, world_size, inputs, tmp_path / name, tensor_parallel)
+        losses[name] = [record["loss"] for record in _records(tmp_path / name)]
+    assert len(losses["1x1"]) == 8
+    assert losses["2x1"] == pytest.approx(losses["1x1"], rel=1e-4)
+    assert losses["1x2"] == pytest.approx(losses["1x1"], rel=1e-4)
+
+
+class _Killed(BaseException):
+    """Not an Exception, so that nothing in the trainer tidies up after it."""
+
+
+def _train_with_dropout(inputs: Path, output: Path, killed_at: int | None) -> None:
+    mesh = initialize(1)
+    task = _task(inputs, "dropout", mesh, epochs=2)
+    config = TrainingConfig(
+        steps=12, global_batch=10, micro_batch=3, learning_rate=1e-3, schedule="linear", checkpoint_interval=4
+    )
+    if killed_at is not None:
+        whole = task.batch
+
+        def batch(indices: np.ndarray) -> dict[str, torch.Tensor]:
+            if indices[0] >= killed_at * config.global_batch:
+                raise _Killed
+            return whole(indices)
+
+        task.batch = batch  # type: ignore[method-assign]
+    try:
+        train(task, mesh, config, output)
+    except _Killed:
+        assert killed_at is not None
+
+
+def test_a_killed_run_goes_on_bit_by_bit(inputs: Path, tmp_path: Path) -> None:
+    """Two data ranks, dropout on, killed in step 7 with a checkpoint of step 4: the same weights and records."""
+    run_distributed(_train_with_dropout, 2, inputs, tmp_path / "whole", None)
+    run_distributed(_train_with_dropout, 2, inputs, tmp_path / "broken", 6)
+    assert json.loads((tmp_path / "broken" / "state.json").read_text())["status"] == "running"
+    run_distributed(_train_with_dropout, 2, inputs, tmp_path / "broken", None)
+    for name in ("metrics.jsonl", "state.json", "model/model.safetensors", "model/config.json"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def _answer(inputs: Path, directory: Path, tensor_parallel: int) -> tuple[dict[str, int], dict[str, int]]:
+    mesh = initialize(tensor_parallel)
+    model = MultipleChoiceModel.from_finetuned(directory, mesh)
+    result = accuracy(model, _split(inputs, "test"), mesh, micro_batch=2)
+    return result.correct, result.total
+
+
+def _answer_one_by_one(inputs: Path, directory: Path) -> dict[str, int]:
+    """The same by the definition: one question at a time."""
+    mesh = initialize(1)
+    model = MultipleChoiceModel.from_finetuned(directory, mesh)
+    split = _split(inputs, "test")
+    correct = {"all": 0, "middle": 0, "high": 0}
+    with torch.no_grad():
+        for question in range(len(split)):
+            batch = {name: torch.from_numpy(a) for name, a in split.batch(np.array([question])).items()}
+            answer = batch.pop("answers").item()
+            right = int(model.scores(**batch).argmax()) == answer
+            correct["all"] += right
+            correct[str(split.levels[question])] += right
+    return correct
+
+
+def test_accuracy_is_exact_at_any_layout(inputs: Path, tmp_path: Path) -> None:
+    run_distributed(_first_losses, 1, inputs, tmp_path, 1)
+    expected = run_distributed(_answer_one_by_one, 1, inputs, tmp_path / "model")[0]
+    assert 0 < expected["all"] < 32
+    for world_size, tensor_parallel in ((1, 1), (3, 1), (2, 2)):
+        for rank in run_distributed(_answer, world_size, inputs, tmp_path / "model", tensor_parallel):
+            assert rank == (expected, {"all": 32, "middle": 16, "high": 16})
+
+
+def _finetune(inputs: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = {
+        "--checkpoint": inputs / "plain",
+        "--tokenizer": inputs / "vocab.txt",
+        "--data": inputs / "RACE",
+        "--output": output,
+    }
+    given = [str(part) for pair in paths.items() for part in pair]
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "finetune", "race", *given, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def test_the_command_learns_to_find_the_answer_in_the_passage(inputs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    settings = ("--epochs", "24", "--batch-size", "12", "--micro-batch", "6", "--learning-rate", "3e-3")
+    run = _finetune(inputs, output, *settings, "--controls")
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert result == json.loads((output / "result.json").read_text())
+    assert json.loads((output / "state.json").read_text()) == {"status": "finished", "step": 120}
+    assert result["total"] == {"all": 32, "middle": 16, "high": 16}
+    assert result["accuracy"]["all"] == result["correct"]["all"] / 32
+    assert set(result["dev_accuracy"]) == {"all", "middle", "high"}
+    assert result["chance"] == 0.25
+    assert result["accuracy"]["all"] > 0.6
+    assert result["blank_passage_accuracy"]["all"] < 0.5, "the options alone must not give the answer"
+
+    # Finished but not scored: it scores, and does not train again.
+    (output / "result.json").unlink()
+    weights = (output / "model" / "model.safetensors").stat().st_mtime_ns
+    again = _finetune(inputs, output, *settings, "--controls")
+    assert json.loads(again.stdout) == result
+    assert (output / "model" / "model.safetensors").stat().st_mtime_ns == weights
