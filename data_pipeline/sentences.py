@@ -14,7 +14,7 @@ from data_pipeline.documents import read_texts
 
 PUNKT_FILE = "punkt.json"
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-_LIMIT_BYTES = 20_000_000
+_LIMIT_BYTES = 4_000_000
 
 
 class SentenceSplitter:
@@ -44,7 +44,7 @@ def train_sentence_splitter(
 ) -> dict[str, Any]:
     """Learn abbreviations and sentence starts from the first documents of every shard; writes `output/punkt.json`.
 
-    Training takes some 3 seconds a megabyte and does not gain from more than some 20.
+    Training takes three to five seconds a megabyte, and more than some 20 gain nothing.
 
     Args:
         inputs: document shards.

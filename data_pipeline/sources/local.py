@@ -26,6 +26,7 @@ from data_pipeline.resumable import (
 )
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
+_GROUP_BYTES = 1 << 20
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
 _EXAMPLES = 5
@@ -113,12 +114,12 @@ def fetch_local(
 
 
 def _group(files: list[Path]) -> Iterator[list[tuple[int, Path]]]:
-    """Group consecutive files, with their numbers, to about the size of a shard; a large file is a group alone."""
+    """Group consecutive small files, with their numbers; a file of a megabyte and more is a group alone."""
     group: list[tuple[int, Path]] = []
     size = 0
     for number, path in enumerate(files):
         more = path.stat().st_size
-        if group and (size + more > SHARD_BYTES // 4 or len(group) >= SHARD_ROWS):
+        if group and (size + more > _GROUP_BYTES or len(group) >= SHARD_ROWS):
             yield group
             group, size = [], 0
         group.append((number, path))
