@@ -114,7 +114,7 @@ class FetchDocuments(PipelineStage):
         )
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary.get('documents', '?')} documents"
+        return f"{summary['documents']} documents"
 
 
 class CleanDocuments(PipelineStage):
@@ -165,7 +165,7 @@ class CleanDocuments(PipelineStage):
 
 def kept_facts(summary: Mapping[str, Any]) -> str:
     """ "6120 of 7000 documents kept", of a stage that drops some."""
-    return f"{summary.get('documents', '?')} of {summary.get('documents_in', '?')} documents kept"
+    return f"{summary['documents']} of {summary['documents_in']} documents kept"
 
 
 def benchmark_paths(stage: Stage) -> dict[str, Path]:
@@ -217,7 +217,6 @@ class DecontaminateDocuments(PipelineStage):
 
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.decontamination import decontaminate
-
         from data_pipeline.documents import list_shards
 
         stages = [stage for stage in self.inputs().values() if isinstance(stage, CleanDocuments)]
@@ -231,7 +230,8 @@ class DecontaminateDocuments(PipelineStage):
         )
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return kept_facts(summary)
+        dropped = sum(summary["dropped"].values())
+        return f"{summary['documents_in']} documents: {summary['cut']} cut, {dropped} dropped"
 
 
 class DeduplicateDocuments(PipelineStage):
@@ -339,7 +339,7 @@ class TrainTokenizer(FamilyStage):
         return train_tokenizer(kind, self.shards(), directory, size, title=self.title())
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary.get('vocabulary_size', '?')} tokens"
+        return f"{summary['vocabulary_size']} tokens"
 
 
 class TrainSentenceSplitter(FamilyStage):
@@ -403,7 +403,7 @@ class TokenizeCorpus(FamilyStage):
         )
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary.get('documents', '?')} documents, {summary.get('tokens', '?')} tokens"
+        return f"{summary['documents']} documents, {summary['tokens']} tokens"
 
 
 class BuildCorpus(Pipeline):

@@ -39,7 +39,7 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Picture:
             axes.plot(steps, losses, color=colour, linewidth=2, label=name)
         axes.set_xlabel("step")
         axes.set_ylabel("training loss")
-        axes.legend(frameon=False, labelcolor="linecolor")
+        axes.legend(frameon=False)
 
     ends = "; ".join(f"{name}: from {p[0][1]:.2f} to {p[-1][1]:.2f}" for name, p in curves.items())
     return _picture(draw, (7.2, 3.6), f"Training loss falls over the steps. {ends}.")
@@ -66,10 +66,20 @@ def accuracies(bars: Sequence[Bar]) -> Picture:
                 for row, bar in zip(rows, bars, strict=True)
                 if name in bar.baselines
             ]
-            axes.scatter(*zip(*points, strict=True), color=colour, marker=marker, zorder=3, label=name)
+            axes.scatter(
+                *zip(*points, strict=True),
+                s=60,
+                color=colour,
+                marker=marker,
+                edgecolors="white",
+                zorder=3,
+                label=name,
+            )
+        for row, bar in enumerate(bars):
+            axes.text(100 * bar.value + 1, row, f"{bar.value:.1%}", va="center")
         axes.set_yticks(list(rows), [bar.label for bar in bars])
         axes.invert_yaxis()
-        axes.set_xlim(0, 105)
+        axes.set_xlim(0, 110)
         axes.set_xlabel("accuracy, %")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
@@ -80,24 +90,27 @@ def accuracies(bars: Sequence[Bar]) -> Picture:
     return _picture(draw, (7.2, 1.5 + 0.55 * len(bars)), f"Accuracy against baselines: {words}.")
 
 
-def funnel(rows: Sequence[tuple[str, int]]) -> Picture:
-    """Documents left after each stage."""
+def funnel(rows: Sequence[tuple[str, int, str]]) -> Picture:
+    """Documents left after each stage: (stage, documents, why others were dropped)."""
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        most = max(count for _, count in rows) or 1
-        for index, (_, count) in enumerate(rows):
-            axes.barh(index, count, left=(most - count) / 2, color=_COLOURS[0], height=0.7)
-            axes.text(most / 2, index, f"{count:,}", ha="center", va="center", color="white", weight="bold")
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        most = max(count for _, count, _ in rows) or 1
+        for index, (_, count, dropped) in enumerate(rows):
+            axes.barh(index, count, left=(most - count) / 2, color=_COLOURS[0], height=0.8)
+            place = index - 0.15 if dropped else index
+            axes.text(most / 2, place, f"{count:,}", ha="center", va="center", color="white", weight="bold")
+            axes.text(most / 2, index + 0.2, dropped, ha="center", va="center", color="white", size=9)
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        axes.tick_params(length=0)
         axes.invert_yaxis()
         axes.xaxis.set_visible(False)
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.grid(False)
 
-    words = ", ".join(f"{name} {count}" for name, count in rows)
-    return _picture(draw, (7.2, 0.5 + 0.55 * len(rows)), f"Documents left after each stage: {words}.")
+    words = ", ".join(f"{name} {count}" for name, count, _ in rows)
+    return _picture(draw, (7.2, 0.4 + 0.7 * len(rows)), f"Documents left after each stage: {words}.")
 
 
 def _picture(draw: Any, size: tuple[float, float], alternative: str) -> Picture:

@@ -35,7 +35,8 @@ class Report(Stage):
 
     stage = "report"
     version = 1
-    sources = ("workflows/report.py",)
+    sources = ("workflows/report.py", "workflows/planted.py")
+    unhashed = ("index.html", "report.md")
 
     def label(self) -> str:
         return "write the report"

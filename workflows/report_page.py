@@ -113,7 +113,9 @@ def page_content(
         "pictures": {
             "losses": pictures.loss_curves(losses) if any(losses.values()) else None,
             "accuracies": pictures.accuracies(bars) if bars else None,
-            "funnel": pictures.funnel([(row["title"], row["documents"]) for row in funnel]),
+            "funnel": pictures.funnel(
+                [(r["title"], r["documents"], dropped_words(r["reasons"])) for r in funnel]
+            ),
         },
     }
 
@@ -130,6 +132,13 @@ def reasons(counts: Mapping[str, Any]) -> dict[str, int]:
     """Why documents were dropped, most frequent first."""
     dropped = counts.get("dropped", {})
     return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+
+
+def dropped_words(dropped: Mapping[str, int]) -> str:
+    """ "not english 6, too short 6 dropped"."""
+    return ", ".join(f"{words(reason)} {count:,}" for reason, count in dropped.items()) + " dropped" * bool(
+        dropped
+    )
 
 
 def length_notes(results: Mapping[str, Any]) -> list[str]:

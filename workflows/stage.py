@@ -106,6 +106,7 @@ class Stage(RecipeTask):
         sources: files and folders of the checkout whose code determines the output.
         library_names: distributions whose version affects the output's bytes.
         selectors: parameters that, left empty, make the task stand for all its members.
+        unhashed: files of the output that show times, so that the manifest leaves them out.
     """
 
     stage: ClassVar[str]
@@ -113,6 +114,7 @@ class Stage(RecipeTask):
     sources: ClassVar[tuple[str, ...]] = ()
     library_names: ClassVar[tuple[str, ...]] = ()
     selectors: ClassVar[tuple[str, ...]] = ()
+    unhashed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,6 +197,7 @@ class Stage(RecipeTask):
                 for role, path in self.external_files().items()
             },
             libraries={name: importlib.metadata.version(name) for name in self.library_names},
+            unhashed=self.unhashed,
         )
 
     @property

@@ -49,7 +49,7 @@ def test_all_errors_are_reported_at_once_with_file_and_key(tmp_path: Path):
     path = edited(
         tmp_path,
         ("documents = 300", "documents = 300\nfrogs = 1"),
-        ("steps = 12", 'steps = "many"'),
+        ("steps = 60", 'steps = "many"'),
         ('part = "books"', ""),
         ("tensor_parallel = 2", "tensor_parallel = 2\nring_parallel = 3"),
         ("[evaluation]", "[evaluations]"),
