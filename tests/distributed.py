@@ -42,7 +42,10 @@ def run_distributed(
         for process in processes:
             process.start()
         try:
-            return _collect(processes, queue, world_size, timeout_seconds)
+            results = _collect(processes, queue, world_size, timeout_seconds)
+            for process in processes:
+                process.join(timeout=10)
+            return results
         finally:
             for process in processes:
                 process.kill()

@@ -1,0 +1,64 @@
+"""Configuration: all errors at once, each with its place; the paper's sizes."""
+
+import pytest
+
+from core.config import ConfigurationError, ModelConfig, TrainingConfig, from_table, preset
+
+
+def test_all_errors_are_reported_at_once():
+    errors: list[str] = []
+    table = {"family": "gpt3", "layers": "two", "hidden": 64, "heads": 4, "wings": 2, "dropout": True}
+    assert from_table(ModelConfig, table, "models.x", errors) is None
+    text = "\n".join(errors)
+    for part in (
+        "models.x.family: must be one of 'gpt2', 'bert', is 'gpt3'",
+        "models.x.layers: must be of type int, is 'two'",
+        "models.x.wings: unknown key",
+        "models.x.dropout: must be of type float, is True",
+        "models.x.sequence_length: missing",
+        "models.x.vocabulary_size: missing",
+    ):
+        assert part in text
+    assert len(errors) == 6
+
+
+def test_values_are_checked_after_types():
+    errors: list[str] = []
+    table = {"steps": 10, "global_batch": 0, "micro_batch": 1, "learning_rate": -1, "warmup_steps": 11}
+    assert from_table(TrainingConfig, table, "t", errors) is None
+    assert [line.split(":")[0] for line in errors] == ["t.global_batch", "t.learning_rate", "t.warmup_steps"]
+
+
+def test_integers_serve_as_floats():
+    errors: list[str] = []
+    config = from_table(
+        TrainingConfig, {"steps": 1, "global_batch": 1, "micro_batch": 1, "learning_rate": 1}, "t", errors
+    )
+    assert errors == [] and config is not None and isinstance(config.learning_rate, float)
+
+
+def _parameters(config: ModelConfig) -> float:
+    hidden = config.hidden
+    layer = 12 * hidden * hidden + 13 * hidden
+    return (config.padded_vocabulary_size + config.sequence_length) * hidden + config.layers * layer
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("gpt2-355m", 0.355), ("gpt2-2.5b", 2.5), ("gpt2-8.3b", 8.3), ("bert-336m", 0.336), ("bert-1.3b", 1.3),
+     ("bert-3.9b", 3.9), ("scaling-1.2b", 1.2), ("scaling-4.2b", 4.2)],
+)  # fmt: skip
+def test_the_papers_sizes(name, billions):
+    assert _parameters(preset(name)) / 1e9 == pytest.approx(billions, rel=0.03)
+
+
+def test_the_vocabulary_is_padded_to_one_fixed_multiple():
+    assert preset("gpt2-8.3b").padded_vocabulary_size == 51200
+    assert preset("bert-336m").padded_vocabulary_size == 30720
+    assert not preset("gpt2-8.3b").layout_errors(8)
+    assert "heads 16 is not divisible" in preset("gpt2-355m").layout_errors(3)[0]
+
+
+def test_an_unknown_size_names_the_known_ones():
+    with pytest.raises(ConfigurationError, match=r"gpt2-355m"):
+        preset("gpt5")

@@ -1,0 +1,79 @@
+"""Dropout's two streams: what must agree across ranks does, what must differ does, recomputation included."""
+
+import numpy as np
+import torch
+from distributed import run_distributed
+from objectives import GPT2, RandomTask, random_batch, whole
+
+import core.models.transformer as transformer
+from core.config import ModelConfig
+from core.parallel.mesh import initialize
+
+DROPPING = ModelConfig("gpt2", 2, 32, 4, 16, 131, vocabulary_multiple=8, dropout=0.3, attention_dropout=0.3)
+
+
+def _masks(tensor: int, recompute: bool) -> tuple[list[list[float]], list[list[float]], dict]:
+    """What the residual and the attention dropouts drew (by hashable samples), and the gradients."""
+    mesh = initialize(tensor)
+    residual, attention = [], []
+    original_dropout, original_attend = transformer.F.dropout, transformer.SelfAttention._attend
+
+    def dropout(values, probability, training):
+        residual.append((original_dropout(torch.ones(64), probability, training) > 0).tolist())
+        return original_dropout(values, probability, training)
+
+    def attend(self, query, key, value, mask, probability):
+        attention.append(torch.rand(8).tolist())
+        return original_attend(self, query, key, value, mask, probability)
+
+    transformer.F.dropout, transformer.SelfAttention._attend = dropout, attend
+    task = RandomTask(DROPPING, mesh)
+    task.model.train()
+    for layer in task.network.transformer.layers:
+        layer.recompute = recompute
+    mesh.streams.start_micro_batch(seed=3, step=5, micro_batch=1)
+    task.model(**random_batch(DROPPING, np.arange(2)))["language_model"].backward()
+    return residual, attention, {n: whole(p.grad) for n, p in task.model.named_parameters()}
+
+
+def test_residual_masks_agree_and_attention_masks_differ_across_tensor_ranks():
+    first, second = run_distributed(_masks, 2, 2, False)
+    assert first[0] == second[0]
+    assert all(a != b for a, b in zip(first[1], second[1], strict=True))
+    assert len({str(draw) for draw in first[1]}) == DROPPING.layers, "each layer draws anew"
+
+
+def test_both_differ_across_data_ranks():
+    first, second = run_distributed(_masks, 2, 1, False)
+    assert all(a != b for a, b in zip(first[0], second[0], strict=True))
+    assert all(a != b for a, b in zip(first[1], second[1], strict=True))
+
+
+def test_recomputation_draws_the_same_masks():
+    for ranks in (1, 2):
+        plain = run_distributed(_masks, ranks, ranks, False)
+        recomputed = run_distributed(_masks, ranks, ranks, True)
+        for (_, attention, gradients), (_, again, gradients_again) in zip(plain, recomputed, strict=True):
+            assert again[: DROPPING.layers] == attention
+            assert sorted(again[DROPPING.layers :]) == sorted(attention), (
+                "backward recomputes with the same draws"
+            )
+            for name in gradients:
+                np.testing.assert_array_equal(gradients[name], gradients_again[name])
+
+
+def _initial(tensor: int) -> dict:
+    task = RandomTask(GPT2, initialize(tensor))
+    return {name: whole(p) for name, p in task.model.named_parameters()}
+
+
+def test_initial_weights_do_not_depend_on_the_layout_and_have_the_stated_spread():
+    single, four = run_distributed(_initial, 1, 1)[0], run_distributed(_initial, 4, 4)[0]
+    for name, values in single.items():
+        np.testing.assert_array_equal(values, four[name])
+    expand = single["network.transformer.layers.0.feed_forward.expand.weight"]
+    contract = single["network.transformer.layers.0.feed_forward.contract.weight"]
+    assert abs(expand.std() / 0.02 - 1) < 0.05
+    assert abs(contract.std() / (0.02 / np.sqrt(2 * GPT2.layers)) - 1) < 0.05
+    assert not single["network.transformer.layers.0.feed_forward.expand.bias"].any()
+    assert (single["network.transformer.final_norm.weight"] == 1).all()

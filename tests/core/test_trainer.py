@@ -1,0 +1,196 @@
+"""The trainer with real processes: resume to the bit, other layouts, damaged checkpoints, signals, short batches."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed import run_distributed
+from objectives import BERT, GPT2, RandomTask
+
+import core.training.trainer as trainer
+from core.config import TrainingConfig
+from core.parallel.mesh import initialize
+from core.training.checkpoint import damage
+from core.training.metrics import read_state
+from core.training.optimizer import learning_rate
+from core.training.trainer import train
+
+TRAINING = TrainingConfig(
+    steps=8, global_batch=4, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=3,
+    validation_interval=4, validation_batches=1,
+)  # fmt: skip
+DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)
+
+
+def _train(output: Path, tensor: int, training=TRAINING, model=DROPPING, die_at=0, samples=1000) -> str:
+    """Train; with `die_at`, the process dies by SIGKILL when that many steps are done."""
+    mesh = initialize(tensor)
+    task = RandomTask(model, mesh, samples)
+    task.validation = RandomTask(model, mesh, 8)
+    if die_at:
+        step = trainer._Run._step
+
+        def deadly(run):
+            step(run)
+            if run.done == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        trainer._Run._step = deadly
+    return train(task, mesh, training, output).status
+
+
+def _metrics(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def _losses(output: Path) -> list[float]:
+    return [record["loss"] for record in _metrics(output) if "loss" in record]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_killed_run_resumes_to_the_bit(tmp_path, precision):
+    training = replace(TRAINING, precision=precision)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_distributed(_train, 4, whole, 2, training)
+    with pytest.raises(AssertionError, match="died with exit code -9"):
+        run_distributed(_train, 4, killed, 2, training, DROPPING, 5)
+    assert read_state(killed)["status"] == "running"
+    assert len(_losses(killed)) >= 4, "it was beyond its last checkpoint, at step 3"
+    run_distributed(_train, 4, killed, 2, training)
+    assert (whole / "metrics.jsonl").read_bytes() == (killed / "metrics.jsonl").read_bytes()
+    assert (whole / "model/model.safetensors").read_bytes() == (
+        killed / "model/model.safetensors"
+    ).read_bytes()
+    assert read_state(killed) == {"status": "finished", "step": 8}
+    assert [r["step"] for r in _metrics(whole) if "validation_loss" in r] == [0, 4, 8]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Path, list[float]]:
+    """A (2,2) run killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run_distributed(_train, 4, folder / "whole", 2, TRAINING, GPT2)
+    with pytest.raises(AssertionError, match="died"):
+        run_distributed(_train, 4, folder / "killed", 2, TRAINING, GPT2, 5)
+    return folder / "killed", _losses(folder / "whole")
+
+
+def _copy(source: Path, target: Path) -> Path:
+    return Path(shutil.copytree(source, target))
+
+
+@pytest.mark.parametrize(("data", "tensor"), [(1, 1), (1, 2), (4, 1)])
+def test_a_checkpoint_goes_on_in_another_layout_with_the_same_losses(tmp_path, stopped, data, tensor):
+    killed, wanted = stopped
+    output = _copy(killed, tmp_path / "run")
+    run_distributed(_train, data * tensor, output, tensor, TRAINING, GPT2)
+    np.testing.assert_allclose(_losses(output), wanted, rtol=1e-4)
+
+
+def _train_and_listen(output: Path) -> str:
+    with contextlib.redirect_stderr(io.StringIO()) as messages:
+        _train(output, 1, TRAINING, GPT2)
+    return messages.getvalue()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, stopped):
+    killed, wanted = stopped
+    output = _copy(killed, tmp_path / "run")
+    good = output / "checkpoints/step-00000003"
+    bad = _copy(good, output / "checkpoints/step-00000004")
+    (victim,) = [path for path in bad.glob("*.distcp") if path.name == "__0_0.distcp"]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    assert damage(good) is None
+    (messages,) = run_distributed(_train_and_listen, 1, output)
+    assert str(victim) in messages and "damaged" in messages and "resumes at step 3" in messages
+    np.testing.assert_allclose(_losses(output), wanted, rtol=1e-4)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, stopped):
+    output = _copy(stopped[0], tmp_path / "run")
+    with pytest.raises(AssertionError, match="another model or of other training settings"):
+        run_distributed(_train, 1, output, 1, replace(TRAINING, learning_rate=5e-3), GPT2)
+    assert read_state(output)["status"] in ("running", "failed")
+
+
+def _train_and_stop(output: Path) -> str:
+    step = trainer._Run._step
+
+    def stopping(run):
+        step(run)
+        if run.done == 2 and run.mesh.rank == 1:  # a signal that reaches one rank stops all
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._Run._step = stopping
+    return _train(output, 2)
+
+
+def test_a_signal_saves_and_says_so(tmp_path):
+    assert run_distributed(_train_and_stop, 2, tmp_path) == ["stopped", "stopped"]
+    assert read_state(tmp_path) == {"status": "stopped", "step": 2}
+    assert not (tmp_path / "model").exists()
+    assert damage(tmp_path / "checkpoints/step-00000002") is None
+    assert run_distributed(_train, 2, tmp_path, 2) == ["finished", "finished"]
+    assert [record["step"] for record in _metrics(tmp_path) if "loss" in record] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("model", [GPT2, BERT], ids=["gpt2", "bert"])
+def test_accumulation_and_a_short_last_batch_give_the_same_losses_on_every_layout(tmp_path, model):
+    # 13 samples in batches of 4: the last step has one sample, and data ranks without any.
+    training = replace(TRAINING, steps=4, validation_interval=0)
+    losses = []
+    for number, (world, tensor, micro) in enumerate([(1, 1, 4), (1, 1, 1), (4, 2, 1), (4, 1, 2)]):
+        output = tmp_path / str(number)
+        run_distributed(_train, world, output, tensor, replace(training, micro_batch=micro), model, 0, 13)
+        losses.append(_losses(output))
+    for other in losses[1:]:
+        np.testing.assert_allclose(other, losses[0], rtol=1e-4)
+
+
+def test_gradient_norm_and_clipping_do_not_depend_on_the_layout(tmp_path):
+    norms = []
+    training = replace(TRAINING, steps=2, clip_gradient_norm=0.05, validation_interval=0)
+    for world, tensor in [(1, 1), (2, 2), (2, 1), (4, 2)]:
+        output = tmp_path / f"{world}-{tensor}"
+        run_distributed(_train, world, output, tensor, training, GPT2)
+        norms.append([record["gradient_norm"] for record in _metrics(output)])
+    assert norms[0][0] > 0.05
+    for other in norms[1:]:
+        np.testing.assert_allclose(other, norms[0], rtol=1e-3)
+        np.testing.assert_allclose(other[0], norms[0][0], rtol=1e-5)
+
+
+def _exploding(output: Path) -> None:
+    mesh = initialize(1)
+    task = RandomTask(GPT2, mesh)
+    with torch.no_grad():
+        task.network.position_embedding.weight.to_local().fill_(math.nan)
+    train(task, mesh, TRAINING, output)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(AssertionError, match="language_model loss is nan at step 1"):
+        run_distributed(_exploding, 1, tmp_path)
+    state = read_state(tmp_path)
+    assert state["status"] == "failed" and "nan" in state["error"]
+
+
+def test_learning_rate_schedules():
+    cosine = replace(TRAINING, steps=110, warmup_steps=10, learning_rate=1.0, minimum_learning_rate=0.1)
+    assert [learning_rate(cosine, step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert learning_rate(cosine, 60) == pytest.approx(0.55)
+    assert learning_rate(cosine, 110) == pytest.approx(0.1)
+    linear = replace(cosine, schedule="linear", minimum_learning_rate=0.0)
+    assert learning_rate(linear, 35) == pytest.approx(0.75)
+    assert learning_rate(replace(cosine, schedule="constant"), 100) == 1.0
