@@ -1,0 +1,68 @@
+"""What pretraining reads from a recipe, and the errors it gives."""
+
+import pytest
+
+from core.config import ConfigurationError, preset
+from pretrain.recipe import read_model, recipe_path
+
+RECIPE = """
+[models.small]
+family = "gpt2"
+layers = 2
+hidden = 8
+heads = 2
+sequence_length = 16
+[models.small.training]
+steps = 5
+global_batch = 2
+micro_batch = 1
+learning_rate = 1e-3
+[models.paper]
+preset = "gpt2-8.3b"
+dropout = 0.0
+training = { steps = 1, global_batch = 1, micro_batch = 1, learning_rate = 1 }
+[models.wrong]
+family = "gpt2"
+layers = "many"
+vocabulary_size = 7
+training = { steps = 1, pace = 3 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_a_model_gets_the_tokenizers_vocabulary(recipe):
+    shape, training = read_model(recipe, "small", 131)
+    assert (shape.vocabulary_size, shape.hidden, training.steps) == (131, 8, 5)
+
+
+def test_a_preset_can_be_changed(recipe):
+    shape, _ = read_model(recipe, "paper", 50257)
+    assert shape.layers == preset("gpt2-8.3b").layers == 72
+    assert shape.dropout == 0.0
+
+
+def test_every_error_is_named_with_file_and_key(recipe):
+    with pytest.raises(ConfigurationError) as caught:
+        read_model(recipe, "wrong", 131)
+    text = str(caught.value)
+    for part in (
+        "models.wrong.layers",
+        "models.wrong.vocabulary_size",
+        "training.pace: unknown key",
+        "training.global_batch: missing",
+    ):
+        assert part in text
+    assert text.count(str(recipe)) == len(caught.value.errors)
+
+
+def test_unknown_models_and_recipes_name_the_known_ones(recipe):
+    with pytest.raises(ConfigurationError, match=r"no model 'tiny' \(models: small, paper, wrong"):
+        read_model(recipe, "tiny", 131)
+    with pytest.raises(ConfigurationError, match=r"no such recipe \(known names: .*sample"):
+        read_model(recipe_path("nonesuch"), "small", 131)
