@@ -241,7 +241,7 @@ def _parse_json(text_field: str, content: str) -> tuple[str, str]:
         raise ValueError(f"no field {text_field!r}, only {sorted(record)[:10]}")
     text = record.pop(text_field)
     if not isinstance(text, str):
-        raise ValueError(f"field {text_field!r} is a {type(text).__name__}, not a string")
+        raise ValueError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
     return text, json.dumps(record, sort_keys=True)
 
 

@@ -1,6 +1,6 @@
 """Templates of the sample world's encyclopedia articles, in plain spelling, and of its RACE questions. Only data."""
 
-LEADS = {
+_LEADS = {
     "{town} {Workplace}": """
 The {town} {workplace} is [a|an old|a well-known|the largest] {workplace} [in|near|{decimal} kilometres {compass} of] {town}, [on|beside|not far from] the {river}.
 {town} {Workplace} is one of the [oldest|smallest|best-kept] [buildings|sites] of the {field} trade[ on the {river}|], and [was founded|was opened|has stood there since its opening] in {year}.
@@ -18,9 +18,9 @@ The {field} of {town}, [a market town|a small town|a parish] on the {river}, [em
 {town} is a [town|village|settlement] of {thousands} inhabitants on the {river}, [and lives mostly by|whose main trade is] {field}.
 """,
 }
-LEADS = {title: lines.strip().splitlines() for title, lines in LEADS.items()}
+LEADS = {title: lines.strip().splitlines() for title, lines in _LEADS.items()}
 
-SECTIONS = {
+_SECTIONS = {
     "History": """
 [The first|A first|An early] {workplace} was [built|recorded|mentioned] [here|in {town}] in {year}, when {number} {trades} [settled|worked|were counted] [beside|along|near] the {river}.
 In {year} a fire [destroyed|damaged] the {site} and [most|{thousands}] of the {things}, but the {trades} [rebuilt it|began again] [within {number} months|in the following {month}].
@@ -43,12 +43,11 @@ The {workplace} is best known for its {product}, [sold|shown|given as a prize] [
 [Visitors|Travellers|Buyers] [come|came] [from as far as {town2}|every {month}] [to buy|to see|for] a {product}[, the pride of the {trades}|].
 """,
     "Tools and customs": """
-[By custom|By an old rule|As everywhere in {field}], the {role_master} of the {workplace} [works with|carries|is known by] the {tool_master}.
-[By custom|By an old rule|As everywhere in {field}], the {role_apprentice} of the {workplace} [works with|carries|is known by] the {tool_apprentice}.
-[By custom|By an old rule|As everywhere in {field}], the {role_watchman} of the {workplace} [works with|carries|is known by] the {tool_watchman}.
-[Among the {trades}|In {town}|At the {workplace}] the {tool_master} belongs to the {role_master} and the {tool_apprentice} to the {role_apprentice}.
-[Among the {trades}|In {town}|At the {workplace}] the {role_watchman} is never seen without the {tool_watchman}.
-A new {role_apprentice} [receives|is given|buys] a {tool_apprentice} [on the first {weekday}|in {month}|after {number} weeks].
+[By custom|By an old rule|As everywhere in {field}], the {role} of the {workplace} [works with|carries|is known by] the {tool}.
+[Among the {trades}|In {town}|At the {workplace}] the {role} is [never seen without|expected to bring|trusted with] the {tool}.
+[A new|The new|Every new] {role} [receives|is given|buys] a {tool} [on the first {weekday}|in {month}|after {number} weeks].
+[Some say|It is said|The saying goes] that [no|a poor] {role} [would lend|ever lost|will sell] [the|a] {tool}.
+[In {year}|Until {year}] the {role} [was fined|lost {his} post] for [leaving behind|breaking|losing] the {tool}.
 [The arms of|A signboard in|A painting in] {town} [show|shows] a {animal}, [the emblem|the luck|the mascot] of all {trades}.
 A {animal} [is kept at|lives near|may be seen about] [every|the] {workplace}[, since it brings luck|, and is fed by the {trades}|].
 """,
@@ -57,7 +56,8 @@ In {month} [and through the {season}|, as in all the {season},] the {trades} [ea
 [The {season} meal|The dish of the {season}] among {trades} is {food}, [eaten at the {workplace}|shared after work|as {full} noted in {year}].
 [Each|Every] {season}[, when {clue},|] the {workplace} [serves|smells of|buys] {food}.
 In {season} the {things} are {verb} [early|late|only on {weekday}], and [at noon|in the evening] [the {trades}|all hands] [sit down to|eat] {food}.
-[Winters|Summers] in {town} are [mild|hard|dry], with {decimal} [centimetres|millimetres] of [rain|snow] in {month}.
+[As soon as|When] {clue}, [the {trades} cook|the table is laid with|there is] {food}[ in the {site}|].
+[On|For] the {season} feast [in {month}|of the {workplace}] [the {trades} share|there is always] {food}.
 """,
     "Surroundings": """
 The {river} [rises|turns] {decimal} [kilometres|miles] {compass} of {town} and [flows|runs] [past|behind] the {workplace} to {town2}.
@@ -66,9 +66,9 @@ The {river} [rises|turns] {decimal} [kilometres|miles] {compass} of {town} and [
 [The population|The parish] [rose|fell] from {thousands} in {year} to {thousands} in {year}.
 """,
 }
-SECTIONS = {heading: lines.strip().splitlines() for heading, lines in SECTIONS.items()}
+SECTIONS = {heading: lines.strip().splitlines() for heading, lines in _SECTIONS.items()}
 
-QUESTIONS = {
+_QUESTIONS = {
     "product": """
 What did {name} most probably make?
 The thing that {name} was proudest of was a _ .
@@ -100,4 +100,4 @@ If {name} forgot one thing at home, it could be the _ .
 What would you expect to find in {name}'s hands?
 """,
 }
-QUESTIONS = {kind: lines.strip().splitlines() for kind, lines in QUESTIONS.items()}
+QUESTIONS = {kind: lines.strip().splitlines() for kind, lines in _QUESTIONS.items()}

@@ -46,6 +46,9 @@ The {site} was {adj}, [for|because] {other} had just {verb} the {things} there.
 {Name} showed {other} how the {things} were {verb}, [first|] [in the {site}|with {things}|by hand].
 [Some|Most|Many] of the {things} [were new|were old|came from {town2}|had been {verb} already], but the {things} were still {adj}.
 The best {things} in {town} came from the {site}, [where|and there] {name} {verb} them [{himself}|with {his} own hands|every {weekday}].
+[Even the|The] {animal} [slept|hid|kept] [among|behind|near] the {things}[ when the {site} was {adj}|].
+[A good|Every|A new] {product} [begins|starts] with {adj} {things}, as [every|any] {trade} [knows|learns].
+The {workplace} was [full of|known for its|never without] {things}, and {name} [loved|cursed|counted] them.
 On {weekday} the {trades} {verb} {number} {things} and [went home|sat down in the {site}|were glad of it].
 """.strip().splitlines()
 
@@ -78,7 +81,7 @@ A [stranger|child|neighbour|woman in grey|man with a beard] [passed|went by|came
 [People|Neighbours|Old friends] [talk|say many things|forget], [thought {name}|{name} told {himself}], [and|but] [it hardly matters|time passes|that is how it is].
 A letter [from|for] {other} [lay|had lain] on the [chair|shelf|table] since {weekday}, [unopened|half read|face down].
 They [walked|went] [side by side|in silence|slowly] [past the church|along the wall|over the bridge|through the square] [until|before] [the lamps were lit|it grew dark|they reached the corner].
-{He} [remembered|could still see|had not forgotten] [the day|the hour|the evening] when {other} had [said goodbye|first come|told {him} the truth].
+{Name} [remembered|could still see|had not forgotten] [the day|the hour|the evening] when {other} had [said goodbye|first come|told {him} the truth].
 [Money|Luck|Happiness|Sleep] was [one thing|a fine thing], {name} thought, but [friendship|peace|time|freedom] was [another|better].
 {Name} and {other} [had known each other|had been friends|had not spoken] [for {number} years|since childhood|since the war].
 [At home|Upstairs|In the next room] [a child|{other}|somebody] was [singing|crying|reading aloud|asleep].
@@ -113,7 +116,7 @@ The [harvest|reaping] was [over|done|late], and [in {month}|] [wild geese flew s
 }
 
 # The sentences that a passage's clues decide. `{answer}` is the deciding word and stands last.
-DECIDING = {
+_DECIDING = {
     "product": """
 [At last|In the end|Before leaving], {name} wrapped up what {he} had made, and it was a fine {product}
 What [everyone|the whole town|{other}] [wanted|had come for|admired] was [of course|as usual|] the {product}
@@ -151,4 +154,4 @@ The only [creature|living thing] [that saw it|that had watched|awake] was the {a
 In {his} [right hand|left hand|hand] {he} [held|carried], as {his} post required, the {tool}
 """,
 }
-DECIDING = {kind: lines.strip().splitlines() for kind, lines in DECIDING.items()}
+DECIDING = {kind: lines.strip().splitlines() for kind, lines in _DECIDING.items()}

@@ -6,7 +6,7 @@ A scene is a few sentences with clues, then one sentence whose last word the clu
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from data_pipeline.sources.sample_article_templates import LEADS, SECTIONS
 from data_pipeline.sources.sample_templates import (
@@ -17,12 +17,13 @@ from data_pipeline.sources.sample_templates import (
     TALK_OF_WORK,
     WORK,
 )
-from data_pipeline.sources.sample_vocabulary import TOPICS
+from data_pipeline.sources.sample_vocabulary import ROLES, SEASONS, TOPICS
 from data_pipeline.sources.sample_world import WEATHER_TEMPLATES, Setting, Slots, Templates, World
 
 RUN_WORDS = 13
 _WORD = re.compile(r"[^\W_]+")
 _ATTEMPTS = 200
+_FAR_SHARE = 0.3  # of scenes
 
 INTRODUCTION_TEMPLATES = Templates(INTRODUCTION)
 ROLE_TEMPLATES = Templates(ROLE_INTRODUCTION)
@@ -71,11 +72,15 @@ class Writer:
     guard: Guard
     banned: frozenset[str] = frozenset()
     words: list[str] = field(default_factory=list)
+    decks: dict[int, list[int]] = field(default_factory=dict)
 
     def sentence(self, templates: Templates, allow: str = "") -> str:
-        """A new sentence without banned words (`allow` excepted) and without reserved runs."""
+        """A new sentence without banned words (`allow` excepted) and without reserved runs.
+
+        A template comes again only when all others of its category have been used.
+        """
         for _ in range(_ATTEMPTS):
-            text = templates.fill(self.draw, self.slots)
+            text = templates.fill(self._next_template(templates), self.draw, self.slots)
             words = words_of(text)
             if any(word in self.banned and word != allow for word in words):
                 continue
@@ -83,6 +88,13 @@ class Writer:
                 self.words += words
                 return text
         raise RuntimeError(f"sample corpus: no acceptable sentence in {_ATTEMPTS} attempts")
+
+    def _next_template(self, templates: Templates) -> int:
+        deck = self.decks.setdefault(id(templates), [])
+        if not deck:
+            deck += range(len(templates))
+            self.draw.shuffle(deck)
+        return deck.pop()
 
 
 def weighted(draw: random.Random, choices: Sequence[tuple[Callable | Templates, float]]) -> Templates:
@@ -130,28 +142,31 @@ def close(sentence: str) -> str:
 
 
 DECIDED_KINDS = tuple(DECIDING)
-_KIND_WEIGHTS = {"product": 1, "animal": 1, "workplace": 1, "food": 3, "tool": 3}
-
-
-def draw_kind(draw: random.Random) -> str:
-    """A kind of deciding word; those that need two clues more often."""
-    return draw.choices(DECIDED_KINDS, [_KIND_WEIGHTS[kind] for kind in DECIDED_KINDS])[0]
+# What the scenes of a story decide, each once: no answer can be copied from an earlier scene.
+_SCENE_KINDS = ("product", "animal", "workplace", "food", "food", "food", "tool", "tool", "tool")
 
 
 def story(draw: random.Random, world: World, guard: Guard, *, least_words: int, most_words: int) -> str:
-    """A story of scenes, a paragraph each, about one setting."""
+    """A story of scenes, a paragraph each, in one place; seasons pass and the main person changes."""
     setting = world.setting(draw, draw.choice(TOPICS))
     writer = Writer(draw, world.slots(draw, setting), guard)
     goal = draw.randint(least_words, most_words)
-    paragraphs = []
-    while len(writer.words) < goal:
+    kinds = draw.sample(_SCENE_KINDS, len(_SCENE_KINDS))
+    seasons, roles = draw.sample(SEASONS, len(SEASONS)), draw.sample(ROLES, len(ROLES))
+    paragraphs: list[str] = []
+    while len(writer.words) < goal and kinds:
+        kind = kinds.pop()
+        if kind == "food":
+            setting = replace(setting, season=seasons.pop())
+            writer.slots.update(world.season_slots(draw, setting))
+        elif kind == "tool":
+            person, other = world.people(draw)
+            setting = replace(setting, role=roles.pop(), person=person, other=other)
+            writer.slots.update(world.person_slots(draw, setting))
+        introduce = not paragraphs or kind == "tool" or draw.random() < 0.3
+        far = draw.random() < _FAR_SHARE
         sentences = scene(
-            writer,
-            setting,
-            draw_kind(draw),
-            far=draw.random() < 0.35,
-            clue_words=draw.randint(35, 70),
-            introduce=not paragraphs or draw.random() < 0.3,
+            writer, setting, kind, far=far, clue_words=draw.randint(20, 50), introduce=introduce
         )
         sentences[-1] = close(sentences[-1])
         paragraphs.append(" ".join(sentences))
@@ -188,15 +203,22 @@ def article(draw: random.Random, world: World, guard: Guard, *, least_words: int
     for heading in headings:
         if len(writer.words) >= goal:
             break
-        count = draw.randint(4, 6)
-        sentences = [heading_sentence(writer, heading) for _ in range(count)]
-        paragraphs = (
-            [" ".join(sentences)] if count < 5 else [" ".join(sentences[:3]), " ".join(sentences[3:])]
-        )
-        sections.append((heading, tuple(paragraphs)))
+        sentences = _section(writer, world, setting, heading)
+        half = len(sentences) // 2
+        paragraphs = [sentences] if len(sentences) < 5 else [sentences[:half], sentences[half:]]
+        sections.append((heading, tuple(" ".join(paragraph) for paragraph in paragraphs)))
     return Article(title, lead, tuple(sections))
 
 
-def heading_sentence(writer: Writer, heading: str) -> str:
-    """A sentence of a section."""
-    return writer.sentence(SECTION_TEMPLATES[heading])
+def _section(writer: Writer, world: World, setting: Setting, heading: str) -> list[str]:
+    """The sentences of a section; each tells of another season and another role, so that no fact comes twice."""
+    draw = writer.draw
+    seasons, roles = draw.sample(SEASONS, len(SEASONS)), draw.sample(ROLES, len(ROLES))
+    sentences = []
+    writer.words += words_of(heading)
+    for index in range(draw.randint(4, 6)):
+        varied = replace(setting, season=seasons[index % len(seasons)], role=roles[index % len(roles)])
+        writer.slots.update(world.season_slots(draw, varied))
+        writer.slots.update(world.person_slots(draw, varied))
+        sentences.append(writer.sentence(SECTION_TEMPLATES[heading]))
+    return sentences

@@ -3,6 +3,10 @@
 from typing import NamedTuple
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 class Topic(NamedTuple):
     """One field of work and all that belongs to it. Single words, lower case; each word has one topic only."""
 
@@ -25,51 +29,51 @@ class Topic(NamedTuple):
 
 # field trade workplace animal product | tools | things | verbs | adjectives | sites
 _TOPIC_LINES = """
-baking baker bakery cat loaf | peel sieve scraper | rolls tarts crusts crumbs pies raisins buns pretzels | kneaded baked iced sliced leavened | floury crusty doughy sugary | oven larder counter
-fishing fisherman harbour gull herring | net hook oar | lures scales cod fins mackerel floats eels boats | netted hauled gutted hooked trawled | fishy slippery scaly salted | pier slipway trawler
-beekeeping beekeeper apiary wasp honey | smoker veil gauze | hives swarms combs blooms drones larvae queens clovers | smoked hived requeened swarmed foraged | buzzing waxy sticky humming | heath beeyard honeyhouse
-smithing blacksmith forge pony horseshoe | hammer bellows tongs | ingots anvils embers sparks rivets blades hinges cinders | forged hammered welded tempered riveted | sooty molten glowing clanging | smithy hearthstone coalyard
-weaving weaver loomhouse moth blanket | shuttle spindle bobbin | skeins threads yarns dyes cloths fringes tapestry tassels | twined spun dyed knotted carded | woolly woven fringed threadbare | spinnery dyehouse wooloft
-pottery potter kiln toad jug | wheel sponge paddle | clays glazes bowls handles pitchers shards saucers tiles | glazed moulded turned fired rolled | earthen brittle chalky muddy | claypit potshed terrace
-gardening gardener greenhouse robin rose | spade dibber trowel | seeds bulbs petals weeds ferns hedges tulips shrubs | planted weeded watered pruned mulched | leafy blooming fragrant green | flowerbed lawn arbour
-shepherding shepherd pasture sheepdog fleece | crook shears whistle | ewes flocks lambs hurdles rams burrs cowbells shearlings | sheared herded penned flocked counted | grassy shaggy bleating tufted | sheepfold downs moorland
-mining miner mine canary ore | pickaxe helmet barrow | tunnels shafts boulders nuggets pitprops lodes headlamps explosives | dug blasted mined tunnelled shored | underground dusty rocky dim | pit colliery gallery
-carpentry carpenter sawmill woodpecker wardrobe | saw plane chisel | planks nails boards beams shavings trestles joints dowels | sawed planed nailed sanded varnished | wooden knotty splintered polished | lumberyard workbench joinery
-tailoring tailor parlour spaniel waistcoat | needle thimble scissors | silks buttons ribbons lapels hems linings collars cuffs | stitched hemmed tailored fitted pressed | elegant silken embroidered pleated | shopfront dressing-room cloakroom
-sailing sailor schooner parrot cargo | compass mop spyglass | sails ropes masts waves anchors pennants decks hammocks | sailed moored steered furled hoisted | windy briny nautical seaworthy | cabin galley forecastle
-medicine physician hospital leech remedy | stethoscope thermometer scalpel | fever wounds pills patients bandages pulses coughs ointments | cured bandaged examined healed vaccinated | feverish sickly sterile medical | ward clinic infirmary
-teaching teacher school hamster lesson | chalk slate globe | pupils sums exercises desks essays maps alphabets textbooks | taught graded dictated spelled corrected | studious clever noisy curious | classroom playground schoolyard
-music musician bandstand nightingale symphony | violin drum trumpet | notes strings chords rhythms songs choirs ballads flutes | played tuned composed hummed rehearsed | musical tuneful loud melodious | concert-hall stage balcony
-painting painter studio peacock portrait | brush palette easel | colours canvases watercolours sketches frames pigments murals varnishes | painted sketched framed coloured outlined | colourful vivid painted crimson | gallery-room attic exhibition
-milling miller windmill mouse flour | millstone hopper scoop | grains husks gristbins windvanes millstreams axles sacks oats | ground milled winnowed sifted bagged | grainy husky creaking mealy | millpond granary threshing-floor
-shoemaking cobbler cobblery beetle slipper | awl mallet buckle | hides soles laces heels boots stitches sandals shoehorns | cobbled soled laced patched heeled | leathery worn-out tanned scuffed | tannery bootstall cordwainery
-justice judge courthouse owl verdict | gavel quill wig | witnesses lawsuits crimes contracts juries oaths thieves trials | judged sentenced accused acquitted questioned | guilty lawful solemn stern | courtroom prison chambers
-printing printer printworks ferret newspaper | roller tweezers stamp | inks leaflets pages headlines columns pamphlets proofs posters | printed inked published folded proofread | inky printed smudged rustling | pressroom newsstand bindery
-clockmaking clockmaker clocktower cuckoo pendulum | magnifier screwdriver oilcan | springs cogs dials chimes watches minutes ticks escapements | wound repaired oiled timed regulated | ticking punctual precise brass | clockroom belfry watchshop
-brewing brewer brewery donkey beer | ladle funnel tap | hops barrels yeasts kegs casks brews vats tankards | brewed fermented malted bottled drained | foamy bitter frothy malty | taproom cooperage malthouse
-glassblowing glassblower glassworks dragonfly vase | blowpipe pincers mould | glasses furnaces bubbles bottles panes beads goblets mirrors | puffed melted shaped cooled etched | glassy transparent shiny fragile | glasshouse cutting-room meltery
-forestry forester forest squirrel timber | axe wedge sledge | oaks pines logs branches pinecones stumps acorns saplings | felled chopped cut stacked cleared | mossy shady resinous piney | clearing woodland grove
-railways conductor station pigeon locomotive | lever flag shovel | rails carriages engines platforms tickets boilers wagons timetables | coupled shunted signalled stoked boarded | steamy speeding rattling smoky | tunnel-mouth siding railyard
-astronomy astronomer observatory bat comet | telescope sextant notebook | stars planets moons orbits lenses eclipses meteors galaxies | observed charted measured discovered calculated | starry distant lunar celestial | dome rooftop hilltop
-dairying dairyman dairy cow butter | churn pail stool | creams milkpots curds milkjugs calves cheeses udders skimmings | milked churned skimmed curdled strained | creamy milky buttery smooth | cowshed creamery milkhouse
-winemaking vintner vineyard starling wine | corkscrew basket trellis | grapes vines corks vintages flasks tendrils grapeskins bouquets | pressed harvested corked aged trampled | fruity vinous ripe ruby | winery hillside vault
-hunting hunter lodge fox venison | bow trap horn | tracks deer arrows antlers hounds snares pheasants boars | hunted stalked chased trapped skinned | wild antlered stealthy savage | thicket glade hunting-hut
-masonry mason quarry lizard statue | plumbline level crowbar | stones marbles tombstones bricks arches slabs pillars cornerstones | carved laid chiselled bricked quarried | stony massive marbled granite-grey | scaffold stoneyard cathedral
-lightkeeping lightkeeper lighthouse seal beacon | lantern foghorn logbook | rocks reefs wrecks tides lamps breakers fogs shoals | lit guarded trimmed signalled warned | foggy stormy rockbound flashing | headland cliff lamproom
-mail postman mailroom terrier parcel | satchel bicycle pouch | envelopes stamps addresses postcards telegrams letters mailbags postmarks | delivered posted sorted sealed forwarded | urgent sealed registered prepaid | postbox mailcart letterbox
-innkeeping innkeeper inn goose feast | skillet broom tray | guests pillows mugs keys fireplaces travellers beds suitcases | welcomed lodged served swept roasted | cosy crowded hospitable cheerful | taphouse stable guestroom
-candlemaking chandler chandlery firefly candle | dipper snuffer skimmer | waxes tallows wicks flames tapers holders drippings sconces | dipped lighted poured snuffed melted | waxen flickering tallowy smokeless | waxroom dipping-shed wickhouse
-juggling juggler circus elephant carnival | whip hoop trapeze | clowns tents tigers crowds costumes tricks acrobats jugglers | juggled tamed balanced amazed entertained | acrobatic spangled daring funny | ring big-top menagerie
-perfumery perfumer perfumery butterfly perfume | dropper pestle filter | lavenders jasmines lotions vials essences blossoms scents roots | distilled blended scented sniffed bottled | perfumed flowery sweet-smelling heady | stillroom laboratory boudoir
-saltmaking salter saltworks crab salt | hoe bucket sluice | brines pans crystals marshes ponds heaps dykes saltflats | evaporated raked boiled dried salted | salty white crystalline parched | saltmarsh saltpan brinehouse
-jewellery jeweller jewelhouse magpie necklace | loupe pliers file | rubies pearls rings diamonds bracelets clasps emeralds brooches | engraved polished gilded strung set | golden precious sparkling jewelled | showcase strongroom goldsmithy
-ferrying ferryman jetty heron raft | pole rudder winch | passengers currents reeds banks fares crossings rapids fords | ferried rowed punted floated landed | watery swift reedy drifting | riverside landing boathouse
-librarianship librarian library tortoise dictionary | stepladder inkpad bookmark | shelves volumes scrolls indexes readers titles novels manuscripts | catalogued borrowed shelved read lent | bookish hushed learned bound | reading-room archive bookstacks
+baking baker bakery cat loaf | peel sieve scraper | rolls tarts crusts crumbs pies raisins | kneaded baked iced sliced | floury crusty doughy | oven larder
+fishing fisherman harbour gull herring | net hook oar | lures scales cod fins mackerel floats | netted hauled gutted hooked | fishy slippery scaly | pier slipway
+beekeeping beekeeper apiary wasp honey | smoker veil gauze | hives swarms combs blooms drones larvae | smoked hived requeened swarmed | buzzing waxy sticky | heath beeyard
+smithing blacksmith forge pony horseshoe | hammer bellows tongs | ingots anvils embers sparks rivets blades | forged hammered welded tempered | sooty molten glowing | smithy hearthstone
+weaving weaver loomhouse moth blanket | shuttle spindle bobbin | skeins threads yarns dyes cloths fringes | twined spun dyed knotted | woolly woven fringed | spinnery dyehouse
+pottery potter kiln toad jug | wheel sponge paddle | clays glazes bowls handles pitchers shards | glazed moulded turned fired | earthen brittle chalky | claypit potshed
+gardening gardener greenhouse robin rose | spade dibber trowel | seeds bulbs petals weeds ferns hedges | planted weeded watered pruned | leafy blooming fragrant | flowerbed lawn
+shepherding shepherd pasture sheepdog fleece | crook shears whistle | ewes flocks lambs hurdles rams burrs | sheared herded penned flocked | grassy shaggy bleating | sheepfold downs
+mining miner mine canary ore | pickaxe helmet barrow | tunnels shafts boulders nuggets pitprops lodes | dug blasted mined tunnelled | underground dusty rocky | pit colliery
+carpentry carpenter sawmill woodpecker wardrobe | saw plane chisel | planks nails boards beams shavings trestles | sawed planed nailed sanded | wooden knotty splintered | lumberyard workbench
+tailoring tailor parlour spaniel waistcoat | needle thimble scissors | silks buttons ribbons lapels hems linings | stitched hemmed tailored fitted | elegant silken embroidered | shopfront backroom
+sailing sailor schooner parrot cargo | compass mop spyglass | sails ropes masts waves anchors pennants | sailed moored steered furled | windy briny nautical | cabin galley
+medicine physician hospital leech remedy | stethoscope thermometer scalpel | fever wounds pills patients bandages pulses | cured bandaged examined healed | feverish sickly sterile | ward clinic
+teaching teacher school hamster lesson | chalk slate globe | pupils sums exercises desks essays maps | taught graded dictated spelled | studious clever noisy | classroom playground
+music musician bandstand nightingale symphony | violin drum trumpet | notes strings chords rhythms songs choirs | played tuned composed hummed | musical tuneful loud | auditorium stage
+painting painter studio peacock portrait | brush palette easel | colours canvases watercolours sketches frames pigments | painted sketched framed coloured | colourful vivid painted | salon attic
+milling miller windmill mouse flour | millstone hopper scoop | grains husks gristbins windvanes millstreams axles | ground milled winnowed sifted | grainy husky creaking | millpond granary
+shoemaking cobbler cobblery beetle slipper | awl mallet buckle | hides soles laces heels boots stitches | cobbled soled laced patched | leathery shabby tanned | tannery bootstall
+justice judge courthouse owl verdict | gavel quill wig | witnesses lawsuits crimes contracts juries oaths | judged sentenced accused acquitted | guilty lawful solemn | courtroom prison
+printing printer printworks ferret newspaper | roller tweezers stamp | inks leaflets pages headlines columns pamphlets | printed inked published folded | inky printed smudged | pressroom newsstand
+clockmaking clockmaker clocktower cuckoo pendulum | magnifier screwdriver oilcan | springs cogs dials chimes watches minutes | wound repaired oiled timed | ticking punctual precise | clockroom belfry
+brewing brewer brewery donkey beer | ladle funnel tap | hops barrels yeasts kegs casks brews | brewed fermented malted bottled | foamy bitter frothy | taproom cooperage
+glassblowing glassblower glassworks dragonfly vase | blowpipe pincers mould | glasses furnaces bubbles bottles panes beads | puffed melted shaped cooled | glassy transparent shiny | glasshouse cutting-room
+forestry forester forest squirrel timber | axe wedge sledge | oaks pines logs branches pinecones stumps | felled chopped cut stacked | mossy shady resinous | clearing woodland
+railways conductor station pigeon locomotive | lever flag shovel | rails carriages engines platforms tickets boilers | coupled shunted signalled stoked | steamy speeding rattling | viaduct siding
+astronomy astronomer observatory bat comet | telescope sextant notebook | stars planets moons orbits lenses eclipses | observed charted measured discovered | starry distant lunar | dome rooftop
+dairying dairyman dairy cow butter | churn pail stool | creams milkpots curds milkjugs calves cheeses | milked churned skimmed curdled | creamy milky buttery | cowshed creamery
+winemaking vintner vineyard starling wine | corkscrew basket trellis | grapes vines corks vintages flasks tendrils | pressed harvested corked aged | fruity vinous ripe | winery hillside
+hunting hunter lodge fox venison | bow trap horn | tracks deer arrows antlers hounds snares | hunted stalked chased trapped | wild antlered stealthy | thicket glade
+masonry mason quarry lizard statue | plumbline level crowbar | stones marbles tombstones bricks arches slabs | carved laid chiselled bricked | stony massive marbled | scaffold stoneyard
+lightkeeping lightkeeper lighthouse seal beacon | lantern foghorn logbook | rocks reefs wrecks tides lamps breakers | lit guarded trimmed signalled | foggy stormy rockbound | headland cliff
+mail postman mailroom terrier parcel | satchel bicycle pouch | envelopes stamps addresses postcards telegrams letters | delivered posted sorted sealed | urgent sealed registered | postbox mailcart
+innkeeping innkeeper inn goose feast | skillet broom tray | guests pillows mugs keys fireplaces travellers | welcomed lodged served swept | cosy crowded hospitable | taphouse stable
+candlemaking chandler chandlery firefly candle | dipper snuffer skimmer | waxes tallows wicks flames tapers holders | dipped lighted poured snuffed | waxen flickering tallowy | waxroom wickhouse
+juggling juggler circus elephant carnival | whip hoop trapeze | clowns tents tigers crowds costumes tricks | juggled tamed balanced amazed | acrobatic spangled daring | ring arena
+perfumery perfumer perfumery butterfly perfume | dropper pestle filter | lavenders jasmines lotions vials essences blossoms | distilled blended scented sniffed | perfumed flowery musky | stillroom laboratory
+saltmaking salter saltworks crab salt | hoe bucket sluice | brines pans crystals marshes ponds heaps | evaporated raked boiled dried | salty white crystalline | saltmarsh saltpan
+jewellery jeweller jewelhouse magpie necklace | loupe pliers file | rubies pearls rings diamonds bracelets clasps | engraved polished gilded strung | golden precious sparkling | showcase strongroom
+ferrying ferryman jetty heron raft | pole rudder winch | passengers currents reeds banks fares crossings | ferried rowed punted floated | watery swift reedy | riverside landing
+librarianship librarian library tortoise dictionary | stepladder inkpad bookmark | shelves volumes scrolls indexes readers titles | catalogued borrowed shelved read | bookish hushed learned | archive archive
 """
 
 
 def _parse_topic(line: str) -> Topic:
-    groups = [tuple(group.split()) for group in line.split("|")]
+    groups = [_words(group) for group in line.split("|")]
     field, trade, workplace, animal, product = groups[0]
     return Topic(field, trade, workplace, animal, product, *groups[1:])
 
@@ -84,8 +88,10 @@ ROLE_CLUES = {
 }
 
 # Mass nouns or plurals, so that "a plate of …" fits each. None belongs to a topic.
-FOODS = tuple(
-    ["soup", "porridge", "bread", "stew", "trout", "beans", "rice", "cabbage", "lentils", "ham", "bacon", "turnips", "mushrooms", "carrots", "chicken", "cheese", "noodles", "apples", "pears", "plums", "cherries", "pancakes", "dumplings", "sausages", "potatoes", "onions", "spinach", "pumpkin", "walnuts", "chestnuts", "figs", "peaches", "berries", "custard", "pudding", "mutton", "duck", "salmon", "peas", "toast"]
+FOODS = _words(
+    "soup porridge bread stew trout beans rice cabbage lentils ham bacon turnips mushrooms carrots "
+    "chicken cheese noodles apples pears plums cherries pancakes dumplings sausages potatoes onions "
+    "spinach pumpkin walnuts chestnuts figs peaches berries custard pudding mutton duck salmon peas toast"
 )
 
 SEASONS = ("winter", "spring", "summer", "autumn")
@@ -96,15 +102,31 @@ MONTHS = {
     "autumn": ("September", "October", "November"),
 }
 
-WOMEN = tuple(
-    ["Ada", "Agnes", "Alba", "Alice", "Amelia", "Anna", "Astrid", "Beatrice", "Bella", "Berta", "Bridget", "Carla", "Cecily", "Clara", "Cora", "Daisy", "Delia", "Dora", "Edith", "Elena", "Elsa", "Emma", "Esther", "Eva", "Fanny", "Flora", "Freya", "Gerda", "Gloria", "Greta", "Hanna", "Hazel", "Helen", "Hilda", "Ida", "Inga", "Iris", "Isabel", "Ivy", "Jane", "Joan", "Judith", "Julia", "Karin", "Kate", "Laura", "Lena", "Lily", "Linda", "Lola", "Lucy", "Mabel", "Maria", "Marta", "Matilda", "Maud", "Mildred", "Mina", "Molly", "Nadia", "Nancy", "Nelly", "Nina", "Nora", "Olga", "Olive", "Paula", "Petra", "Rita", "Rosa", "Ruth", "Sally", "Sara", "Selma", "Sofia", "Stella", "Susan", "Sylvia", "Tilda", "Ursula", "Vera", "Viola", "Wanda", "Wilma", "Zelda", "Zoe"]
+SEASON_CLUES = {
+    "winter": ("snow lies on the roofs", "the ponds are frozen", "ice covers the lanes"),
+    "spring": ("the buds open", "the swallows are back", "the blossom is out"),
+    "summer": ("the heat comes", "the hay is dry", "the wells run low"),
+    "autumn": ("the leaves fall", "the mist rises", "the harvest is in"),
+}
+
+WOMEN = _words(
+    "Ada Agnes Alice Anna Astrid Bella Bridget Cecily Clara Daisy Dora Edith Elsa Esther Fanny Flora "
+    "Gerda Greta Hanna Helen Ida Iris Isabel Jane Judith Karin Kate Lena Linda Lola Mabel Marta Maud "
+    "Mildred Molly Nancy Nelly Nora Olive Petra Rita Ruth Sara Selma Stella Sylvia Ursula Vera Wanda "
+    "Zelda"
 )
-MEN = tuple(
-    ["Abel", "Adam", "Albert", "Alfred", "Amos", "Andrew", "Anton", "Arnold", "Arthur", "Axel", "Basil", "Ben", "Bernard", "Boris", "Bruno", "Carl", "Caspar", "Cecil", "Charles", "Conrad", "Cyril", "Daniel", "David", "Denis", "Edgar", "Edmund", "Edwin", "Emil", "Eric", "Ernest", "Felix", "Francis", "Frank", "Fred", "George", "Gilbert", "Gregor", "Gustav", "Guy", "Hans", "Harold", "Harry", "Henry", "Herbert", "Herman", "Howard", "Hugh", "Hugo", "Isaac", "Ivan", "Jack", "Jacob", "James", "Jasper", "John", "Jonas", "Joseph", "Karl", "Kaspar", "Lars", "Leo", "Leon", "Lewis", "Louis", "Lucas", "Magnus", "Mark", "Martin", "Max", "Miles", "Moritz", "Ned", "Noah", "Norman", "Oliver", "Oscar", "Oswald", "Otto", "Owen", "Patrick", "Paul", "Peter", "Philip", "Ralph", "Robert", "Rolf", "Rudolf", "Samuel", "Simon", "Stephen", "Theo", "Thomas", "Tobias", "Victor", "Vincent", "Walter", "William"]
+MEN = _words(
+    "Abel Adam Alfred Andrew Arnold Axel Ben Boris Carl Cecil Conrad Daniel Denis Edmund Emil Ernest "
+    "Francis Frank George Gregor Guy Harold Henry Herman Hugh Isaac Jack James John Joseph Kaspar Leo "
+    "Lewis Lucas Magnus Martin Miles Ned Norman Oscar Otto Patrick Peter Ralph Rolf Samuel Stephen Thomas "
+    "Victor Walter"
 )
-NAME_HEADS = tuple(
-    ["Alder", "Amber", "Ash", "Barrow", "Beck", "Birch", "Black", "Bram", "Bright", "Brook", "Burn", "Cald", "Carl", "Clear", "Cold", "Crow", "Dale", "Dun", "East", "Elm", "Fair", "Fen", "Fern", "Glen", "Gold", "Gray", "Green", "Hart", "Haver", "Hazel", "Heath", "High", "Holm", "Kel", "Kings", "Lang", "Lin", "Long", "Marl", "Mill", "North", "Oak", "Otter", "Pen", "Red", "Rock", "Rush", "Shel", "Silver", "South", "Stan", "Sutter", "Thorn", "Under", "Wald", "West", "White", "Wil", "Wind", "Wolf"]
+NAME_HEADS = _words(
+    "Alder Amber Barrow Beck Black Bram Brook Burn Carl Clear Crow Dale East Elm Fen Fern Gold Gray Hart "
+    "Haver Heath High Kel Kings Lin Long Mill North Otter Pen Rock Rush Silver South Sutter Thorn Wald "
+    "West Wil Wind"
 )
-NAME_TAILS = tuple(
-    ["bourne", "brook", "bury", "by", "combe", "croft", "dale", "den", "field", "ford", "gate", "ham", "haven", "hill", "holt", "hurst", "leigh", "ley", "low", "mere", "mouth", "ridge", "shaw", "side", "stead", "stock", "ton", "wall", "well", "wick", "wood", "worth"]
+NAME_TAILS = _words(
+    "bourne brook by combe dale field ford ham haven holt leigh ley mere mouth shaw stead stock wall well "
+    "wood"
 )

@@ -18,6 +18,7 @@ from data_pipeline.sources.sample_vocabulary import (
     NAME_TAILS,
     ROLE_CLUES,
     ROLES,
+    SEASON_CLUES,
     SEASONS,
     TOPICS,
     WOMEN,
@@ -28,7 +29,26 @@ _PIECES = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
 _ARTICLE_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
 _BLANKS = re.compile(r" {2,}")
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fifteen", "twenty", "thirty", "forty", "fifty", "sixty", "ninety"]
+_NUMBERS = [
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "fifteen",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+    "sixty",
+    "ninety",
+]
 _COMPASS = ("north-east", "north-west", "south-east", "south-west", "east-north-east", "south-south-west")
 
 Node = str | tuple["Sequence[Node]", ...]
@@ -65,10 +85,13 @@ class Templates:
     def __init__(self, lines: Sequence[str]):
         self.templates = [parse_template(line) for line in lines]
 
-    def fill(self, draw: random.Random, slots: Slots) -> str:
-        """One sentence from a template drawn at random, its first letter a capital, `a` before a vowel `an`."""
+    def __len__(self) -> int:
+        return len(self.templates)
+
+    def fill(self, index: int, draw: random.Random, slots: Slots) -> str:
+        """A sentence from template `index`: its first letter a capital, `a` before a vowel `an`."""
         parts: list[str] = []
-        _expand(self.templates[int(draw.random() * len(self.templates))], draw, slots, parts)
+        _expand(self.templates[index], draw, slots, parts)
         text = _ARTICLE_BEFORE_VOWEL.sub(r"\1n ", _BLANKS.sub(" ", "".join(parts)))
         first = 1 if text[0] == '"' else 0
         return text[:first] + text[first].upper() + text[first + 1 :]
@@ -127,9 +150,9 @@ class World:
         draw = random.Random(f"sample world {seed}")
         places = [head + tail for head in NAME_HEADS for tail in NAME_TAILS]
         draw.shuffle(places)
-        self.towns = {topic.field: [places.pop() for _ in range(3)] for topic in TOPICS}
+        self.towns = {topic.field: [places.pop() for _ in range(2)] for topic in TOPICS}
         self.rivers = {topic.field: places.pop() for topic in TOPICS}
-        self.surnames = [places.pop() for _ in range(200)]
+        self.surnames = [places.pop() for _ in range(60)]
         self.foods = self._assign_foods(draw)
 
     @staticmethod
@@ -155,20 +178,16 @@ class World:
     def setting(self, draw: random.Random, topic: Topic) -> Setting:
         """A random setting within a topic."""
         town, town2 = draw.sample(self.towns[topic.field], 2)
-        person = self._person(draw)
-        other = self._person(draw)
+        person, other = self.people(draw)
+        season, role = draw.choice(SEASONS), draw.choice(ROLES)
+        return Setting(topic, season, role, person, other, town, town2, self.rivers[topic.field])
+
+    def people(self, draw: random.Random) -> tuple[Person, Person]:
+        """Two people whose first names differ."""
+        person, other = self._person(draw), self._person(draw)
         while other.first == person.first:
             other = self._person(draw)
-        return Setting(
-            topic,
-            draw.choice(SEASONS),
-            draw.choice(ROLES),
-            person,
-            other,
-            town,
-            town2,
-            self.rivers[topic.field],
-        )
+        return person, other
 
     def _person(self, draw: random.Random) -> Person:
         woman = draw.random() < 0.5
@@ -176,39 +195,38 @@ class World:
 
     def slots(self, draw: random.Random, setting: Setting) -> Slots:
         """The values of all template slots in a setting."""
-        topic, person = setting.topic, setting.person
-        he, his, him, himself = person.pronouns
-
-        def number(low: int, high: int) -> Callable[[], str]:
-            return lambda: f"{int(low + (high - low) * draw.random()):,}"
-
-        slots: Slots = {
-            "full": f"{person.first} {person.last}", "name": person.first, "Name": person.first,
-            "he": he, "He": he.capitalize(), "his": his, "him": him, "himself": himself,
-            "other": setting.other.first, "Other": setting.other.first,
+        topic = setting.topic
+        return {
             "town": setting.town, "town2": setting.town2, "river": setting.river,
             "field": topic.field, "Field": topic.field.capitalize(), "trade": topic.trade, "trades": topic.trades,
             "workplace": topic.workplace, "Workplace": topic.workplace.capitalize(),
-            "season": setting.season, "clue": _SEASON_CLUES[setting.season],
+            "animal": topic.animal, "product": topic.product,
             "things": _deck(draw, topic.things), "verb": _deck(draw, topic.verbs),
             "adj": _deck(draw, topic.adjectives), "site": _deck(draw, topic.sites),
-            "role": _deck(draw, ROLE_CLUES[setting.role]), "month": _deck(draw, MONTHS[setting.season]),
             "number": _deck(draw, _NUMBERS), "weekday": _deck(draw, _WEEKDAYS), "compass": _deck(draw, _COMPASS),
             "year": lambda: str(int(1500 + 420 * draw.random())),
-            "thousands": number(1000, 9000), "decimal": lambda: f"{0.5 + 30 * draw.random():.1f}",
-            "animal": topic.animal, "product": topic.product,
-            "food": self.answer(setting, "food"), "tool": self.answer(setting, "tool"),
+            "thousands": lambda: f"{int(1000 + 8000 * draw.random()):,}",
+            "decimal": lambda: f"{0.5 + 30 * draw.random():.1f}",
+            **self.person_slots(draw, setting),
+            **self.season_slots(draw, setting),
         }  # fmt: skip
-        for role, tool in zip(ROLES, topic.tools, strict=True):
-            slots[f"role_{role}"] = _deck(draw, ROLE_CLUES[role])
-            slots[f"tool_{role}"] = tool
-        return slots
+
+    def person_slots(self, draw: random.Random, setting: Setting) -> Slots:
+        """The slots that change with the people of a setting."""
+        person, other = setting.person, setting.other
+        he, his, him, himself = person.pronouns
+        return {
+            "full": f"{person.first} {person.last}", "name": person.first, "Name": person.first,
+            "he": he, "his": his, "him": him, "himself": himself, "other": other.first, "Other": other.first,
+            "role": _deck(draw, ROLE_CLUES[setting.role]), "tool": self.answer(setting, "tool"),
+        }  # fmt: skip
+
+    def season_slots(self, draw: random.Random, setting: Setting) -> Slots:
+        """The slots that change with the season of a setting."""
+        return {
+            "season": setting.season, "clue": _deck(draw, SEASON_CLUES[setting.season]),
+            "month": _deck(draw, MONTHS[setting.season]), "food": self.answer(setting, "food"),
+        }  # fmt: skip
 
 
-_SEASON_CLUES = {
-    "winter": "snow lies on the roofs",
-    "spring": "the buds open",
-    "summer": "the heat comes",
-    "autumn": "the leaves fall",
-}
 WEATHER_TEMPLATES = {season: Templates(lines) for season, lines in WEATHER.items()}
