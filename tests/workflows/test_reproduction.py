@@ -194,7 +194,7 @@ def test_killed_and_interrupted_runs_resume_and_end_with_the_same_bytes(
     assert "resuming at shard" in output
     # The ranks of pretraining die with luigi, and go on from the last checkpoint.
     process = runs.start("EvaluateLambada")
-    assert wait_for(lambda: list(runs.directory.glob("pretrain/*.partial/checkpoints/*")))
+    assert wait_for(lambda: list(runs.directory.glob("pretrain/*.partial/checkpoints/step-*")))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert runs.no_process_is_left(), runs.processes()
