@@ -5,6 +5,7 @@ whole tensors under the model's own names, fp32, independent of any parallel lay
 slice, in any layout.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -82,6 +83,15 @@ def read_config(directory: Path) -> ModelConfig:
     if config is None:
         raise ConfigurationError(errors)
     return config
+
+
+def quick_fingerprint(directory: Path) -> str:
+    """Tells one model directory from another without reading it all: sha256 over each file's first MiB."""
+    digest = hashlib.sha256()
+    for path in sorted(model_path(directory).iterdir()):
+        with path.open("rb") as stream:
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + stream.read(1 << 20))
+    return digest.hexdigest()
 
 
 def load_model(directory: Path, mesh: Mesh) -> Network:

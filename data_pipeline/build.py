@@ -112,6 +112,9 @@ def build(settings: BuildSettings, output: Path, executor: Executor) -> dict[str
     )
     chain = _Chain(output / "stages", 5 + bool(settings.benchmarks) + (kind == "bert"))
     documents = _documents(chain, settings, executor)
+    if not chain.summaries["deduplicate"]["documents"]:
+        dropped = {stage: summary.get("dropped", {}) for stage, summary in chain.summaries.items()}
+        raise ValueError(f"{output}: no documents are left; dropped were {dropped}")
     tokenizer = _tokenizer(chain, settings, documents)
     shards = list_shards(documents.directory)
     inputs = {"documents": documents, "tokenizer": tokenizer}
@@ -227,6 +230,8 @@ def _tokenizer(chain: _Chain, settings: BuildSettings, documents: Artifact) -> A
 
 def _share(source: Path, target: Path) -> None:
     """Give a finished file a second name, without a copy where the file system can."""
+    if target.exists() and target.samefile(source):
+        return
     with atomic_write(target) as temporary:
         temporary.unlink(missing_ok=True)
         try:

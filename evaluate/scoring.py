@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 from tqdm import tqdm
 
 from core.models.gpt2 import GPT2Model
@@ -152,20 +151,8 @@ def _losses_and_best(
     positions: torch.Tensor,
     wanted: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss of each wanted token and the model's first choice in its place, [scored] each.
-
-    The logits are by far the largest values: of a window's S × vocabulary only 32 × vocabulary are wanted, of a
-    LAMBADA passage about one row. So the output layer is given the hidden states of the scored places alone.
-    """
-
-    def keep_scored(module: nn.Module, inputs: object, hidden: torch.Tensor) -> torch.Tensor:
-        return hidden[rows, positions]  # [b, s, hidden] → [scored, hidden]
-
-    hook = model.transformer.register_forward_hook(keep_scored)
-    try:
-        logits = model(tokens)  # [scored, padded vocabulary / tp]
-    finally:
-        hook.remove()
+    """Loss of each wanted token and the model's first choice in its place, [scored] each."""
+    logits = model(tokens, places=(rows, positions))  # [scored, padded vocabulary / tp]
     group, vocabulary_size = mesh.tensor_group, model.config.vocabulary_size
     return (
         vocabulary_parallel_cross_entropy(logits, wanted, group=group, vocabulary_size=vocabulary_size),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ModelConfig
+from core.model_directory import quick_fingerprint
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
 from core.training.metrics import read_state
@@ -135,7 +136,9 @@ def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _D
     model = MultipleChoiceModel.from_pretrained(arguments.checkpoint, mesh, settings.seed)
     task = RaceTask(model, split, mesh, settings.epochs, settings.seed)
     config = settings.training_config(len(split))
-    return train(task, mesh, config, arguments.output, arguments.title).status == "finished"
+    start = quick_fingerprint(arguments.checkpoint)
+    identity = f"{start} {data.sequence_length} {data.tokenizer.fingerprint}"
+    return train(task, mesh, config, arguments.output, arguments.title, identity).status == "finished"
 
 
 def _score(

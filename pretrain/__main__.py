@@ -8,7 +8,7 @@ from core.config import ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
 from core.training.trainer import NonFiniteLoss, train
-from data_pipeline.artifacts import read_json
+from data_pipeline.artifacts import canonical_json, read_json
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
@@ -79,7 +79,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
             task = _task(shape, training, corpus, tokenizer, mesh)
-            train(task, mesh, training, arguments.output, title)
+            identity = canonical_json(read_json(arguments.data / "corpus.json"))
+            train(task, mesh, training, arguments.output, title, identity)
 
 
 def _corpus(directory: Path, tokenizer: Tokenizer) -> Path:

@@ -29,8 +29,15 @@ class GPT2Model(nn.Module):
         self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
         self.transformer = TransformerStack(config, mesh)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], fp32."""
+    def forward(
+        self, tokens: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], fp32.
+
+        Args:
+            places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
+                logits are by far the largest values, and an evaluation wants few of them.
+        """
         if tokens.shape[1] > self.config.sequence_length:
             raise ValueError(
                 f"{tokens.shape[1]} tokens are more than the model's sequence_length "
@@ -39,7 +46,8 @@ class GPT2Model(nn.Module):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         values = self.token_embedding(tokens) + self.position_embedding(positions)
         values = F.dropout(values, self.config.dropout, self.training)
-        return self.token_embedding.logits(self.transformer(values)).float()
+        hidden = self.transformer(values)
+        return self.token_embedding.logits(hidden if places is None else hidden[places]).float()
 
 
 class GPT2LanguageModeling(nn.Module):

@@ -71,12 +71,20 @@ class NonFiniteLoss(RuntimeError):
 
 
 def train(
-    task: TrainingTask, mesh: Mesh, config: TrainingConfig, output: Path, title: str = ""
+    task: TrainingTask,
+    mesh: Mesh,
+    config: TrainingConfig,
+    output: Path,
+    title: str = "",
+    identity: str = "",
 ) -> TrainingResult:
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
     Writes `output/model/` when finished, `metrics.jsonl`, `logs/`, `state.json`, and `checkpoints/` (private).
     SIGTERM and SIGINT finish the step, save a checkpoint and return "stopped".
+
+    Args:
+        identity: what the samples and the initial weights come from; a checkpoint of another is refused.
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks.
@@ -87,7 +95,7 @@ def train(
     output = Path(output)
     if read_state(output).get("status") == "finished":
         return TrainingResult("finished", config.steps)
-    run = _Run(task, mesh, config, output, title)
+    run = _Run(task, mesh, config, output, title, identity)
     try:
         with _stop_signals() as stop:
             return run.loop(stop)
@@ -101,7 +109,13 @@ class _Run:
     """One call of `train`: the loop's state."""
 
     def __init__(
-        self, task: TrainingTask, mesh: Mesh, config: TrainingConfig, output: Path, title: str
+        self,
+        task: TrainingTask,
+        mesh: Mesh,
+        config: TrainingConfig,
+        output: Path,
+        title: str,
+        identity: str,
     ) -> None:
         self.task, self.mesh, self.config, self.output = task, mesh, config, output
         self.done = 0  # optimizer steps
@@ -110,7 +124,7 @@ class _Run:
         shard_over_data(self.model, mesh, config.precision)
         self.optimizer = build_optimizer(self.model, config)
         self.checkpoints = Checkpoints(
-            output / "checkpoints", mesh, self._fingerprint(), config.keep_checkpoints, self._say
+            output / "checkpoints", mesh, self._fingerprint(identity), config.keep_checkpoints, self._say
         )
         self.done = self.checkpoints.load_latest(self.model, self.optimizer)
         if mesh.is_main:
@@ -122,12 +136,12 @@ class _Run:
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, identity: str) -> str:
         """What a checkpoint must agree on: the shapes and everything that sets the course of the run."""
         free = {"micro_batch", "recompute", "checkpoint_interval", "log_interval", "keep_checkpoints"}
         settings = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in free}
         shapes = [(name, list(parameter.shape)) for name, parameter in self.model.named_parameters()]
-        facts = [settings, shapes, self.task.total_samples]
+        facts = [settings, shapes, self.task.total_samples, identity]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def loop(self, stop: "_Stop") -> TrainingResult:

@@ -124,6 +124,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, stopped):
     assert read_state(output)["status"] in ("running", "failed")
 
 
+def _train_on_other_data(output: Path) -> None:
+    train(RandomTask(GPT2, initialize(1)), initialize(1), TRAINING, output, identity="another corpus")
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):
+    output = _copy(stopped[0], tmp_path / "run")
+    with pytest.raises(AssertionError, match="another model or of other training settings"):
+        run_distributed(_train_on_other_data, 1, output)
+
+
 def _train_and_stop(output: Path) -> str:
     step = trainer._Run._step
 
