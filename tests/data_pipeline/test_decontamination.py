@@ -1,0 +1,149 @@
+"""Decontamination: what is found in which spelling, what is cut, and what is dropped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_files import contents, english, read_documents, write_documents
+
+from data_pipeline.benchmark_texts import BenchmarkError
+from data_pipeline.decontamination import DecontaminationSettings, decontaminate
+from data_pipeline.executors import LocalExecutor
+
+_ARTICLE = (
+    "The Keld bridge , built in 1 @,@ 840 men 's time , was a twelve @-@ arch crossing that did n't last ; "
+    "its <unk> fell into the river Orr during the great flood of the winter of 1911 ."
+)
+_PLAIN = (
+    "The Keld bridge, built in 1,840 men's time, was a twelve-arch crossing that didn't last; its piers fell into "
+    "the river Orr during the great flood of the winter of 1911."
+)
+_ROW = "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
+_SHORT_ROW = "a very short passage of exactly eight words"
+_RACE = (
+    "Every spring the keeper of the northern lighthouse walked down to the village to choose a new apprentice"
+)
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "wiki.test.tokens").write_text(
+        f" \n = Keld @-@ bridge = \n \n {_ARTICLE} \n = = Later = = \n"
+    )
+    rows = [
+        json.dumps({"text": text}) + "\n" for text in (_ROW, _SHORT_ROW, "seven words are too few to matter")
+    ]
+    (tmp_path / "lambada.jsonl").write_text("".join(rows))
+    for split, article in (("train", english(77)), ("test", _RACE)):
+        (tmp_path / "RACE" / split / "high").mkdir(parents=True)
+        record = {"article": article, "questions": [], "options": [], "answers": [], "id": "1"}
+        (tmp_path / "RACE" / split / "high" / "1.txt").write_text(json.dumps(record))
+    return {
+        "wikitext103": tmp_path / "wiki.test.tokens",
+        "lambada": tmp_path / "lambada.jsonl",
+        "race": tmp_path / "RACE",
+    }
+
+
+def run(texts: list[str], directory: Path, benchmarks: dict[str, Path], **more: Any) -> dict[str, Any]:
+    return decontaminate(
+        write_documents(directory / "in", texts, metadata=more.pop("metadata", "{}")),
+        directory / "out",
+        benchmarks,
+        DecontaminationSettings(**more),
+        executor=LocalExecutor(1),
+    )
+
+
+def hits(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "out" / "hits.jsonl").open()]
+
+
+@pytest.mark.parametrize(
+    "passage, name",
+    [
+        (_ARTICLE, "wikitext103"),
+        (_PLAIN, "wikitext103"),
+        (_PLAIN.replace("'", "’").upper(), "wikitext103"),
+        (_ROW, "lambada"),
+        (_SHORT_ROW, "lambada"),
+        (_RACE.replace(" ", "\n"), "race"),
+    ],
+)
+def test_a_passage_is_cut_out_with_its_margins(
+    tmp_path: Path, benchmarks: dict[str, Path], passage: str, name: str
+) -> None:
+    before, after = english(1), english(2)
+    text = f"{before} {passage} {after}"
+    summary = run([english(3), text], tmp_path, benchmarks)
+    clean, first, second = read_documents(tmp_path / "out")
+    assert (clean.id, clean.text) == ("t/000000", english(3))
+    assert (first.id, second.id) == ("t/000001#00", "t/000001#01")
+    assert text.startswith(first.text + " ")
+    assert text.endswith(" " + second.text)
+    assert (
+        199 <= len(before) - len(first.text) <= 215
+    )  # margins end at blanks, and a blank is before the passage
+    assert 197 <= len(after) - len(second.text) <= 215  # a blank and a full stop are behind it
+    assert (summary["documents"], summary["cut"], summary["hits"]) == (3, 1, {name: 1})
+    (hit,) = hits(tmp_path)
+    assert (hit["id"], hit["benchmarks"], hit["pieces"]) == ("t/000001", [name], 2)
+    assert hit["first_match"] in text
+
+
+def test_what_is_not_a_hit_stays(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    words = _ROW.split(" ")
+    texts = [
+        english(77),  # RACE's training articles are for training
+        f"{english(1)} {' '.join(words[:12])} {english(2)}",  # twelve of the words
+        f"{english(1)} {' '.join(words[:12])} not {' '.join(words[12:])} {english(2)}",
+        f"{english(1)} seven words are too few to matter {english(2)}",
+    ]
+    summary = run(texts, tmp_path, benchmarks)
+    assert [document.text for document in read_documents(tmp_path / "out")] == texts
+    assert (summary["cut"], summary["dropped"], hits(tmp_path)) == (0, {}, [])
+
+
+def test_reasons_to_drop_a_whole_document(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    many = " ".join(f"{english(seed, 120)} {_ROW}" for seed in range(12))
+    texts = [_ARTICLE + " A few more words.", many, f"{english(1, 30)} {_ROW} {english(2, 30)}", english(5)]
+    summary = run(texts, tmp_path, benchmarks)
+    assert summary["dropped"] == {"benchmark_text": 1, "too_many_pieces": 1, "nothing_left": 1}
+    assert [hit["dropped"] for hit in hits(tmp_path)] == ["benchmark_text", "too_many_pieces", "nothing_left"]
+    assert [document.text for document in read_documents(tmp_path / "out")] == [english(5)]
+    assert run([many], tmp_path / "more", benchmarks, maximum_pieces=20)["cut"] == 1
+
+
+def test_articles_of_the_test_set_go_by_title(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    summary = run([english(1)], tmp_path, benchmarks, metadata='{"title": "Keld-Bridge"}')
+    assert summary["dropped"] == {"benchmark_title": 1}
+    summary = run([english(1)], tmp_path / "section", benchmarks, metadata='{"title": "Later"}')
+    assert summary["dropped"] == {}
+
+
+def test_two_hits_close_together_are_one_cut(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    run([f"{english(1)} {_ROW} {english(2, 20)} {_RACE} {english(3)}"], tmp_path, benchmarks)
+    (hit,) = hits(tmp_path)
+    assert (hit["benchmarks"], hit["pieces"]) == (["lambada", "race"], 2)
+
+
+def test_workers_and_a_second_call_change_nothing(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    texts = [f"{english(seed)} {_ROW if seed % 3 == 0 else ''} {english(seed + 50)}" for seed in range(20)]
+    shards = write_documents(tmp_path / "in", texts, shards=4)
+    for workers in (1, 2, 2):
+        output = tmp_path / str(workers)
+        decontaminate(shards, output, benchmarks, DecontaminationSettings(), executor=LocalExecutor(workers))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert not (tmp_path / "1" / "hits").exists()
+
+
+@pytest.mark.parametrize(
+    "name, content", [("x.jsonl", '{"title": 1}'), ("x.txt", "plain text"), ("x.csv", ""), ("x.tokens", None)]
+)
+def test_unusable_benchmarks_are_named(tmp_path: Path, name: str, content: str | None) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BenchmarkError, match=str(path)):
+        run([english(1)], tmp_path, {"x": path})

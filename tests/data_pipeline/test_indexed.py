@@ -1,0 +1,107 @@
+"""The indexed format byte for byte, and errors that name the damaged file."""
+
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter, merge, token_dtype
+
+
+def write(prefix: Path, documents: list[list[list[int]]], dtype: str = "uint16") -> Path:
+    with IndexedWriter(prefix, dtype) as writer:
+        for document in documents:
+            writer.add_document(document)
+        writer.finish()
+    return prefix
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    return write(tmp_path / "corpus.v1", [[[1, 2, 3], [4]], [], [[65535]]])
+
+
+def test_bytes_are_those_of_the_format(prefix: Path) -> None:
+    expected = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, 8, 3, 4)
+    expected += struct.pack("<3i", 3, 1, 1) + struct.pack("<3q", 0, 6, 8) + struct.pack("<4q", 0, 2, 2, 3)
+    assert Path(f"{prefix}.idx").read_bytes() == expected
+    assert Path(f"{prefix}.bin").read_bytes() == struct.pack("<5H", 1, 2, 3, 4, 65535)
+
+
+def test_reads_sequences_parts_and_documents(prefix: Path) -> None:
+    dataset = IndexedDataset(prefix)
+    assert [sequence.tolist() for sequence in dataset] == [[1, 2, 3], [4], [65535]]
+    assert dataset[-1].tolist() == [65535]
+    assert dataset.get(0, 1, 2).tolist() == [2, 3]
+    assert dataset.get(0, 3).tolist() == []
+    assert (len(dataset), dataset.documents, dataset.tokens) == (3, 3, 5)
+    assert dataset.document_index.tolist() == [0, 2, 2, 3]
+    with pytest.raises(IndexError):
+        dataset.get(0, 2, 2)  # would read the next sequence
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_another_process_can_receive_a_dataset(prefix: Path) -> None:
+    assert pickle.loads(pickle.dumps(IndexedDataset(prefix)))[0].tolist() == [1, 2, 3]
+
+
+def test_dtype_follows_the_vocabulary() -> None:
+    assert token_dtype(65499) == np.uint16
+    assert token_dtype(65500) == np.int32
+
+
+def test_token_that_does_not_fit_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="65536 do not fit uint16"):
+        write(tmp_path / "corpus", [[[1, 65536]]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_merge_equals_writing_at_once(tmp_path: Path, prefix: Path) -> None:
+    other = write(tmp_path / "other", [[[7, 8]]])
+    merge([prefix, other, prefix], tmp_path / "merged")
+    first = [[[1, 2, 3], [4]], [], [[65535]]]
+    write(tmp_path / "at_once", [*first, [[7, 8]], *first])
+    for suffix in (".bin", ".idx"):
+        assert (
+            Path(f"{tmp_path}/merged{suffix}").read_bytes()
+            == Path(f"{tmp_path}/at_once{suffix}").read_bytes()
+        )
+
+
+def test_merge_refuses_different_types(tmp_path: Path, prefix: Path) -> None:
+    other = write(tmp_path / "other", [[[7]]], "int32")
+    with pytest.raises(ValueError, match="other: tokens are int32"):
+        merge([prefix, other], tmp_path / "merged")
+    assert not (tmp_path / "merged.idx").exists()
+
+
+def test_empty_dataset(tmp_path: Path) -> None:
+    assert len(IndexedDataset(write(tmp_path / "empty", []))) == 0
+
+
+@pytest.mark.parametrize("suffix", [".idx", ".bin"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut off", "too long"])
+def test_damaged_files_are_named(prefix: Path, suffix: str, damage: str) -> None:
+    path = Path(f"{prefix}{suffix}")
+    content = path.read_bytes()
+    path.write_bytes(
+        {"missing": b"", "empty": b"", "cut off": content[:-1], "too long": content + b"x"}[damage]
+    )
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(IndexedDatasetError, match=f"corpus.v1{suffix}"):
+        IndexedDataset(prefix)
+
+
+def test_a_flipped_bit_anywhere_in_an_index_is_noticed(prefix: Path) -> None:
+    path = Path(f"{prefix}.idx")
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x80
+        path.write_bytes(damaged)
+        with pytest.raises(IndexedDatasetError, match=r"corpus.v1"):
+            IndexedDataset(prefix)

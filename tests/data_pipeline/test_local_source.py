@@ -1,0 +1,157 @@
+"""Local files: what is read, what goes to quarantine, what stops the stage."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_files import contents, english, read_documents, write_jsonl
+
+from data_pipeline.executors import LocalExecutor
+from data_pipeline.resumable import read_quarantine
+from data_pipeline.sources.local import SourceError, fetch_local
+
+
+def fetch(paths: list[Path] | Path, output: Path, **settings: Any) -> dict[str, Any]:
+    files = paths if isinstance(paths, list) else [paths]
+    return fetch_local(
+        [str(path) for path in files], output, source="books", executor=LocalExecutor(1), **settings
+    )
+
+
+def test_ids_metadata_and_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one", "title": "T", "year": 1}\n\n{"text": "zwei ü"}\n', encoding="utf-8-sig")
+    summary = fetch(path, tmp_path / "out")
+    first, second = read_documents(tmp_path / "out")
+    assert (first.id, first.text, first.source) == ("books/00000/000000001", "one", "books")
+    assert json.loads(first.metadata) == {"title": "T", "year": 1}
+    assert (second.id, second.text) == ("books/00000/000000003", "zwei ü")
+    assert summary == {
+        "files": 1,
+        "records": 2,
+        "documents": 2,
+        "bytes": 10,
+        "quarantined": 0,
+        "blank_lines": 1,
+        "bad_files": 0,
+    }
+
+
+def test_globs_text_files_and_order(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "deep" / "b.jsonl.gz", ["from b"])
+    (tmp_path / "deep" / "a.txt").write_text("all of\na file")
+    (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"packed"))
+    fetch([tmp_path / "c.txt.gz", tmp_path / "**" / "*.*"], tmp_path / "out")
+    assert [document.text for document in read_documents(tmp_path / "out")] == [
+        "packed",
+        "all of\na file",
+        "from b",
+    ]
+
+
+def test_bad_records_go_to_quarantine_with_line_and_reason(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": "good"}).encode(),
+        b"no json {",
+        b'{"text": "bad \xff utf-8"}',
+        b'{"body": "elsewhere"}',
+        b'{"text": 7}',
+        b'["text"]',
+        b'{"text": "half \\ud800 pair"}',
+        b"[" * 100_000,
+        b'{"text": "also good"}',
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    empty = tmp_path / "nothing.jsonl"
+    empty.touch()
+    summary = fetch([path, empty], tmp_path / "out")
+    assert [document.text for document in read_documents(tmp_path / "out")] == ["good", "also good"]
+    assert (summary["records"], summary["documents"], summary["quarantined"]) == (10, 2, 8)
+    found = {(record.file, record.line): record.reason for record in read_quarantine(tmp_path / "out")}
+    expected = {
+        2: "not JSON",
+        3: "invalid UTF-8 at byte 14",
+        4: "no field 'text', only ['body']",
+        5: "field 'text' is not a string but of type int",
+        6: "not a JSON object but a list",
+        7: "half a surrogate pair at character 5",
+        8: "not JSON",
+    }
+    for line, reason in expected.items():
+        assert found["mixed.jsonl", line].startswith(reason)
+    assert found["nothing.jsonl", 0] == "empty file"
+
+
+@pytest.mark.parametrize("bad, raises", [(100, False), (101, True)])
+def test_more_than_a_hundred_bad_records_stop_a_small_corpus(tmp_path: Path, bad: int, raises: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("oops\n" * bad + '{"text": "good"}\n' * 200)
+    if raises:
+        with pytest.raises(SourceError, match=rf"101 of 301 records are bad.*{path} line 1: not JSON"):
+            fetch(path, tmp_path / "out")
+    else:
+        assert fetch(path, tmp_path / "out")["quarantined"] == bad
+
+
+def test_one_percent_is_allowed_in_a_large_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("oops\n" * 150 + '{"text": "good"}\n' * 14_900)
+    assert fetch(path, tmp_path / "out")["quarantined"] == 150
+
+
+@pytest.mark.parametrize("damage", ["cut off", "flipped", "no gzip"])
+def test_a_damaged_file_stops_the_stage_or_is_kept_as_far_as_it_goes(tmp_path: Path, damage: str) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl.gz", [english(seed) for seed in range(200)])
+    packed = bytearray(path.read_bytes())
+    packed[len(packed) // 2] ^= 0xFF
+    path.write_bytes(
+        {"cut off": path.read_bytes()[: len(packed) // 2], "flipped": packed, "no gzip": b"plain"}[damage]
+    )
+    good = write_jsonl(tmp_path / "b.jsonl", ["good"])
+    with pytest.raises(
+        SourceError, match=rf'{path}: cut off or corrupt after \d+ records .*on_bad_file = "keep"'
+    ):
+        fetch([path, good], tmp_path / "stop")
+    summary = fetch([path, good], tmp_path / "keep", on_bad_file="keep")
+    assert summary["bad_files"] == 1
+    assert summary["documents"] == summary["records"] - summary["quarantined"]
+    texts = [document.text for document in read_documents(tmp_path / "keep")]
+    assert texts[-1] == "good"
+    if damage == "cut off":
+        assert len(texts) > 50
+        assert texts[:-1] == [english(seed) for seed in range(len(texts) - 1)]
+
+
+def test_no_documents_no_files_unknown_kinds(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    with pytest.raises(SourceError, match=r"no documents.*empty\.jsonl line 0: empty file"):
+        fetch(empty, tmp_path / "out")
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(SourceError, match=r"absent\*: no such file; .*a\.docx: unknown kind"):
+        fetch([tmp_path / "absent*", tmp_path / "a.docx"], tmp_path / "out2")
+
+
+def test_many_shards_are_the_same_with_any_number_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", [english(seed) for seed in range(30)]) for name in "abc"]
+    monkeypatch.setattr("data_pipeline.sources.local._GROUP_BYTES", 1)
+    paths = [str(path) for path in files]
+    for workers in (1, 2):
+        fetch_local(paths, tmp_path / str(workers), source="s", executor=LocalExecutor(workers))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert len(list((tmp_path / "1").glob("*.parquet"))) == 3
+
+
+def test_a_document_of_fifty_megabytes_passes_all_the_way(tmp_path: Path) -> None:
+    text = (english(1, 1000) + "\n") * (50_000_000 // 6000)
+    path = write_jsonl(tmp_path / "huge.jsonl", [text, english(2)])
+    assert fetch(path, tmp_path / "out")["documents"] == 2
+    assert [len(document.text) for document in read_documents(tmp_path / "out")] == [
+        len(text),
+        len(english(2)),
+    ]

@@ -1,0 +1,174 @@
+"""Killed at any moment, the same call ends with the same bytes; killed parents leave no workers behind."""
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from corpus_files import contents, english, write_documents, write_jsonl
+
+from data_pipeline.cleaning import CleaningSettings, clean
+from data_pipeline.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.executors import LocalExecutor
+
+_PROGRAM = Path(__file__).with_name("killed_build.py")
+_BENCHMARK_ROW = (
+    "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
+)
+
+
+def build(inputs: Path, output: Path, kind: str, renames: int) -> int:
+    command = [
+        sys.executable,
+        _PROGRAM,
+        inputs / "*.jsonl.gz",
+        inputs / "lambada.jsonl",
+        kind,
+        output,
+        str(renames),
+    ]
+    return subprocess.run(list(map(str, command)), check=False, capture_output=True, timeout=120).returncode
+
+
+def test_a_build_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    kind = "bert:400"  # which has all the stages
+    texts = [english(seed) for seed in range(30)] + [
+        english(1),
+        "short",
+        f"{english(40)} {_BENCHMARK_ROW} {english(41)}",
+    ]
+    for number in range(3):
+        write_jsonl(tmp_path / f"{number}.jsonl.gz", texts[number::3])
+    write_jsonl(tmp_path / "lambada.jsonl", [_BENCHMARK_ROW])
+    assert build(tmp_path, tmp_path / "calm", kind, 0) == 0
+    draw = random.Random(kind)
+    kills = 0
+    while (code := build(tmp_path, tmp_path / "killed", kind, draw.randint(12, 40))) != 0:
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills >= 3
+    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
+
+
+def test_finished_shards_are_kept_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shards = write_documents(tmp_path / "in", [english(seed) for seed in range(8)], shards=4)
+
+    def call() -> dict[str, object]:
+        return clean(
+            shards, tmp_path / "out", CleaningSettings(), length_tokenizer=None, executor=LocalExecutor(1)
+        )
+
+    whole = call()
+    for name in ("stats/documents-00002.json", "stats/documents-00003.json", "documents-00003.parquet"):
+        (tmp_path / "out" / name).unlink()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    with caplog.at_level(logging.INFO, "data_pipeline"):
+        assert call() == whole
+    assert "clean: resuming at shard 2 of 4 (2 finished before)" in caplog.text
+    redone = {path.name for path, before in times.items() if path.stat().st_mtime_ns != before}
+    assert redone == {"documents-00002.parquet"}
+
+
+def test_deduplication_resumes_in_its_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shards = write_documents(tmp_path / "in", [english(seed % 10) for seed in range(20)], shards=4)
+    settings = DeduplicationSettings()
+    deduplicate(shards, tmp_path / "calm", settings, executor=LocalExecutor(1))
+
+    class Stopped(LocalExecutor):
+        """Stops in the middle of the given call to `map`."""
+
+        calls = 0
+
+        def map(self, function, items):  # type: ignore[no-untyped-def]
+            self.calls += 1
+            for number, result in enumerate(super().map(function, items)):
+                yield result
+                if self.calls == 3 and number == 1:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deduplicate(shards, tmp_path / "out", settings, executor=Stopped(1))
+    with caplog.at_level(logging.INFO, "data_pipeline"):
+        deduplicate(shards, tmp_path / "out", settings, executor=LocalExecutor(1))
+    assert caplog.messages == ["deduplicate: comparison: resuming at shard 2 of 4 (2 finished before)"]
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
+_PARENT = """
+import os, sys, time
+from pathlib import Path
+from data_pipeline.executors import LocalExecutor
+
+def work(directory):
+    (Path(directory) / str(os.getpid())).touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    list(LocalExecutor(2).map(work, [sys.argv[1]] * 2))
+"""
+
+
+def test_killed_parent_takes_its_workers_along(tmp_path: Path) -> None:
+    program = tmp_path / "parent.py"
+    program.write_text(_PARENT)
+    started = tmp_path / "started"
+    started.mkdir()
+    parent = subprocess.Popen([sys.executable, program, started])
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(started.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = [int(path.name) for path in started.iterdir()]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(worker) for worker in workers)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def _die(item: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fail(item: int) -> None:
+    raise ValueError(f"item {item} is bad")
+
+
+def test_killed_and_failing_workers_are_reported() -> None:
+    with pytest.raises(RuntimeError, match=r"a worker process was killed.*the same command goes on"):
+        list(LocalExecutor(2).map(_die, [1, 2]))
+    with pytest.raises(ValueError, match="item 1 is bad"):
+        list(LocalExecutor(2).map(_fail, [1, 2]))
+
+
+def test_no_workers_make_no_executor() -> None:
+    with pytest.raises(ValueError, match="workers = 0"):
+        LocalExecutor(0)
+
+
+def test_counts_of_a_killed_shard_are_not_lost(tmp_path: Path) -> None:
+    """Statistics are the last file of a shard: with them the shard is there, without them it is made again."""
+    shards = write_documents(tmp_path / "in", [english(1), "short"])
+    clean(shards, tmp_path / "out", CleaningSettings(), length_tokenizer=None, executor=LocalExecutor(1))
+    counts = json.loads((tmp_path / "out" / "stats" / "documents-00000.json").read_text())
+    assert counts["dropped"] == {"too_short": 1}
