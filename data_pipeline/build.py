@@ -60,7 +60,7 @@ class _Chain:
         self.root = root
         self.stages = stages
         self.summaries: dict[str, dict[str, Any]] = {}
-        self._code = hash_tree(Path(__file__).parent)
+        self._code = {path.name: hash_file(path) for path in _source_files()}
         self._versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
     def run(
@@ -93,6 +93,12 @@ class _Chain:
                 artifact.finish(function(artifact.start(), title), run_record={})
         self.summaries[stage] = artifact.manifest()["summary"]
         return artifact
+
+
+def _source_files() -> list[Path]:
+    """The code that decides what the chain writes: a change in it makes the stages anew."""
+    package = Path(__file__).parent
+    return [*sorted(package.glob("*.py")), package / "sources" / "local.py"]
 
 
 def build(settings: BuildSettings, output: Path, executor: Executor) -> dict[str, Any]:
