@@ -13,7 +13,7 @@ import luigi
 
 from data_pipeline.executors import LocalExecutor
 from workflows import progress
-from workflows.recipe import FAMILIES, Corpus
+from workflows.recipe import Corpus
 from workflows.stage import Pipeline, Stage
 
 # Where the generated sample keeps its benchmark files, in the formats of the real ones.
@@ -114,7 +114,8 @@ class FetchDocuments(PipelineStage):
         )
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary['documents']} documents"
+        bad = summary["quarantined"]
+        return f"{summary['documents']} documents" + (f", {bad} bad records quarantined" if bad else "")
 
 
 class CleanDocuments(PipelineStage):
@@ -273,7 +274,7 @@ class FamilyStage(PipelineStage):
     family = luigi.Parameter(default="", description='"gpt2" or "bert" (default: those of the recipe)')
 
     def choices(self) -> list[dict[str, str]]:
-        families = self.settings.families() or list(FAMILIES)
+        families = self.settings.families() or list(self.settings.tokenizers)  # a recipe may be a corpus only
         return [{"family": family} for family in families]
 
     def artifact_name(self) -> str:

@@ -54,6 +54,7 @@ def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -
     reader, writer = _channel()
     with log.open("ab") as log_stream:
         log_stream.write(f"$ torchrun {' '.join(command[4:])}\n".encode())
+        log_stream.flush()
         process = subprocess.Popen(
             command,
             cwd=CHECKOUT,

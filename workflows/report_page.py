@@ -130,7 +130,9 @@ def about_sample(recipe: Recipe) -> str:
 
 def reasons(counts: Mapping[str, Any]) -> dict[str, int]:
     """Why documents were dropped, most frequent first."""
-    dropped = counts.get("dropped", {})
+    dropped = dict(counts.get("dropped", {}))
+    if counts.get("quarantined"):
+        dropped["bad_record"] = counts["quarantined"]
     return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -1,5 +1,7 @@
 """Recipes: what ships is sound, and every error of a file is named at once, before anything runs."""
 
+import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +148,48 @@ def test_luigi_ends_at_once_with_code_2_and_all_errors(tmp_path: Path):
     assert "parallel.ring: unknown key" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+CORPUS_ONLY = """
+[recipe]
+name = "mine"
+[[corpora]]
+name = "mine"
+source = "local"
+paths = ["*.jsonl.gz"]
+on_bad_file = "stop"
+for = ["gpt2"]
+[tokenizers.gpt2]
+vocabulary_size = 300
+"""
+
+
+def test_a_truncated_file_stops_the_chain_by_name_or_is_kept_and_counted(tmp_path: Path):
+    line = json.dumps({"text": "The miller of the river town sold bread and salt. " * 40}) + "\n"
+    packed = gzip.compress(
+        "".join(line.replace("miller", f"miller {n}") for n in range(400)).encode(), mtime=0
+    )
+    (tmp_path / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    recipe = tmp_path / "mine.toml"
+    command = [
+        sys.executable,
+        "-m",
+        "luigi",
+        "--module",
+        "workflows",
+        "FetchDocuments",
+        "--recipe",
+        str(recipe),
+    ]
+    recipe.write_text(CORPUS_ONLY)
+    result = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 30
+    assert "cut.jsonl.gz: cut off or corrupt" in result.stderr
+    assert "Traceback" not in result.stderr
+    recipe.write_text(CORPUS_ONLY.replace('"stop"', '"keep"'))
+    result = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "1 bad records quarantined" in result.stdout
 
 
 def test_a_model_that_the_recipe_does_not_have(tmp_path: Path):
