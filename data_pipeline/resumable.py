@@ -66,7 +66,12 @@ def run_shards(
 
 def _run_one(function: Callable[[Task], Counts], item: tuple[Task, Path]) -> None:
     task, stats = item
-    write_json(stats, function(task))
+    try:
+        write_json(stats, function(task))
+    except OSError as error:
+        if error.filename is None:  # a full disk says nothing of where
+            raise OSError(error.errno, error.strerror or str(error), str(stats.parent.parent)) from error
+        raise
 
 
 def add_counts(counts: Iterable[Counts]) -> Counts:

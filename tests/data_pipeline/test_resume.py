@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -75,6 +76,22 @@ def test_finished_shards_are_kept_and_the_log_says_so(
     assert "clean: resuming at shard 2 of 4 (2 finished before)" in caplog.text
     redone = {path.name for path, before in times.items() if path.stat().st_mtime_ns != before}
     assert redone == {"documents-00002.parquet"}
+
+
+def test_a_full_disk_is_an_error_with_a_name_and_can_be_resumed(tmp_path: Path) -> None:
+    shards = write_documents(tmp_path / "in", [english(seed) for seed in range(200)], shards=2)
+    settings = CleaningSettings()
+    executor = LocalExecutor(1)
+    clean(shards, tmp_path / "calm", settings, length_tokenizer=None, executor=executor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match=str(tmp_path / "out")):
+            clean(shards, tmp_path / "out", settings, length_tokenizer=None, executor=executor)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    clean(shards, tmp_path / "out", settings, length_tokenizer=None, executor=executor)
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
 
 
 def test_deduplication_resumes_in_its_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
