@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -274,33 +275,31 @@ def _train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) 
 
 
 def _train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
-    """Train WordPiece twice: the library numbers the one-character pieces (`##a`) in an order that differs from
-    run to run, and breaks ties between merges by those numbers. A first, empty training finds these pieces; the
-    second gets them sorted, as if they were special tokens, which fixes their numbers. The alphabet is cut here
-    too, because the library breaks ties between equally rare characters at random.
+    """Train WordPiece with the numbers of its one-character pieces fixed.
+
+    The library numbers the pieces that continue words (`##a`) in an order that differs from run to run, and breaks
+    ties between merges by those numbers. So they are found first and given to it sorted, as if they were special
+    tokens. The alphabet is cut here too, because the library drops one of equally rare characters at random.
     """
     normalizer = normalizers.BertNormalizer(lowercase=True)
     counts: Counter[str] = Counter()
+    continuing: set[str] = set()
     for text in texts():
-        counts.update(normalizer.normalize_str(text))
+        normal = normalizer.normalize_str(text)
+        counts.update(normal)
+        continuing.update("".join([word[1:] for word in normal.split()]))
     kept = sorted(counts, key=lambda character: (-counts[character], character))[:_ALPHABET_LIMIT]
-
-    def train(size: int, fixed: list[str]) -> dict[str, int]:
-        backend = _word_piece({"[UNK]": 0})
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=size,
-            min_frequency=_MINIMUM_FREQUENCY,
-            special_tokens=fixed,
-            initial_alphabet=sorted(kept),
-            limit_alphabet=len(kept),
-            continuing_subword_prefix=_CONTINUATION,
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts(), trainer)
-        return backend.get_vocab()
-
-    special = list(BERT_SPECIAL_TOKENS)
-    pieces = sorted(
-        token for token in train(0, special) if len(token) == 3 and token.startswith(_CONTINUATION)
+    # Punctuation never continues a word; of other scripts' the library decides, a piece too many does no harm.
+    continuing = (continuing & set(kept)) - set(string.punctuation)
+    backend = _word_piece({"[UNK]": 0})
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=_MINIMUM_FREQUENCY,
+        special_tokens=[*BERT_SPECIAL_TOKENS, *sorted(_CONTINUATION + character for character in continuing)],
+        initial_alphabet=sorted(kept),
+        limit_alphabet=len(kept),
+        continuing_subword_prefix=_CONTINUATION,
+        show_progress=False,
     )
-    return _word_piece(train(vocabulary_size, special + pieces))
+    backend.train_from_iterator(texts(), trainer)
+    return _word_piece(backend.get_vocab())
