@@ -1,7 +1,7 @@
 """The chain from raw text to the paper's tables, as Luigi tasks: `luigi --module workflows FullReproduction`.
 
-Start reading here: `report.py` asks for `evaluation.py`, which asks for `training.py`, which asks for `corpus.py`;
-`stage.py` makes artifacts of all of them. Nothing here imports torch.
+Start reading here: `report.py` asks for `evaluation.py`, which asks for `training.py`, which asks for
+`tokenization.py` and `corpus.py`; `stage.py` makes artifacts of all of them. Nothing here imports torch.
 """
 
 import luigi.configuration
@@ -33,14 +33,10 @@ def _set_luigi_defaults() -> None:
 _set_luigi_defaults()
 
 from workflows.corpus import (  # noqa: E402  (Luigi's defaults come before its tasks)
-    BuildCorpus,
     CleanDocuments,
     DecontaminateDocuments,
     DeduplicateDocuments,
     FetchDocuments,
-    TokenizeCorpus,
-    TrainSentenceSplitter,
-    TrainTokenizer,
     WriteSample,
 )
 from workflows.evaluation import (  # noqa: E402
@@ -50,6 +46,12 @@ from workflows.evaluation import (  # noqa: E402
     FinetuneRACE,
 )
 from workflows.report import FullReproduction, Report  # noqa: E402
+from workflows.tokenization import (  # noqa: E402
+    BuildCorpus,
+    TokenizeCorpus,
+    TrainSentenceSplitter,
+    TrainTokenizer,
+)
 from workflows.training import PretrainBERT, PretrainGPT2, PretrainingPipeline  # noqa: E402
 
 __all__ = [

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import luigi
 
 from data_pipeline.artifacts import read_json
-from workflows.corpus import TrainTokenizer, benchmark_paths, sample_of
+from workflows.corpus import benchmark_paths, sample_of
 from workflows.launch import failure, run_ranks
 from workflows.recipe import RaceSettings
 from workflows.stage import Pipeline, Stage
+from workflows.tokenization import TrainTokenizer
 from workflows.training import CORE_SOURCES, PretrainBERT, PretrainGPT2, RanksStage, TrainingStage
 
 RESULT = "result.json"

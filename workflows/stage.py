@@ -36,7 +36,8 @@ from data_pipeline.processes import available_cores
 from workflows import progress
 from workflows.launch import CHECKOUT
 from workflows.progress import StageError
-from workflows.recipe import Recipe, load_recipe
+from workflows.recipe import Recipe
+from workflows.recipe_reader import load_recipe
 
 # What a user can cause and mend: shown without a traceback, which is in the stage's log.
 EXPECTED_ERRORS = (StageError, ArtifactError, ValueError, OSError)

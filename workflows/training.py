@@ -16,10 +16,10 @@ import luigi
 
 from data_pipeline.artifacts import exclusive, read_json
 from workflows import progress
-from workflows.corpus import TokenizeCorpus, TrainTokenizer
 from workflows.launch import failure, run_ranks
 from workflows.recipe import Model
 from workflows.stage import Pipeline, RunRecord, Stage
+from workflows.tokenization import TokenizeCorpus, TrainTokenizer
 
 # How the work is cut and kept does not change what is learned beyond rounding.
 _INSIGNIFICANT = ("micro_batch", "recompute", "checkpoint_interval", "keep_checkpoints", "log_interval")
@@ -178,7 +178,7 @@ class PretrainBERT(Pretrain):
     """BERT (paper section 4)."""
 
     family = "bert"
-    sources = (*CORE_SOURCES, "pretrain/bert*.py")
+    sources = (*CORE_SOURCES, "pretrain/bert.py", "pretrain/masking.py", "data_pipeline/samples.py")
 
 
 class PretrainingPipeline(Pipeline):

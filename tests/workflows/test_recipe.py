@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.config import ConfigurationError
-from workflows.recipe import load_recipe
+from workflows.recipe_reader import load_recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"

@@ -226,5 +226,11 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert TrainTokenizer in upstream
 
 
+def test_planning_needs_no_slow_import():
+    program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_sources_are_as_the_committed_table_says():
     assert changed_stages() == []
