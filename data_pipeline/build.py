@@ -151,38 +151,7 @@ def build(settings: BuildSettings, output: Path, executor: Executor) -> dict[str
 
 def _documents(chain: _Chain, settings: BuildSettings, executor: Executor) -> Artifact:
     """Fetch, clean, decontaminate and deduplicate."""
-    files = find_files(settings.inputs)
-    fetched = chain.run(
-        "fetch",
-        lambda directory, title: fetch_local(
-            list(map(str, files)),
-            directory,
-            source=_SOURCE,
-            text_field=settings.text_field,
-            on_bad_file=settings.on_bad_file,
-            executor=executor,
-            title=title,
-        ),
-        {"text_field": settings.text_field, "on_bad_file": settings.on_bad_file},
-        {},
-        {f"{number:05d} {path.name}": path for number, path in enumerate(files)},
-    )
-    length_tokenizer = settings.tokenizer if isinstance(settings.tokenizer, Path) else None
-    fingerprint = load_tokenizer(length_tokenizer).fingerprint if length_tokenizer else None
-    documents = chain.run(
-        "clean",
-        lambda directory, title: clean(
-            list_shards(fetched.directory),
-            directory,
-            settings.cleaning,
-            length_tokenizer=length_tokenizer,
-            executor=executor,
-            title=title,
-        ),
-        {**dataclasses.asdict(settings.cleaning), "length_tokenizer": fingerprint},
-        {"documents": fetched},
-        {},
-    )
+    documents = _clean_documents(chain, settings, executor)
     if settings.benchmarks:
         cleaned, rules = documents, DecontaminationSettings()
         documents = chain.run(
@@ -207,6 +176,42 @@ def _documents(chain: _Chain, settings: BuildSettings, executor: Executor) -> Ar
         ),
         dataclasses.asdict(similar),
         {"documents": before},
+        {},
+    )
+
+
+def _clean_documents(chain: _Chain, settings: BuildSettings, executor: Executor) -> Artifact:
+    """Fetch and clean."""
+    files = find_files(settings.inputs)
+    fetched = chain.run(
+        "fetch",
+        lambda directory, title: fetch_local(
+            list(map(str, files)),
+            directory,
+            source=_SOURCE,
+            text_field=settings.text_field,
+            on_bad_file=settings.on_bad_file,
+            executor=executor,
+            title=title,
+        ),
+        {"text_field": settings.text_field, "on_bad_file": settings.on_bad_file},
+        {},
+        {f"{number:05d} {path.name}": path for number, path in enumerate(files)},
+    )
+    length_tokenizer = settings.tokenizer if isinstance(settings.tokenizer, Path) else None
+    fingerprint = load_tokenizer(length_tokenizer).fingerprint if length_tokenizer else None
+    return chain.run(
+        "clean",
+        lambda directory, title: clean(
+            list_shards(fetched.directory),
+            directory,
+            settings.cleaning,
+            length_tokenizer=length_tokenizer,
+            executor=executor,
+            title=title,
+        ),
+        {**dataclasses.asdict(settings.cleaning), "length_tokenizer": fingerprint},
+        {"documents": fetched},
         {},
     )
 
