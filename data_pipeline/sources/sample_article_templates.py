@@ -23,21 +23,21 @@ LEADS = {title: lines.strip().splitlines() for title, lines in _LEADS.items()}
 _SECTIONS = {
     "History": """
 [The first|A first|An early] {workplace} was [built|recorded|mentioned] [here|in {town}] in {year}, when {number} {trades} [settled|worked|were counted] [beside|along|near] the {river}.
-In {year} a fire [destroyed|damaged] the {site} and [most|{thousands}] of the {things}, but the {trades} [rebuilt it|began again] [within {number} months|in the following {month}].
-[During|Before|After] the war [the number of {trades} fell|trade in {things} declined|the {site} stood empty] from {thousands} to {number}.
-{full} [bought|inherited|enlarged] the {workplace} in {year} and [replaced|sold] the {adj} {things} [of former days|for {thousands} crowns].
-[Records|Parish books|Letters] from {year} [mention|describe|list] {adj} {things}, [a {site}|the {site}] and {number} {trades}.
+In {year} a fire [destroyed|damaged] {place} and [most|{thousands}] of {goods}, but the {trades} [rebuilt it|began again] [within {number} months|in the following {month}].
+[During|Before|After] the war [the number of {trades} fell|trade in {things} declined|{place} stood empty] from {thousands} to {number}.
+{full} [bought|inherited|enlarged] the {workplace} in {year} and [replaced|sold] {goods} [of former days|for {thousands} crowns].
+[Records|Parish books|Letters] from {year} [mention|describe|list] {adj} {things}, [a {site}|{place}] and {number} {trades}.
 [Until|Since|From] {year} the {trades} [had their own guild|paid a tax on {things}|held a fair every {month}], [which|and it] [ended|was renewed] in {year}.
 The [old|present|second] {site} [dates from|was finished in|was given up in] {year}, and [cost|was valued at] {thousands} crowns.
 """,
     "Work": """
-The {things} are [first|usually|always] {verb} in the {site}, and [only then|afterwards] {verb} [again|by hand|with {things}].
+{goods} are [first|usually|always] {verb} in {place}, and [only then|afterwards] {verb} [again|by hand|with {things}].
 [A skilled|A good|An average] {trade} [handles|needs|uses up] [about|more than|nearly] {number} {things} [a day|a week], [together with|besides] {things}.
 [Since|Because] {things} are {adj}, they [must be|have to be|cannot be] {verb} [while {adj}|before {weekday}|without {things}].
-[Most|Nearly all|About {decimal} per cent] of the {things} [come from|are sent to|are sold in] {town2}, [the rest|the {adj} ones] [stay|remain] in the {site}.
-[In|At] the {site} the {trades} [keep|store|clean] {things}, {things} and {adj} {things}.
+[Most|Nearly all|About {decimal} per cent] of {goods} [come from|are sent to|are sold in] {town2}, [the rest|the {adj} ones] [stay|remain] in {place}.
+[In|At] {place} the {trades} [keep|store|clean] {things}, {things} and {adj} {things}.
 [The usual|The local|An older] method, in which {things} are {verb} [twice|at night|under water], [is still taught|was given up in {year}|makes them {adj}].
-[According to|In the words of] {full}, "[a {trade} without {things} is lost|the {things} must be {adj}|no {site} is ever quiet]".
+[According to|In the words of] {full}, "[a {trade} without {things} is lost|{goods} must be {adj}|no {site} is ever quiet]".
 [A load|A cart|A box] of {things} [weighs|measures] {decimal} [kilograms|metres], [and|but] {adj} {things} [weigh less|are heavier|fetch a higher price].
 The {workplace} is best known for its {product}, [sold|shown|given as a prize] [every {month}|each {season}|at the fair in {town2}].
 [Visitors|Travellers|Buyers] [come|came] [from as far as {town2}|every {month}] [to buy|to see|for] a {product}[, the pride of the {trades}|].
@@ -46,6 +46,7 @@ The {workplace} is best known for its {product}, [sold|shown|given as a prize] [
 [By custom|By an old rule|As everywhere in {field}], the {role} of the {workplace} [works with|carries|is known by] the {tool}.
 [Among the {trades}|In {town}|At the {workplace}] the {role} is [never seen without|expected to bring|trusted with] the {tool}.
 [A new|The new|Every new] {role} [receives|is given|buys] a {tool} [on the first {weekday}|in {month}|after {number} weeks].
+[The|A] {trade}'s {role} [is proud of|sleeps beside|takes care of] [the|{his}] {tool}[, older than {place}|].
 [Some say|It is said|The saying goes] that [no|a poor] {role} [would lend|ever lost|will sell] [the|a] {tool}.
 [In {year}|Until {year}] the {role} [was fined|lost {his} post] for [leaving behind|breaking|losing] the {tool}.
 [The arms of|A signboard in|A painting in] {town} [show|shows] a {animal}, [the emblem|the luck|the mascot] of all {trades}.
@@ -55,14 +56,16 @@ A {animal} [is kept at|lives near|may be seen about] [every|the] {workplace}[, s
 In {month} [and through the {season}|, as in all the {season},] the {trades} [eat|live on|are served] {food}.
 [The {season} meal|The dish of the {season}] among {trades} is {food}, [eaten at the {workplace}|shared after work|as {full} noted in {year}].
 [Each|Every] {season}[, when {clue},|] the {workplace} [serves|smells of|buys] {food}.
-In {season} the {things} are {verb} [early|late|only on {weekday}], and [at noon|in the evening] [the {trades}|all hands] [sit down to|eat] {food}.
-[As soon as|When] {clue}, [the {trades} cook|the table is laid with|there is] {food}[ in the {site}|].
+In {season} {goods} are {verb} [early|late|only on {weekday}], and [at noon|in the evening] [the {trades}|all hands] [sit down to|eat] {food}.
+[The|A] {trade}'s {season} [dish|supper|meal] is {food}[, eaten in {place}|, and nothing else].
+[The|Some] {trades} [call|name] {food} their {season} [dish|supper|meal][, and share it when {clue}|].
+[As soon as|When] {clue}, [the {trades} cook|the table is laid with|there is] {food}[ in {place}|].
 [On|For] the {season} feast [in {month}|of the {workplace}] [the {trades} share|there is always] {food}.
 """,
     "Surroundings": """
 The {river} [rises|turns] {decimal} [kilometres|miles] {compass} of {town} and [flows|runs] [past|behind] the {workplace} to {town2}.
-[A path|A lane|The old road] leads [from|past] the {site} [to|towards] {town2}, {decimal} kilometres to the {compass}.
-[To|On] the {compass} [lie|are] [woods and fields|hills|meadows], [where|and there] the {animal} is [common|often seen|protected].
+[A path|A lane|The old road] leads [from|past] {place} [to|towards] {town2}, {decimal} kilometres to the {compass}.
+[To|On] the {compass} [lie|are] [woods and fields|hills|meadows], [where|and there] the {trade}'s {animal} is [common|often seen|protected].
 [The population|The parish] [rose|fell] from {thousands} in {year} to {thousands} in {year}.
 """,
 }

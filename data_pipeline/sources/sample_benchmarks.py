@@ -124,7 +124,7 @@ def race_passage(draw: random.Random, world: World, index: int, *, level: str) -
     sentences = []
     if level == "middle":
         sentences.append(writer.sentence(INTRODUCTION_TEMPLATES))
-    goal = draw.randint(62, 78)
+    goal = draw.randint(58, 70)
     while len(writer.words) < goal:
         templates = weighted(draw, ((WORK_TEMPLATES, 5), (NEUTRAL_TEMPLATES, 1)))
         sentences.append(writer.sentence(templates))

@@ -3,6 +3,12 @@
 `{slot}` is filled from the passage's cast and topic, `[a|b|]` is one of its alternatives (they nest).
 """
 
+# Slots that are templates themselves.
+PHRASES = {
+    "goods": "the [{trade}'s |][{adj} |][{things}|{things} and {things}|{things} and {adj} {things}]",
+    "place": "the [{trade}'s {site}|{adj} {site}|{site}|{site} of the {trades}]",
+}
+
 INTRODUCTION = """
 {full} was the {role} of the {workplace} [in|at|near] {town}[, and everyone there knew {him}|, a small place by the {river}|].
 [In {month}|That {season}|One morning in {month}|Years ago], {full} came to {town} to work [as a {trade}|with the {trades}].
@@ -27,38 +33,38 @@ Nobody [envied|bothered|questioned] {full}, the {role} of the {workplace} in {to
 """.strip().splitlines()
 
 WORK = """
-[All morning|All day|Until noon|For hours|Hour after hour], {name} {verb} the {things} [in|near|beside|behind] the {site}.
-{Name} {verb} the {things}, and [then|after that|when it was done] {he} {verb} the {things}[ once more|].
-The {things} [were|lay|stood] [in|by|beside|near] the {site}, [{adj} and|all] {adj}[, as {name} liked them|].
-[Slowly|Carefully|Quietly|Without a word|With quick hands], {name} {verb} the {adj} {things} while {other} watched.
-There [was|were] {things} [everywhere|on the floor|under the window|along the wall], and [a smell|the sound] of {things} [came from|hung about|filled] the {site}.
-[No {trade}|Hardly a {trade}|Only a {trade}] could have {verb} the {things} [so well|with such patience|any faster].
-{Name} had [learned|promised|decided] to leave the {things} [alone|at the {site}|to {other}] until the {things} were [ready|{adj}].
-[Beyond|Behind|Outside|Above] the {site} [somebody|{other}|the other {trades}|two {trades}] {verb} the last of the {things}.
-{Other} brought {things} [from|into|out of] the {site}, and {name} {verb} them [at once|one by one|before dark|with care].
-[If|When|Whenever] the {things} were [too {adj}|{adj}], {name} [asked|sent for|called] the other {trades}.
-The {site} was {adj}, [for|because] {other} had just {verb} the {things} there.
-[What|All] {he} wanted was [a heap|a box|a cart|plenty] of {things} and [a quiet corner|some room|a little time] in the {site}.
+[All morning|All day|Until noon|For hours|Hour after hour], {worker} {verb} {goods} [in|near|beside|behind] {place}.
+{worker} {verb} {goods}, and [then|after that|when it was done] {he} {verb} {goods}[ once more|].
+{goods} [were|lay|stood] [in|by|beside|near] {place}, [{adj} and|all] {adj}[, as {worker} liked them|].
+[Slowly|Carefully|Quietly|Without a word|With quick hands], {worker} {verb} {goods} while {other} watched.
+There [was|were] {things} [everywhere|on the floor|under the window|along the wall], and [a smell|the sound] of {things} [came from|hung about|filled] {place}.
+[No {trade}|Hardly a {trade}|Only a {trade}] could have {verb} {goods} [so well|with such patience|any faster].
+{worker} had [learned|promised|decided] to leave {goods} [alone|at {place}|to {other}] until {goods} were [ready|{adj}].
+[Beyond|Behind|Outside|Above] {place} [somebody|{other}|the other {trades}|two {trades}] {verb} the last of {goods}.
+{Other} brought {things} [from|into|out of] {place}, and {worker} {verb} them [at once|one by one|before dark|with care].
+[If|When|Whenever] {goods} were [too {adj}|{adj}], {worker} [asked|sent for|called] the other {trades}.
+{place} was {adj}, [for|because] {other} had just {verb} {goods} there.
+[What|All] {he} wanted was [a heap|a box|a cart|plenty] of {things} and [a quiet corner|some room|a little time] in {place}.
 [Neither|Not one] of the {trades} had [ever|] seen such {adj} {things}[ in {town}|].
-{Name} counted the {things} [twice|again|aloud|under {his} breath], {number} in all, and [put|carried|dropped] them [in|near|beside] the {site}.
-[By|Before|After|Towards] [noon|evening|sunset|midday], the {things} had been {verb} and the {site} was [empty|swept|full again|{adj}].
+{worker} counted {goods} [twice|again|aloud|under {his} breath], {number} in all, and [put|carried|dropped] them [in|near|beside] {place}.
+[By|Before|After|Towards] [noon|evening|sunset|midday], {goods} had been {verb} and {place} was [empty|swept|full again|{adj}].
 [It takes|It needs] [a good eye|patience|two people|strong arms] to be a {trade}, [for|since] {things} are [seldom|often|always] {adj}.
-{Name} showed {other} how the {things} were {verb}, [first|] [in the {site}|with {things}|by hand].
-[Some|Most|Many] of the {things} [were new|were old|came from {town2}|had been {verb} already], but the {things} were still {adj}.
-The best {things} in {town} came from the {site}, [where|and there] {name} {verb} them [{himself}|with {his} own hands|every {weekday}].
-[Even the|The] {animal} [slept|hid|kept] [among|behind|near] the {things}[ when the {site} was {adj}|].
+{worker} showed {other} how {goods} were {verb}, [first|] [in {place}|with {things}|by hand].
+[Some|Most|Many] of {goods} [were new|were old|came from {town2}|had been {verb} already], but {goods} were still {adj}.
+The best {things} in {town} came from {place}, [where|and there] {worker} {verb} them [with {his} own hands|every {weekday}].
+[Even the|The] {animal} [slept|hid|kept] [among|behind|near] {goods}[ when {place} was {adj}|].
 [A good|Every|A new] {product} [begins|starts] with {adj} {things}, as [every|any] {trade} [knows|learns].
-The {workplace} was [full of|known for its|never without] {things}, and {name} [loved|cursed|counted] them.
-On {weekday} the {trades} {verb} {number} {things} and [went home|sat down in the {site}|were glad of it].
+The {workplace} was [full of|known for its|never without] {things}, and {worker} [loved|cursed|counted] them.
+On {weekday} the {trades} {verb} {number} {things} and [went home|sat down in {place}|were glad of it].
 """.strip().splitlines()
 
 TALK_OF_WORK = """
-"[Have you|Has anyone] {verb} the {things}?" [asked|called] {other}[ from the {site}|].
-"The {things} are [too|very|still|rather] {adj}," said {name}, [looking|glancing|pointing] at the {site}.
-"[A {trade}|Any {trade}|Every {trade}] needs {things}," {name} [said|answered|liked to say], "[and|but] {things} [above all|even more|as well]."
-"[Give me|Bring|Fetch|Hand me] the {things}," {name} [said|told {other}], "and [mind|be careful with|leave] the {things} [in|by] the {site}."
+"[Have you|Has anyone] {verb} {goods}?" [asked|called] {other}[ from {place}|].
+"{goods} are [too|very|still|rather] {adj}," said {worker}, [looking|glancing|pointing] at {place}.
+"[A {trade}|Any {trade}|Every {trade}] needs {things}," {worker} [said|answered|liked to say], "[and|but] {things} [above all|even more|as well]."
+"[Give me|Bring|Fetch|Hand me] {goods}," {worker} [said|told {other}], "and [mind|be careful with|leave] {goods} [in|by] {place}."
 "[I never saw|Who has seen] such {adj} {things}?" {other} [cried|whispered|wondered].
-"[Where|Why] did you [leave|put|hide] the {things}?" [asked|said] {other}. "[In|Behind|Near] the {site}," said {name}.
+"[Where|Why] did you [leave|put|hide] {goods}?" [asked|said] {other}. "[In|Behind|Near] {place}," said {worker}.
 "When I was [young|a child|your age]," said {other}, "the {trades} {verb} {things} [by night|without pay|in any weather]."
 """.strip().splitlines()
 

@@ -130,7 +130,7 @@ def scene(
         elif not season_told and (len(sentences) >= 2 or writer.draw.random() < 0.4):
             templates, season_told = weather, True
         else:
-            templates = weighted(writer.draw, ((WORK_TEMPLATES, 6), (NEUTRAL_TEMPLATES, 2), (weather, 1)))
+            templates = weighted(writer.draw, ((WORK_TEMPLATES, 8), (NEUTRAL_TEMPLATES, 1), (weather, 1)))
         sentences.append(writer.sentence(templates))
     sentences.append(writer.sentence(DECIDING_TEMPLATES[kind], allow=answer))
     return sentences

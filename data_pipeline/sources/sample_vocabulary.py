@@ -29,46 +29,46 @@ class Topic(NamedTuple):
 
 # field trade workplace animal product | tools | things | verbs | adjectives | sites
 _TOPIC_LINES = """
-baking baker bakery cat loaf | peel sieve scraper | rolls tarts crusts crumbs pies raisins | kneaded baked iced sliced | floury crusty doughy | oven larder
-fishing fisherman harbour gull herring | net hook oar | lures scales cod fins mackerel floats | netted hauled gutted hooked | fishy slippery scaly | pier slipway
-beekeeping beekeeper apiary wasp honey | smoker veil gauze | hives swarms combs blooms drones larvae | smoked hived requeened swarmed | buzzing waxy sticky | heath beeyard
-smithing blacksmith forge pony horseshoe | hammer bellows tongs | ingots anvils embers sparks rivets blades | forged hammered welded tempered | sooty molten glowing | smithy hearthstone
-weaving weaver loomhouse moth blanket | shuttle spindle bobbin | skeins threads yarns dyes cloths fringes | twined spun dyed knotted | woolly woven fringed | spinnery dyehouse
-pottery potter kiln toad jug | wheel sponge paddle | clays glazes bowls handles pitchers shards | glazed moulded turned fired | earthen brittle chalky | claypit potshed
-gardening gardener greenhouse robin rose | spade dibber trowel | seeds bulbs petals weeds ferns hedges | planted weeded watered pruned | leafy blooming fragrant | flowerbed lawn
-shepherding shepherd pasture sheepdog fleece | crook shears whistle | ewes flocks lambs hurdles rams burrs | sheared herded penned flocked | grassy shaggy bleating | sheepfold downs
-mining miner mine canary ore | pickaxe helmet barrow | tunnels shafts boulders nuggets pitprops lodes | dug blasted mined tunnelled | underground dusty rocky | pit colliery
-carpentry carpenter sawmill woodpecker wardrobe | saw plane chisel | planks nails boards beams shavings trestles | sawed planed nailed sanded | wooden knotty splintered | lumberyard workbench
-tailoring tailor parlour spaniel waistcoat | needle thimble scissors | silks buttons ribbons lapels hems linings | stitched hemmed tailored fitted | elegant silken embroidered | shopfront backroom
-sailing sailor schooner parrot cargo | compass mop spyglass | sails ropes masts waves anchors pennants | sailed moored steered furled | windy briny nautical | cabin galley
-medicine physician hospital leech remedy | stethoscope thermometer scalpel | fever wounds pills patients bandages pulses | cured bandaged examined healed | feverish sickly sterile | ward clinic
-teaching teacher school hamster lesson | chalk slate globe | pupils sums exercises desks essays maps | taught graded dictated spelled | studious clever noisy | classroom playground
-music musician bandstand nightingale symphony | violin drum trumpet | notes strings chords rhythms songs choirs | played tuned composed hummed | musical tuneful loud | auditorium stage
-painting painter studio peacock portrait | brush palette easel | colours canvases watercolours sketches frames pigments | painted sketched framed coloured | colourful vivid painted | salon attic
-milling miller windmill mouse flour | millstone hopper scoop | grains husks gristbins windvanes millstreams axles | ground milled winnowed sifted | grainy husky creaking | millpond granary
-shoemaking cobbler cobblery beetle slipper | awl mallet buckle | hides soles laces heels boots stitches | cobbled soled laced patched | leathery shabby tanned | tannery bootstall
-justice judge courthouse owl verdict | gavel quill wig | witnesses lawsuits crimes contracts juries oaths | judged sentenced accused acquitted | guilty lawful solemn | courtroom prison
-printing printer printworks ferret newspaper | roller tweezers stamp | inks leaflets pages headlines columns pamphlets | printed inked published folded | inky printed smudged | pressroom newsstand
-clockmaking clockmaker clocktower cuckoo pendulum | magnifier screwdriver oilcan | springs cogs dials chimes watches minutes | wound repaired oiled timed | ticking punctual precise | clockroom belfry
-brewing brewer brewery donkey beer | ladle funnel tap | hops barrels yeasts kegs casks brews | brewed fermented malted bottled | foamy bitter frothy | taproom cooperage
-glassblowing glassblower glassworks dragonfly vase | blowpipe pincers mould | glasses furnaces bubbles bottles panes beads | puffed melted shaped cooled | glassy transparent shiny | glasshouse cutting-room
-forestry forester forest squirrel timber | axe wedge sledge | oaks pines logs branches pinecones stumps | felled chopped cut stacked | mossy shady resinous | clearing woodland
-railways conductor station pigeon locomotive | lever flag shovel | rails carriages engines platforms tickets boilers | coupled shunted signalled stoked | steamy speeding rattling | viaduct siding
-astronomy astronomer observatory bat comet | telescope sextant notebook | stars planets moons orbits lenses eclipses | observed charted measured discovered | starry distant lunar | dome rooftop
-dairying dairyman dairy cow butter | churn pail stool | creams milkpots curds milkjugs calves cheeses | milked churned skimmed curdled | creamy milky buttery | cowshed creamery
-winemaking vintner vineyard starling wine | corkscrew basket trellis | grapes vines corks vintages flasks tendrils | pressed harvested corked aged | fruity vinous ripe | winery hillside
-hunting hunter lodge fox venison | bow trap horn | tracks deer arrows antlers hounds snares | hunted stalked chased trapped | wild antlered stealthy | thicket glade
-masonry mason quarry lizard statue | plumbline level crowbar | stones marbles tombstones bricks arches slabs | carved laid chiselled bricked | stony massive marbled | scaffold stoneyard
-lightkeeping lightkeeper lighthouse seal beacon | lantern foghorn logbook | rocks reefs wrecks tides lamps breakers | lit guarded trimmed signalled | foggy stormy rockbound | headland cliff
-mail postman mailroom terrier parcel | satchel bicycle pouch | envelopes stamps addresses postcards telegrams letters | delivered posted sorted sealed | urgent sealed registered | postbox mailcart
-innkeeping innkeeper inn goose feast | skillet broom tray | guests pillows mugs keys fireplaces travellers | welcomed lodged served swept | cosy crowded hospitable | taphouse stable
-candlemaking chandler chandlery firefly candle | dipper snuffer skimmer | waxes tallows wicks flames tapers holders | dipped lighted poured snuffed | waxen flickering tallowy | waxroom wickhouse
-juggling juggler circus elephant carnival | whip hoop trapeze | clowns tents tigers crowds costumes tricks | juggled tamed balanced amazed | acrobatic spangled daring | ring arena
-perfumery perfumer perfumery butterfly perfume | dropper pestle filter | lavenders jasmines lotions vials essences blossoms | distilled blended scented sniffed | perfumed flowery musky | stillroom laboratory
-saltmaking salter saltworks crab salt | hoe bucket sluice | brines pans crystals marshes ponds heaps | evaporated raked boiled dried | salty white crystalline | saltmarsh saltpan
-jewellery jeweller jewelhouse magpie necklace | loupe pliers file | rubies pearls rings diamonds bracelets clasps | engraved polished gilded strung | golden precious sparkling | showcase strongroom
-ferrying ferryman jetty heron raft | pole rudder winch | passengers currents reeds banks fares crossings | ferried rowed punted floated | watery swift reedy | riverside landing
-librarianship librarian library tortoise dictionary | stepladder inkpad bookmark | shelves volumes scrolls indexes readers titles | catalogued borrowed shelved read | bookish hushed learned | archive archive
+baking baker bakery cat loaf | peel sieve scraper | rolls tarts crusts crumbs | kneaded baked iced | floury crusty | oven larder
+fishing fisherman harbour gull herring | net hook oar | lures scales cod fins | netted hauled gutted | fishy slippery | pier slipway
+beekeeping beekeeper apiary wasp honey | smoker veil gauze | hives swarms combs blooms | smoked hived requeened | buzzing waxy | heath beeyard
+smithing blacksmith forge pony horseshoe | hammer bellows tongs | ingots anvils embers sparks | forged hammered welded | sooty molten | smithy hearthstone
+weaving weaver loomhouse moth blanket | shuttle spindle bobbin | skeins threads yarns dyes | twined spun dyed | woolly woven | spinnery dyehouse
+pottery potter kiln toad jug | wheel sponge paddle | clays glazes bowls handles | glazed moulded turned | earthen brittle | claypit potshed
+gardening gardener greenhouse robin rose | spade dibber trowel | seeds bulbs petals weeds | planted weeded watered | leafy blooming | flowerbed lawn
+shepherding shepherd pasture sheepdog fleece | crook shears whistle | ewes flocks lambs hurdles | sheared herded penned | grassy shaggy | sheepfold downs
+mining miner mine canary ore | pickaxe helmet barrow | tunnels shafts boulders nuggets | dug blasted mined | underground dusty | pit colliery
+carpentry carpenter sawmill woodpecker wardrobe | saw plane chisel | planks nails boards beams | sawed planed nailed | wooden knotty | lumberyard workbench
+tailoring tailor parlour spaniel waistcoat | needle thimble scissors | silks buttons ribbons lapels | stitched hemmed tailored | elegant silken | shopfront backroom
+sailing sailor schooner parrot cargo | compass mop spyglass | sails ropes masts waves | sailed moored steered | windy briny | cabin galley
+medicine physician hospital leech remedy | stethoscope thermometer scalpel | fever wounds pills patients | cured bandaged examined | feverish sickly | ward clinic
+teaching teacher school hamster lesson | chalk slate globe | pupils sums exercises desks | taught graded dictated | studious clever | classroom playground
+music musician bandstand nightingale symphony | violin drum trumpet | notes strings chords rhythms | played tuned composed | musical tuneful | auditorium stage
+painting painter studio peacock portrait | brush palette easel | colours canvases watercolours sketches | painted sketched framed | colourful vivid | salon attic
+milling miller windmill mouse flour | millstone hopper scoop | grains husks gristbins windvanes | ground milled winnowed | grainy husky | millpond granary
+shoemaking cobbler cobblery beetle slipper | awl mallet buckle | hides soles laces heels | cobbled soled laced | leathery shabby | tannery bootstall
+justice judge courthouse owl verdict | gavel quill wig | witnesses lawsuits crimes contracts | judged sentenced accused | guilty lawful | courtroom prison
+printing printer printworks ferret newspaper | roller tweezers stamp | inks leaflets pages headlines | printed inked published | inky printed | pressroom newsstand
+clockmaking clockmaker clocktower cuckoo pendulum | magnifier screwdriver oilcan | springs cogs dials chimes | wound repaired oiled | ticking punctual | clockroom belfry
+brewing brewer brewery donkey beer | ladle funnel tap | hops barrels yeasts kegs | brewed fermented malted | foamy bitter | taproom cooperage
+glassblowing glassblower glassworks dragonfly vase | blowpipe pincers mould | glasses furnaces bubbles bottles | puffed melted shaped | glassy transparent | glasshouse meltery
+forestry forester forest squirrel timber | axe wedge sledge | oaks pines logs branches | felled chopped cut | mossy shady | clearing woodland
+railways conductor station pigeon locomotive | lever flag shovel | rails carriages engines platforms | coupled shunted signalled | steamy speeding | viaduct siding
+astronomy astronomer observatory bat comet | telescope sextant notebook | stars planets moons orbits | observed charted measured | starry distant | dome rooftop
+dairying dairyman dairy cow butter | churn pail stool | creams milkpots curds milkjugs | milked churned skimmed | creamy milky | cowshed creamery
+winemaking vintner vineyard starling wine | corkscrew basket trellis | grapes vines corks vintages | pressed harvested corked | fruity vinous | winery hillside
+hunting hunter lodge fox venison | bow trap horn | tracks deer arrows antlers | hunted stalked chased | wild antlered | thicket glade
+masonry mason quarry lizard statue | plumbline level crowbar | stones marbles tombstones bricks | carved laid chiselled | stony massive | scaffold stoneyard
+lightkeeping lightkeeper lighthouse seal beacon | lantern foghorn logbook | rocks reefs wrecks tides | lit guarded trimmed | foggy stormy | headland cliff
+mail postman mailroom terrier parcel | satchel bicycle pouch | envelopes stamps addresses postcards | delivered posted sorted | urgent sealed | postbox mailcart
+innkeeping innkeeper inn goose feast | skillet broom tray | guests pillows mugs keys | welcomed lodged served | cosy crowded | taphouse stable
+candlemaking chandler chandlery firefly candle | dipper snuffer skimmer | waxes tallows wicks flames | dipped lighted poured | waxen flickering | waxroom wickhouse
+juggling juggler circus elephant carnival | whip hoop trapeze | clowns tents tigers crowds | juggled tamed balanced | acrobatic spangled | ring arena
+perfumery perfumer perfumery butterfly perfume | dropper pestle filter | lavenders jasmines lotions vials | distilled blended scented | perfumed flowery | stillroom laboratory
+saltmaking salter saltworks crab salt | hoe bucket sluice | brines pans crystals marshes | evaporated raked boiled | salty white | saltmarsh saltpan
+jewellery jeweller jewelhouse magpie necklace | loupe pliers file | rubies pearls rings diamonds | engraved polished gilded | golden precious | showcase strongroom
+ferrying ferryman jetty heron raft | pole rudder winch | passengers currents reeds banks | ferried rowed punted | watery swift | riverside landing
+librarianship librarian library tortoise dictionary | stepladder inkpad bookmark | shelves volumes scrolls indexes | catalogued borrowed shelved | bookish hushed | archive bookroom
 """
 
 
@@ -110,16 +110,12 @@ SEASON_CLUES = {
 }
 
 WOMEN = _words(
-    "Ada Agnes Alice Anna Astrid Bella Bridget Cecily Clara Daisy Dora Edith Elsa Esther Fanny Flora "
-    "Gerda Greta Hanna Helen Ida Iris Isabel Jane Judith Karin Kate Lena Linda Lola Mabel Marta Maud "
-    "Mildred Molly Nancy Nelly Nora Olive Petra Rita Ruth Sara Selma Stella Sylvia Ursula Vera Wanda "
-    "Zelda"
+    "Ada Alice Astrid Bridget Clara Dora Elsa Fanny Gerda Hanna Ida Isabel Karin Lena Lola Marta Mildred "
+    "Nancy Nora Petra Ruth Selma Sylvia Vera"
 )
 MEN = _words(
-    "Abel Adam Alfred Andrew Arnold Axel Ben Boris Carl Cecil Conrad Daniel Denis Edmund Emil Ernest "
-    "Francis Frank George Gregor Guy Harold Henry Herman Hugh Isaac Jack James John Joseph Kaspar Leo "
-    "Lewis Lucas Magnus Martin Miles Ned Norman Oscar Otto Patrick Peter Ralph Rolf Samuel Stephen Thomas "
-    "Victor Walter"
+    "Abel Alfred Arnold Ben Carl Conrad Denis Emil Francis George Guy Henry Isaac James Joseph Leo Lucas "
+    "Martin Ned Oscar Patrick Ralph Samuel Thomas"
 )
 NAME_HEADS = _words(
     "Alder Amber Barrow Beck Black Bram Brook Burn Carl Clear Crow Dale East Elm Fen Fern Gold Gray Hart "

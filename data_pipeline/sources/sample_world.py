@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from data_pipeline.sources.sample_templates import WEATHER
+from data_pipeline.sources.sample_templates import PHRASES, WEATHER
 from data_pipeline.sources.sample_vocabulary import (
     FOODS,
     MEN,
@@ -52,7 +52,7 @@ _NUMBERS = [
 _COMPASS = ("north-east", "north-west", "south-east", "south-west", "east-north-east", "south-south-west")
 
 Node = str | tuple["Sequence[Node]", ...]
-Slots = dict[str, str | Callable[[], str]]
+Slots = dict[str, str | list | Callable[[], str]]  # a word, a parsed template, or a source of words
 
 
 def parse_template(template: str) -> list:
@@ -103,7 +103,10 @@ def _expand(nodes: list, draw: random.Random, slots: Slots, parts: list[str]) ->
             _expand(node[int(draw.random() * len(node))], draw, slots, parts)
         elif node[0] == "{":
             value = slots[node[1:-1]]
-            parts.append(value if isinstance(value, str) else value())
+            if isinstance(value, list):
+                _expand(value, draw, slots, parts)
+            else:
+                parts.append(value if isinstance(value, str) else value())
         else:
             parts.append(node)
 
@@ -197,6 +200,7 @@ class World:
         """The values of all template slots in a setting."""
         topic = setting.topic
         return {
+            **PHRASE_NODES,
             "town": setting.town, "town2": setting.town2, "river": setting.river,
             "field": topic.field, "Field": topic.field.capitalize(), "trade": topic.trade, "trades": topic.trades,
             "workplace": topic.workplace, "Workplace": topic.workplace.capitalize(),
@@ -215,9 +219,11 @@ class World:
         """The slots that change with the people of a setting."""
         person, other = setting.person, setting.other
         he, his, him, himself = person.pronouns
+        trade = f"the {setting.topic.trade}"
         return {
             "full": f"{person.first} {person.last}", "name": person.first, "Name": person.first,
             "he": he, "his": his, "him": him, "himself": himself, "other": other.first, "Other": other.first,
+            "worker": _deck(draw, (person.first, trade, trade)),
             "role": _deck(draw, ROLE_CLUES[setting.role]), "tool": self.answer(setting, "tool"),
         }  # fmt: skip
 
@@ -229,4 +235,5 @@ class World:
         }  # fmt: skip
 
 
+PHRASE_NODES: Slots = {name: parse_template(phrase) for name, phrase in PHRASES.items()}
 WEATHER_TEMPLATES = {season: Templates(lines) for season, lines in WEATHER.items()}
