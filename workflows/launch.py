@@ -4,7 +4,6 @@ How a training ended is for the caller to read from the files it left (`state.js
 that is 1 after every signal.
 """
 
-import contextlib
 import fcntl
 import os
 import re
@@ -119,12 +118,11 @@ def _pump(reader: int, relay: "Relay", seconds: float | None = None) -> bool:
 
 
 def _stop(process: subprocess.Popen, reader: int, relay: "Relay") -> None:
-    """Ask for an orderly end; a second interrupt, or too long a wait, makes it a hard one."""
-    with contextlib.suppress(KeyboardInterrupt):
-        process.send_signal(signal.SIGTERM)
-        if _pump(reader, relay, GRACE_SECONDS):
-            process.wait()
-            return
+    """Ask for an orderly end; too long a wait makes it a hard one."""
+    process.send_signal(signal.SIGTERM)
+    if _pump(reader, relay, GRACE_SECONDS):
+        process.wait()
+        return
     process.kill()  # its ranks die with it
     process.wait()
     _pump(reader, relay, 5.0)

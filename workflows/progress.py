@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
+from data_pipeline.processes import die_with_parent
+
 PIPELINE_LOGGER = "data_pipeline"
 
 
@@ -192,18 +194,35 @@ def _exception_info(error: BaseException) -> Any:
     return (type(error), error, error.__traceback__)
 
 
+class _Interrupts:
+    """SIGTERM and SIGINT raise KeyboardInterrupt, which stages and Luigi let through; the exit code is then 130.
+
+    A repeat within two seconds is the same request, come on another way (a terminal tells all processes, and Luigi
+    its workers again). A later one ends this process at once, and with it everything that it started.
+    """
+
+    same_request_seconds = 2.0
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now
+            if _session is not None:
+                _session.interrupted = True
+            raise KeyboardInterrupt
+        if now - self.first > self.same_request_seconds:
+            os._exit(130)
+
+
 def _install_signals() -> None:
-    """SIGTERM and SIGINT both raise KeyboardInterrupt, which stages and luigi let through; the exit code is 130."""
     if threading.current_thread() is not threading.main_thread():
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if _session is not None:
-            _session.interrupted = True
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    interrupts = _Interrupts()
+    signal.signal(signal.SIGTERM, interrupts)
+    signal.signal(signal.SIGINT, interrupts)
     usual = sys.excepthook
 
     def quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -212,3 +231,27 @@ def _install_signals() -> None:
         usual(kind, error, trace)
 
     sys.excepthook = quiet
+
+
+def in_luigi_worker() -> bool:
+    """True in a process that Luigi forked for `--workers`."""
+    return _session is not None and os.getpid() != _session.process
+
+
+def start_luigi_worker() -> None:
+    """Make such a process die with the command, and leave Ctrl-C to it: the command sends SIGTERM on."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def interrupted_quietly() -> Iterator[None]:
+    """In a forked worker an interrupt is a failure without a traceback; the command itself says what happened."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not in_luigi_worker():
+            raise
+        stop = SystemExit(130)
+        stop.already_shown = True  # type: ignore[attr-defined]
+        raise stop from None

@@ -224,7 +224,8 @@ class Stage(RecipeTask):
             return
         started = time.monotonic()
         try:
-            finished = self.make()
+            with progress.interrupted_quietly():
+                finished = self.make()
         except EXPECTED_ERRORS as error:
             progress.show_failure(self, error)
             raise
@@ -329,9 +330,11 @@ def walk(root: luigi.Task) -> Iterator[Stage]:
 @RecipeTask.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 @RecipeTask.event_handler(luigi.Event.START)
 def _begin_session(task: RecipeTask, *_: Any) -> None:
-    """The first task that luigi says anything about is the root."""
+    """The first task that luigi says anything about is the root; later it may start one in a forked worker."""
     if progress.current() is None:
         progress.begin(type(task).__name__, list(walk(task)))
+    elif progress.in_luigi_worker():
+        progress.start_luigi_worker()
 
 
 class Pipeline(RecipeTask, luigi.WrapperTask):
