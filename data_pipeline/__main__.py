@@ -52,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    defaults = CleaningSettings()
     parser.description = (
         "Fetch, clean, decontaminate (with --benchmark), deduplicate and tokenize. OUTPUT gets corpus.bin, corpus.idx, "
         "corpus.json, tokenizer.json and funnel.json; OUTPUT/stages keeps each stage's documents. After an "
@@ -78,6 +77,25 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="train one on the corpus: gpt2:8000 (byte-level BPE) or bert:8000 (WordPiece)",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write to")
+    _add_filters(parser)
+    parser.add_argument(
+        "--on-bad-file",
+        choices=("stop", "keep"),
+        default="stop",
+        help="at a cut off or corrupt file, stop or keep its readable part (%(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=available_cores(),
+        help="processes to use (%(default)s); same bytes from any",
+    )
+    parser.set_defaults(run=_build)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    """What of the input becomes part of the corpus."""
+    defaults = CleaningSettings()
     parser.add_argument(
         "--text-field", default="text", help="field of a record that holds its text (%(default)s)"
     )
@@ -96,19 +114,6 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         help="cut what the corpus shares with this WikiText .tokens, LAMBADA .jsonl or RACE directory; repeatable",
     )
-    parser.add_argument(
-        "--on-bad-file",
-        choices=("stop", "keep"),
-        default="stop",
-        help="at a cut off or corrupt file, stop or keep its readable part (%(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=available_cores(),
-        help="processes to use (%(default)s); same bytes from any",
-    )
-    parser.set_defaults(run=_build)
 
 
 def _kind_and_size(value: str) -> tuple[str, int]:
