@@ -79,7 +79,7 @@ class Report(Stage):
         return {"models": sorted(results["models"])}
 
     def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"{len(summary['models'])} models"
+        return f"of {', '.join(summary['models'])}"
 
 
 def replace_link(link: Path, target: Path) -> None:
