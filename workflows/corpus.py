@@ -24,6 +24,10 @@ SAMPLE_BENCHMARKS = {
 }
 
 
+# What every stage that reads and writes document shards depends on.
+SHARD_SOURCES = ("data_pipeline/documents.py", "data_pipeline/resumable.py")
+
+
 class PipelineStage(Stage):
     """A stage of shard-parallel work on this machine's cores."""
 
@@ -60,7 +64,7 @@ class FetchDocuments(PipelineStage):
     """Raw files of one corpus into document shards."""
 
     stage = "fetch"
-    sources = ("data_pipeline/sources/local.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/sources/local.py", *SHARD_SOURCES)
     library_names = ("pyarrow",)
     selectors = ("corpus",)
     corpus = luigi.Parameter(default="", description="one corpus of the recipe (default: all)")
@@ -122,7 +126,7 @@ class CleanDocuments(PipelineStage):
     """Repaired, English, long enough documents of one corpus."""
 
     stage = "clean"
-    sources = ("data_pipeline/cleaning.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/cleaning.py", *SHARD_SOURCES)
     library_names = ("pyarrow", "ftfy", "pycld2")
     selectors = ("corpus",)
     corpus = luigi.Parameter(default="", description="one corpus of the recipe (default: all)")
@@ -188,7 +192,7 @@ class DecontaminateDocuments(PipelineStage):
     """All documents, without text that occurs in a benchmark."""
 
     stage = "decontaminate"
-    sources = ("data_pipeline/decontamination.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/decontamination.py", "data_pipeline/benchmark_texts.py", *SHARD_SOURCES)
     library_names = ("pyarrow",)
 
     def label(self) -> str:
@@ -239,7 +243,7 @@ class DeduplicateDocuments(PipelineStage):
     """All documents, one of each group of duplicates."""
 
     stage = "deduplicate"
-    sources = ("data_pipeline/deduplication.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/deduplication.py", "data_pipeline/minhash.py", *SHARD_SOURCES)
     library_names = ("pyarrow", "numpy", "scipy")
 
     def label(self) -> str:

@@ -48,7 +48,7 @@ class TrainTokenizer(FamilyStage):
     """A tokenizer trained on the family's documents, or the recipe's given one."""
 
     stage = "tokenizer"
-    sources = ("data_pipeline/tokenizers.py",)
+    sources = ("data_pipeline/tokenizers.py", "data_pipeline/documents.py")
     library_names = ("tokenizers",)
 
     def label(self) -> str:
@@ -91,7 +91,7 @@ class TrainSentenceSplitter(FamilyStage):
     """A Punkt model trained on BERT's documents."""
 
     stage = "sentences"
-    sources = ("data_pipeline/sentences.py",)
+    sources = ("data_pipeline/sentences.py", "data_pipeline/documents.py")
     library_names = ("nltk",)
 
     def choices(self) -> list[dict[str, str]]:
@@ -116,7 +116,13 @@ class TokenizeCorpus(FamilyStage):
     """The family's documents as one indexed dataset."""
 
     stage = "tokenize"
-    sources = ("data_pipeline/tokenization.py", "data_pipeline/tokenizers.py", "data_pipeline/indexed.py")
+    sources = (
+        "data_pipeline/tokenization.py",
+        "data_pipeline/tokenizers.py",
+        "data_pipeline/indexed.py",
+        "data_pipeline/sentences.py",
+        "data_pipeline/documents.py",
+    )
     library_names = ("tokenizers", "numpy")
 
     def label(self) -> str:

@@ -14,6 +14,7 @@ METRICS_FILE = "metrics.jsonl"
 STATE_FILE = "state.json"
 THROUGHPUT_FILE = "logs/throughput.jsonl"
 _PLAIN_LINE_INTERVAL_SECONDS = 10.0
+_BAR_FORMAT = "{desc} {bar:10} {n_fmt}/{total_fmt}{postfix}, {remaining} left"  # fits 80 columns
 
 
 def write_state(output: Path, status: str, step: int, **facts: Any) -> None:
@@ -49,7 +50,9 @@ class Recorder:
         self._throughput = (output / THROUGHPUT_FILE).open("a", encoding="utf-8")
         self._title = title
         self._total = total_steps
-        self._bar = tqdm(total=total_steps, initial=first_step, desc=title, unit="step", disable=None)
+        self._bar = tqdm(
+            total=total_steps, initial=first_step, desc=title, disable=None, bar_format=_BAR_FORMAT
+        )
         self._window_start = self._started = self._last_line = time.monotonic()
         self._window_tokens = 0
         self._first_step = first_step
