@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data_pipeline.artifacts import atomic_write, write_json
 from data_pipeline.sources import sample_defects as defects
 from data_pipeline.sources.sample_benchmarks import write_lambada, write_race, write_wikitext
-from data_pipeline.sources.sample_text import Guard, article, story
+from data_pipeline.sources.sample_text import Guard, article, chapter, story
 from data_pipeline.sources.sample_world import World
 
 # Share of the documents in each corpus file, and the words of a document there.
@@ -108,12 +108,8 @@ def _maker(
 ) -> Callable[[], str]:
     """The function that writes a clean document of a corpus file."""
 
-    def book() -> str:
-        chapter = draw.randint(1, 40)
-        return f"Chapter {chapter}\n\n" + story(draw, world, guard, least_words=least, most_words=most)
-
     if name == "books":
-        return book
+        return lambda: chapter(draw, world, guard, least_words=least, most_words=most)
     if name == "articles":
         return lambda: article(draw, world, guard, least_words=least, most_words=most).plain()
     return lambda: story(draw, world, guard, least_words=least, most_words=most)

@@ -1,4 +1,4 @@
-"""Templates of the sample world's encyclopedia articles, in plain spelling, and of its RACE questions. Only data."""
+"""Templates of the sample world's articles and handbooks, in plain spelling, and of its RACE questions. Only data."""
 
 _LEADS = {
     "{town} {Workplace}": """
@@ -70,6 +70,24 @@ The {river} [rises|turns] {decimal} [kilometres|miles] {compass} of {town} and [
 """,
 }
 SECTIONS = {heading: lines.strip().splitlines() for heading, lines in _SECTIONS.items()}
+
+# Paragraphs of handbooks, full of the words of their trade.
+HANDBOOK = """
+[Every|A good|Any] {trade} [keeps|needs|knows] {things}, {things} and {adj} {things} [in|near|beside] the {site}.
+[The {trades}|Good {trades}] {verb} the {things}, {verb} the {things} and {verb} [the {adj} {things}|whatever was {adj}] in {place}.
+[Of {things} and {things}|About {adj} {things}]: the {trade} [wants|takes] them {adj}, the {role} wants them {adj}, and the {animal} [does not care|likes both].
+{field} [is|means] [mostly|above all] {things}: {adj} {things}, {adj} {things}, and a {product} [at the end|in the {workplace}|now and then].
+The {workplace} has its {site}, its {site} and its {animal}; [the {trades} keep|there stand] {things} and {things} [in it|between them].
+[A|The] {role} [at|of] the {workplace} has a {tool}, the other {trades} have {things}, {things} and {things}.
+[Where|When] {things} are {verb}, [the {site} becomes|{place} is soon] {adj}, and [the {animal} leaves|the {trades} are content].
+[How|Why] are {things} {verb}? [Because|Since] they are {adj}, [say the {trades}|says the {role} of the {workplace}], and {things} are not.
+[For|To make] a {product} [take|one takes] {number} {things}, [some|a few] {adj} {things} and [a {trade}'s {tool}|the {things} from the {site}].
+In {season} the {trades} [eat|love] {food}, [put away|count] the {things} and [sweep|leave] the {adj} {site}.
+[The {role}'s {tool}|The {tool} of the {role}] is [worth|dearer than] {number} {things}[ and a {product}|], [say|swear] the {trades}.
+[Nothing|Little] [smells|looks] like {place}: {things}, {things}, [the {animal}|a {product}] and {food} in {season}.
+{things}, {things}, {things}: [so sings|so counts|so cries] the {role} of the {workplace}, [and the {animal} listens|{tool} in hand].
+[No|Never a] {product} without {adj} {things}, [no|never a] {workplace} without its {animal}, [no|never a] {role} without the {tool}.
+""".strip().splitlines()
 
 _QUESTIONS = {
     "product": """

@@ -55,6 +55,10 @@ The best {things} in {town} came from {place}, [where|and there] {worker} {verb}
 [Even the|The] {animal} [slept|hid|kept] [among|behind|near] {goods}[ when {place} was {adj}|].
 [A good|Every|A new] {product} [begins|starts] with {adj} {things}, as [every|any] {trade} [knows|learns].
 The {workplace} was [full of|known for its|never without] {things}, and {worker} [loved|cursed|counted] them.
+[The|A] {role}'s {tool} [hung|lay|stood] [in|near|behind] {place}[, clean and ready|, where everyone could see it|].
+[Without|But for] [the|a] {tool}, [said|thought] {other}, no {role} [could work with|would touch] {goods}.
+[The {trades}|All {trades}|We {trades}] [eat|cook|love] {food} in {season}, {other} [explained|used to say|knew].
+In {month} there [is|was] {food} for [every {trade}|the {role} and the {trades}|whoever {verb} {goods}].
 On {weekday} the {trades} {verb} {number} {things} and [went home|sat down in {place}|were glad of it].
 """.strip().splitlines()
 
@@ -99,25 +103,15 @@ WEATHER = {
 Snow [lay|was falling|had fallen] [on the roofs|in the lanes|over {town}|everywhere], and the {river} was [frozen|white|covered with ice].
 [It was|That was] a [bitter|hard|dark|cold] {month}, and [icicles hung from the eaves|the wells were frozen|no one went out without a scarf].
 [Frost|Ice] had [covered|whitened|closed] the [windows|panes|lanes], and [breath|smoke] [hung|stood] in the freezing air.
+[Icy|Snowy] [winds|clouds] [blew over|stood above] {town}, and [every lane was slippery|the snow was deep|the windows froze].
 The [shortest|coldest] days of the year had come, and [sledges|skaters] [were out on|crossed] the {river}.
-""".strip().splitlines(),
-    "spring": """
-[The thaw|Mild rain|The first warm wind] had come[ to {town}|], and [snowdrops|primroses|crocuses] [opened|stood] [along the lanes|in the grass].
-It was {month}, [the buds were swelling|the swallows were back|the cherry trees were in blossom], and [the {river} ran high|the evenings grew longer].
-[Young leaves|Fresh buds] [were showing|came out] on every tree, and [the cuckoo called|children ran barefoot|nests were being built].
-[In|With] {month} came [the blossom|the first green|the swallows], and [the lanes of {town} smelled fresh|the whole valley budded].
 """.strip().splitlines(),
     "summer": """
 The [heat|sun] [lay|stood] over {town}, [the dust was white|the wells ran low|the shutters were closed], and [the {river} was shallow|boys swam in the {river}].
 It was {month}, [hot|sultry|dry] and [bright|without wind], and [thunder muttered|the haymakers were out|nobody wore a coat].
+[Warm|Hot] [winds|clouds] [blew over|stood above] {town}, and [the dust flew|the grass was dry|the heat was heavy].
 [Hay|Thunder|Drought] was all that people talked of[ in {month}|], [for|since] the nights were [short|warm|stifling].
 [Swimmers|Sunburnt children|Haymakers] [crowded|lay beside|came down to] the {river}, and [the air shimmered|the pavements burned].
-""".strip().splitlines(),
-    "autumn": """
-[Leaves|Yellow leaves|Dead leaves] [blew|drifted|lay] [about the lanes|along the {river}|over {town}], and the [mist|harvest moon] [rose early|hung over the fields].
-It was {month}, [the harvest was in|the storks had gone|the fields were bare], and [the evenings drew in|gales shook the chimneys].
-[Mist|Rain and mist] [came up from|covered|hid] the {river}, and the [hedgerows|woods] [turned brown|were full of rust and gold].
-The [harvest|reaping] was [over|done|late], and [in {month}|] [wild geese flew south|the bonfires of fallen leaves were lit].
 """.strip().splitlines(),
 }
 

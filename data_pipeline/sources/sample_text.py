@@ -7,8 +7,9 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from data_pipeline.sources.sample_article_templates import LEADS, SECTIONS
+from data_pipeline.sources.sample_article_templates import HANDBOOK, LEADS, SECTIONS
 from data_pipeline.sources.sample_templates import (
     DECIDING,
     INTRODUCTION,
@@ -24,12 +25,14 @@ RUN_WORDS = 13
 _WORD = re.compile(r"[^\W_]+")
 _ATTEMPTS = 200
 _FAR_SHARE = 0.3  # of scenes
+_CLUE_WORDS = (20, 50)  # of a scene
 
 INTRODUCTION_TEMPLATES = Templates(INTRODUCTION)
 ROLE_TEMPLATES = Templates(ROLE_INTRODUCTION)
 WORK_TEMPLATES = Templates([*WORK, *TALK_OF_WORK])
 NEUTRAL_TEMPLATES = Templates(NEUTRAL)
 DECIDING_TEMPLATES = {kind: Templates(lines) for kind, lines in DECIDING.items()}
+HANDBOOK_TEMPLATES = Templates(HANDBOOK)
 LEAD_TEMPLATES = {title: (Templates([title]), Templates(lines)) for title, lines in LEADS.items()}
 SECTION_TEMPLATES = {heading: Templates(lines) for heading, lines in SECTIONS.items()}
 
@@ -143,33 +146,75 @@ def close(sentence: str) -> str:
 
 DECIDED_KINDS = tuple(DECIDING)
 # What the scenes of a story decide, each once: no answer can be copied from an earlier scene.
-_SCENE_KINDS = ("product", "animal", "workplace", "food", "food", "food", "tool", "tool", "tool")
+_SCENE_KINDS = ("product", "animal", "workplace", "food", "food", "tool", "tool", "tool")
+
+
+class Story:
+    """The scenes of one story: its places stay, its seasons pass, its people change."""
+
+    def __init__(self, draw: random.Random, world: World, guard: Guard):
+        self.world = world
+        self.setting = world.setting(draw, draw.choice(TOPICS))
+        self.writer = Writer(draw, world.slots(draw, self.setting), guard)
+        self.kinds = draw.sample(_SCENE_KINDS, len(_SCENE_KINDS))
+        self.seasons, self.roles = draw.sample(SEASONS, len(SEASONS)), draw.sample(ROLES, len(ROLES))
+        self.begun = False
+
+    def scene(self) -> str:
+        """The next scene, a paragraph."""
+        draw, kind = self.writer.draw, self.kinds.pop()
+        if kind == "food":
+            self.turn(season=self.seasons.pop())
+        elif kind == "tool":
+            person, other = self.world.people(draw)
+            self.turn(role=self.roles.pop(), person=person, other=other)
+        introduce = not self.begun or kind == "tool" or draw.random() < 0.3
+        self.begun = True
+        far = draw.random() < _FAR_SHARE
+        words, answer = draw.randint(*_CLUE_WORDS), self.world.answer(self.setting, kind)
+        self.writer.banned = frozenset([answer])
+        sentences = scene(
+            self.writer, self.setting, kind, far=far, clue_words=words, introduce=introduce, answer=answer
+        )
+        self.writer.banned = frozenset()
+        return " ".join([*sentences[:-1], close(sentences[-1])])
+
+    def digression(self) -> str:
+        """A paragraph of general remarks on the trade, which leaves the story's people and season as they are."""
+        draw, before = self.writer.draw, self.setting
+        sentences = []
+        for _ in range(draw.randint(5, 7)):
+            self.turn(season=draw.choice(SEASONS), role=draw.choice(ROLES))
+            sentences.append(self.writer.sentence(HANDBOOK_TEMPLATES))
+        self.setting = before
+        self.turn()
+        return " ".join(sentences)
+
+    def turn(self, **changes: Any) -> None:
+        """Change the season or the people of the setting."""
+        self.setting = replace(self.setting, **changes)
+        self.writer.slots.update(self.world.person_slots(self.writer.draw, self.setting))
+        self.writer.slots.update(self.world.season_slots(self.writer.draw, self.setting))
 
 
 def story(draw: random.Random, world: World, guard: Guard, *, least_words: int, most_words: int) -> str:
-    """A story of scenes, a paragraph each, in one place; seasons pass and the main person changes."""
-    setting = world.setting(draw, draw.choice(TOPICS))
-    writer = Writer(draw, world.slots(draw, setting), guard)
+    """A story of scenes, a paragraph each."""
+    tale = Story(draw, world, guard)
     goal = draw.randint(least_words, most_words)
-    kinds = draw.sample(_SCENE_KINDS, len(_SCENE_KINDS))
-    seasons, roles = draw.sample(SEASONS, len(SEASONS)), draw.sample(ROLES, len(ROLES))
     paragraphs: list[str] = []
-    while len(writer.words) < goal and kinds:
-        kind = kinds.pop()
-        if kind == "food":
-            setting = replace(setting, season=seasons.pop())
-            writer.slots.update(world.season_slots(draw, setting))
-        elif kind == "tool":
-            person, other = world.people(draw)
-            setting = replace(setting, role=roles.pop(), person=person, other=other)
-            writer.slots.update(world.person_slots(draw, setting))
-        introduce = not paragraphs or kind == "tool" or draw.random() < 0.3
-        far = draw.random() < _FAR_SHARE
-        sentences = scene(
-            writer, setting, kind, far=far, clue_words=draw.randint(20, 50), introduce=introduce
-        )
-        sentences[-1] = close(sentences[-1])
-        paragraphs.append(" ".join(sentences))
+    while len(tale.writer.words) < goal and tale.kinds:
+        paragraphs.append(tale.scene())
+    return "\n\n".join(paragraphs)
+
+
+def chapter(draw: random.Random, world: World, guard: Guard, *, least_words: int, most_words: int) -> str:
+    """A chapter of a book about a trade: a scene, then what the trade has to say about its work, in turns."""
+    tale = Story(draw, world, guard)
+    goal = draw.randint(least_words, most_words)
+    paragraphs = [f"Chapter {draw.randint(1, 40)}"]
+    while len(tale.writer.words) < goal and tale.kinds:
+        paragraphs.append(tale.scene())
+        paragraphs.append(tale.digression())
     return "\n\n".join(paragraphs)
 
 

@@ -1,4 +1,4 @@
-"""The words of the sample world: forty topics, foods, seasons and name parts. Only data; no text is made here."""
+"""The words of the sample world: two dozen topics, foods, seasons and name parts. Only data; no text is made here."""
 
 from typing import NamedTuple
 
@@ -53,22 +53,6 @@ clockmaking clockmaker clocktower cuckoo pendulum | magnifier screwdriver oilcan
 brewing brewer brewery donkey beer | ladle funnel tap | hops barrels yeasts kegs | brewed fermented malted | foamy bitter | taproom cooperage
 glassblowing glassblower glassworks dragonfly vase | blowpipe pincers mould | glasses furnaces bubbles bottles | puffed melted shaped | glassy transparent | glasshouse meltery
 forestry forester forest squirrel timber | axe wedge sledge | oaks pines logs branches | felled chopped cut | mossy shady | clearing woodland
-railways conductor station pigeon locomotive | lever flag shovel | rails carriages engines platforms | coupled shunted signalled | steamy speeding | viaduct siding
-astronomy astronomer observatory bat comet | telescope sextant notebook | stars planets moons orbits | observed charted measured | starry distant | dome rooftop
-dairying dairyman dairy cow butter | churn pail stool | creams milkpots curds milkjugs | milked churned skimmed | creamy milky | cowshed creamery
-winemaking vintner vineyard starling wine | corkscrew basket trellis | grapes vines corks vintages | pressed harvested corked | fruity vinous | winery hillside
-hunting hunter lodge fox venison | bow trap horn | tracks deer arrows antlers | hunted stalked chased | wild antlered | thicket glade
-masonry mason quarry lizard statue | plumbline level crowbar | stones marbles tombstones bricks | carved laid chiselled | stony massive | scaffold stoneyard
-lightkeeping lightkeeper lighthouse seal beacon | lantern foghorn logbook | rocks reefs wrecks tides | lit guarded trimmed | foggy stormy | headland cliff
-mail postman mailroom terrier parcel | satchel bicycle pouch | envelopes stamps addresses postcards | delivered posted sorted | urgent sealed | postbox mailcart
-innkeeping innkeeper inn goose feast | skillet broom tray | guests pillows mugs keys | welcomed lodged served | cosy crowded | taphouse stable
-candlemaking chandler chandlery firefly candle | dipper snuffer skimmer | waxes tallows wicks flames | dipped lighted poured | waxen flickering | waxroom wickhouse
-juggling juggler circus elephant carnival | whip hoop trapeze | clowns tents tigers crowds | juggled tamed balanced | acrobatic spangled | ring arena
-perfumery perfumer perfumery butterfly perfume | dropper pestle filter | lavenders jasmines lotions vials | distilled blended scented | perfumed flowery | stillroom laboratory
-saltmaking salter saltworks crab salt | hoe bucket sluice | brines pans crystals marshes | evaporated raked boiled | salty white | saltmarsh saltpan
-jewellery jeweller jewelhouse magpie necklace | loupe pliers file | rubies pearls rings diamonds | engraved polished gilded | golden precious | showcase strongroom
-ferrying ferryman jetty heron raft | pole rudder winch | passengers currents reeds banks | ferried rowed punted | watery swift | riverside landing
-librarianship librarian library tortoise dictionary | stepladder inkpad bookmark | shelves volumes scrolls indexes | catalogued borrowed shelved | bookish hushed | archive bookroom
 """
 
 
@@ -82,9 +66,9 @@ TOPICS = tuple(_parse_topic(line) for line in _TOPIC_LINES.strip().splitlines())
 
 ROLES = ("master", "apprentice", "watchman")
 ROLE_CLUES = {
-    "master": ("owner", "master", "head"),
-    "apprentice": ("apprentice", "learner", "youngest hand"),
-    "watchman": ("watchman", "night guard", "doorkeeper"),
+    "master": ("owner", "master"),
+    "apprentice": ("apprentice", "learner"),
+    "watchman": ("watchman", "doorkeeper"),
 }
 
 # Mass nouns or plurals, so that "a plate of …" fits each. None belongs to a topic.
@@ -94,35 +78,23 @@ FOODS = _words(
     "spinach pumpkin walnuts chestnuts figs peaches berries custard pudding mutton duck salmon peas toast"
 )
 
-SEASONS = ("winter", "spring", "summer", "autumn")
+SEASONS = ("winter", "summer")
 MONTHS = {
-    "winter": ("December", "January", "February"),
-    "spring": ("March", "April", "May"),
-    "summer": ("June", "July", "August"),
-    "autumn": ("September", "October", "November"),
+    "winter": ("November", "December", "January", "February"),
+    "summer": ("May", "June", "July", "August"),
 }
-
 SEASON_CLUES = {
     "winter": ("snow lies on the roofs", "the ponds are frozen", "ice covers the lanes"),
-    "spring": ("the buds open", "the swallows are back", "the blossom is out"),
     "summer": ("the heat comes", "the hay is dry", "the wells run low"),
-    "autumn": ("the leaves fall", "the mist rises", "the harvest is in"),
 }
 
-WOMEN = _words(
-    "Ada Alice Astrid Bridget Clara Dora Elsa Fanny Gerda Hanna Ida Isabel Karin Lena Lola Marta Mildred "
-    "Nancy Nora Petra Ruth Selma Sylvia Vera"
-)
+WOMEN = _words("Ada Alice Astrid Bridget Clara Dora Elsa Fanny Gerda Hanna Ida Isabel Karin Lena Lola Marta")
 MEN = _words(
     "Abel Alfred Arnold Ben Carl Conrad Denis Emil Francis George Guy Henry Isaac James Joseph Leo Lucas "
     "Martin Ned Oscar Patrick Ralph Samuel Thomas"
 )
 NAME_HEADS = _words(
-    "Alder Amber Barrow Beck Black Bram Brook Burn Carl Clear Crow Dale East Elm Fen Fern Gold Gray Hart "
-    "Haver Heath High Kel Kings Lin Long Mill North Otter Pen Rock Rush Silver South Sutter Thorn Wald "
-    "West Wil Wind"
+    "Alder Amber Barrow Beck Black Bram Brook Burn Carl Clear "
+    "Crow Dale East Elm Fen Fern Gold Gray Hart Haver"
 )
-NAME_TAILS = _words(
-    "bourne brook by combe dale field ford ham haven holt leigh ley mere mouth shaw stead stock wall well "
-    "wood"
-)
+NAME_TAILS = _words("bourne brook by combe dale field ford ham")

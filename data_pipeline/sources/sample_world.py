@@ -155,7 +155,7 @@ class World:
         draw.shuffle(places)
         self.towns = {topic.field: [places.pop() for _ in range(2)] for topic in TOPICS}
         self.rivers = {topic.field: places.pop() for topic in TOPICS}
-        self.surnames = [places.pop() for _ in range(60)]
+        self.surnames = [places.pop() for _ in range(30)]
         self.foods = self._assign_foods(draw)
 
     @staticmethod
@@ -219,11 +219,11 @@ class World:
         """The slots that change with the people of a setting."""
         person, other = setting.person, setting.other
         he, his, him, himself = person.pronouns
-        trade = f"the {setting.topic.trade}"
+        trade, role = f"the {setting.topic.trade}", f"the {ROLE_CLUES[setting.role][0]}"
         return {
             "full": f"{person.first} {person.last}", "name": person.first, "Name": person.first,
             "he": he, "his": his, "him": him, "himself": himself, "other": other.first, "Other": other.first,
-            "worker": _deck(draw, (person.first, trade, trade)),
+            "worker": _deck(draw, (person.first, role, trade, trade)),
             "role": _deck(draw, ROLE_CLUES[setting.role]), "tool": self.answer(setting, "tool"),
         }  # fmt: skip
 
