@@ -248,6 +248,8 @@ def article(draw: random.Random, world: World, guard: Guard, *, least_words: int
     for heading in headings:
         if len(writer.words) >= goal:
             break
+        if not guard.accepts(writer.words, words_of(heading)):
+            continue
         sentences = _section(writer, world, setting, heading)
         half = len(sentences) // 2
         paragraphs = [sentences] if len(sentences) < 5 else [sentences[:half], sentences[half:]]
