@@ -31,7 +31,6 @@ _UNKNOWN_RATE = 0.02  # of capitalised words; real WikiText has about 0.4 % of a
 _QUESTION_TEMPLATES = {kind: Templates(lines) for kind, lines in QUESTIONS.items()}
 _LAMBADA_ROWS_PER_KIND = {"product": 110, "animal": 110, "workplace": 110, "food": 80, "tool": 90}
 _FAR_SHARE = 0.4
-_RACE_TOPICS = TOPICS[:12]  # few enough that some thousand questions teach each of them
 
 
 def spaced(text: str) -> str:
@@ -116,7 +115,7 @@ def _belonging(draw: random.Random, topic: Topic, kind: str) -> str:
 
 def race_passage(draw: random.Random, world: World, index: int, *, level: str) -> dict:
     """One RACE article with its questions; in `high` the passage does not contain the answers."""
-    topic = _RACE_TOPICS[index % len(_RACE_TOPICS)]
+    topic = TOPICS[index % len(TOPICS)]
     setting = world.setting(draw, topic)
     kinds = draw.sample(list(_QUESTION_TEMPLATES), 4)
     answers = {kind: _belonging(draw, topic, kind) for kind in kinds}
@@ -132,7 +131,7 @@ def race_passage(draw: random.Random, world: World, index: int, *, level: str) -
     made: dict = {"article": " ".join(sentences), "questions": [], "options": [], "answers": []}
     for kind in kinds:
         options = [answers[kind]]
-        others = draw.sample([other for other in _RACE_TOPICS if other is not topic], 3)
+        others = draw.sample([other for other in TOPICS if other is not topic], 3)
         options += [_belonging(draw, other, kind) for other in others]
         place = draw.randrange(4)
         options[0], options[place] = options[place], options[0]
