@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributed.tensor import Shard
 
-from core.config import ConfigurationError, ModelConfig
-from core.models.transformer import TransformerStack, gelu_form
+from core.config import ModelConfig
+from core.models.transformer import EmbeddedTransformer, TransformerStack, gelu_form
 from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
 from core.parallel.layers import (
     Initial,
@@ -39,22 +39,12 @@ class MaskedTokenHead(nn.Module):
         return (embedding.logits(hidden) + local(self.bias)).float()
 
 
-class BertModel(nn.Module):
-    """Encoder, pooler, and the heads for masked tokens and sentence order.
-
-    Raises:
-        ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
-    """
+class BertModel(EmbeddedTransformer):
+    """Encoder, pooler, and the heads for masked tokens and sentence order."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
-        super().__init__()
-        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
-            raise ConfigurationError(errors)
-        self.config = config
-        self.mesh = mesh
+        super().__init__(config, mesh)
         hidden, std = config.hidden, config.initial_std
-        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
-        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
         self.token_type_embedding = ReplicatedEmbedding(TOKEN_TYPES, hidden, mesh, std)
         self.embedding_norm = (
             LayerNorm(hidden, mesh, config.layer_norm_eps) if config.embedding_norm else None
@@ -73,14 +63,7 @@ class BertModel(nn.Module):
             tokens, token_types: [batch, sequence] int64.
             attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
         """
-        if tokens.shape[1] > self.config.sequence_length:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
-                f"{self.config.sequence_length}"
-            )
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        values = self.token_embedding(tokens) + self.position_embedding(positions)
-        values = values + self.token_type_embedding(token_types)
+        values = self.embed(tokens) + self.token_type_embedding(token_types)
         if self.embedding_norm is not None:
             values = self.embedding_norm(values)
         values = F.dropout(values, self.config.dropout, self.training)

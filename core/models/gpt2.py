@@ -4,29 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import ConfigurationError, ModelConfig
-from core.models.transformer import TransformerStack
+from core.config import ModelConfig
+from core.models.transformer import EmbeddedTransformer, TransformerStack
 from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
-from core.parallel.layers import ReplicatedEmbedding, VocabularyParallelEmbedding
 from core.parallel.mesh import Mesh
 
 
-class GPT2Model(nn.Module):
-    """Tokens to next-token logits, split along the vocabulary.
-
-    Raises:
-        ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
-    """
+class GPT2Model(EmbeddedTransformer):
+    """Tokens to next-token logits, split along the vocabulary."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
-        super().__init__()
-        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
-            raise ConfigurationError(errors)
-        self.config = config
-        self.mesh = mesh
-        hidden, std = config.hidden, config.initial_std
-        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
-        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
+        super().__init__(config, mesh)
         self.transformer = TransformerStack(config, mesh)
 
     def forward(
@@ -38,13 +26,7 @@ class GPT2Model(nn.Module):
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
                 logits are by far the largest values, and an evaluation wants few of them.
         """
-        if tokens.shape[1] > self.config.sequence_length:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
-                f"{self.config.sequence_length}"
-            )
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        values = self.token_embedding(tokens) + self.position_embedding(positions)
+        values = self.embed(tokens)
         values = F.dropout(values, self.config.dropout, self.training)
         hidden = self.transformer(values)
         return self.token_embedding.logits(hidden if places is None else hidden[places]).float()

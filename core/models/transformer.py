@@ -8,8 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from core.config import ModelConfig
-from core.parallel.layers import ColumnParallelLinear, LayerNorm, RowParallelLinear
+from core.config import ConfigurationError, ModelConfig
+from core.parallel.layers import (
+    ColumnParallelLinear,
+    LayerNorm,
+    ReplicatedEmbedding,
+    RowParallelLinear,
+    VocabularyParallelEmbedding,
+)
 from core.parallel.mesh import Mesh
 
 
@@ -118,6 +124,34 @@ class TransformerStack(nn.Module):
         for layer in self.layers:
             values = layer(values, mask)
         return values if self.final_norm is None else self.final_norm(values)
+
+
+class EmbeddedTransformer(nn.Module):
+    """What GPT-2 and BERT begin with: a checked shape, and token and position embeddings.
+
+    Raises:
+        ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
+    """
+
+    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
+        super().__init__()
+        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
+            raise ConfigurationError(errors)
+        self.config = config
+        self.mesh = mesh
+        hidden, std = config.hidden, config.initial_std
+        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
+        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence] int64 → the sum of both embeddings, [batch, sequence, hidden]."""
+        if tokens.shape[1] > self.config.sequence_length:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
+                f"{self.config.sequence_length}"
+            )
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.token_embedding(tokens) + self.position_embedding(positions)
 
 
 def gelu_form(config: ModelConfig) -> str:
