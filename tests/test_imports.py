@@ -4,7 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-ABSENT = "pyarrow scipy sklearn datasets nltk luigi matplotlib pandas ftfy pycld2 jinja2".split()
+ABSENT = [
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "datasets",
+    "nltk",
+    "luigi",
+    "matplotlib",
+    "pandas",
+    "ftfy",
+    "pycld2",
+    "jinja2",
+]
 PROGRAM = f"""
 import importlib, sys
 sys.modules.update(dict.fromkeys({ABSENT}))  # importing any of them now fails
@@ -15,5 +27,7 @@ for package in ("pretrain", "evaluate", "finetune"):
 
 def test_training_and_evaluation_need_only_torch_numpy_safetensors_and_tokenizers():
     root = Path(__file__).parents[1]
-    result = subprocess.run([sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=root, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
