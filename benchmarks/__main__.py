@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from benchmarks import tensor_parallel
+from benchmarks import near_duplicates, tensor_parallel
 
-BENCHMARKS = {"tensor-parallel": tensor_parallel}
+BENCHMARKS = {"near-duplicates": near_duplicates, "tensor-parallel": tensor_parallel}
 
 
 def main() -> int:

@@ -4,11 +4,15 @@ Pages carry checksums, which are verified at every read: without them most flipp
 read as wrong text in silence. Where documents come from and what stages do to them lives elsewhere.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipeline.artifacts import atomic_write
@@ -60,17 +64,52 @@ def list_shards(directory: Path) -> list[Path]:
 def write_shard(path: Path, documents: Iterable[Document]) -> int:
     """Write a shard atomically and return the number of documents; the bytes depend on the documents only."""
     count = 0
+    with _shard_writer(path) as writer:
+        for batch in batches(documents):
+            columns = [pa.array(column, pa.large_string()) for column in zip(*batch, strict=True)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
+            count += len(batch)
+    return count
+
+
+@contextlib.contextmanager
+def _shard_writer(path: Path) -> Iterator[pq.ParquetWriter]:
     with (
         atomic_write(path) as temporary,
         pq.ParquetWriter(
             temporary, _SCHEMA, compression="zstd", compression_level=1, write_page_checksum=True
         ) as writer,
     ):
-        for batch in batches(documents):
-            columns = [pa.array(column, pa.large_string()) for column in zip(*batch, strict=True)]
-            writer.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA))
-            count += len(batch)
-    return count
+        yield writer
+
+
+class FilteredShard(NamedTuple):
+    """Sizes of a shard before and after filtering; bytes are those of the texts in UTF-8."""
+
+    documents_in: int
+    bytes_in: int
+    documents: int
+    bytes: int
+
+
+def filter_shard(source: Path, target: Path, keep: npt.NDArray[np.bool_]) -> FilteredShard:
+    """Write the documents of a shard that are marked in `keep`, without making Python objects of their texts."""
+    row = bytes_in = documents = size = 0
+    with _shard_writer(target) as writer:
+        for table in _read_tables(source, _SCHEMA.names):
+            kept = table.filter(pa.array(keep[row : row + len(table)]))
+            row += len(table)
+            bytes_in += _text_sizes(table)
+            documents += len(kept)
+            size += _text_sizes(kept)
+            if len(kept):
+                writer.write_table(kept)
+    assert row == len(keep), f"{source}: {row} documents, {len(keep)} marks"
+    return FilteredShard(row, bytes_in, documents, size)
+
+
+def _text_sizes(table: pa.Table) -> int:
+    return int(pc.sum(pc.binary_length(table.column("text"))).as_py() or 0)
 
 
 def read_shard(path: Path) -> Iterator[Document]:
@@ -115,11 +154,16 @@ def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _read_columns(path: Path, names: list[str]) -> Iterator[list[list[str]]]:
     """Row group by row group, the named columns as lists."""
+    for table in _read_tables(path, names):
+        yield [table.column(name).to_pylist() for name in names]
+
+
+def _read_tables(path: Path, names: list[str]) -> Iterator[pa.Table]:
+    """The named columns, row group by row group."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as stream:
             for group in range(stream.num_row_groups):
-                table = stream.read_row_group(group, columns=names)
-                yield [table.column(name).to_pylist() for name in names]
+                yield stream.read_row_group(group, columns=names)
     except FileNotFoundError as error:
         raise DocumentsError(f"{path}: no such document shard") from error
     except (pa.ArrowException, OSError, KeyError) as error:

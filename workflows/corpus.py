@@ -243,7 +243,15 @@ class DeduplicateDocuments(PipelineStage):
     """All documents, one of each group of duplicates."""
 
     stage = "deduplicate"
-    sources = ("data_pipeline/deduplication.py", "data_pipeline/minhash.py", *SHARD_SOURCES)
+    version = 2
+    sources = (
+        "data_pipeline/deduplication*.py",
+        "data_pipeline/minhash.py",
+        "data_pipeline/similar_pairs.py",
+        "data_pipeline/comparison.py",
+        "data_pipeline/long_texts.py",
+        *SHARD_SOURCES,
+    )
     library_names = ("pyarrow", "numpy", "scipy")
 
     def label(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
-import data_pipeline.deduplication
+import data_pipeline.similar_pairs
 from data_pipeline import minhash
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.executors import LocalExecutor
@@ -38,7 +38,8 @@ def edited(seed: int, text: str, share: float) -> str:
 
 
 def shingle_set(text: str) -> set[str]:
-    normal = minhash.normalise(text)
+    """Written without the pipeline's code: strings of five characters of the lower-cased text."""
+    normal = " ".join(text.lower().split())
     return {normal[start : start + 5] for start in range(len(normal) - 4)}
 
 
@@ -61,19 +62,17 @@ def test_signatures_estimate_jaccard_without_bias() -> None:
     errors = []
     for seed in range(60):
         text = english(seed)
-        pair = [
-            minhash.shingle_hashes(minhash.normalise(each), _CHARACTERS)
-            for each in (text, edited(seed, text, 0.06))
-        ]
-        short = minhash.short_signature(minhash.signatures(pair, 256))
-        errors.append(minhash.estimated_jaccard(short[:1], short[1:])[0] - minhash.jaccard(*pair))
+        pair = [minhash.normalise(each) for each in (text, edited(seed, text, 0.06))]
+        sets = [minhash.shingle_hashes(each, _CHARACTERS) for each in pair]
+        short = minhash.short_signature(minhash.signatures(pair, _CHARACTERS, 256))
+        errors.append(minhash.estimated_jaccard(short[:1], short[1:])[0] - minhash.jaccard(*sets))
     assert abs(np.mean(errors)) < 0.02
     assert np.max(np.abs(errors)) < 0.2  # the margin within which candidates are compared exactly
 
 
 def test_word_shingles_follow_words() -> None:
     words = minhash.Shingles("word", 5)
-    one, other = (minhash.shingle_hashes(text, words) for text in ("a b c d e f", "a, b; c d e (g)"))
+    one, other = (minhash.shingle_hashes(minhash.normalise(text), words) for text in ("a b c d e f", "a, b; c d e (g)"))
     assert (len(one), len(other)) == (2, 2)
     assert minhash.jaccard(one, other) == pytest.approx(1 / 3)
 
@@ -142,7 +141,7 @@ def test_any_number_of_workers_gives_the_same_bytes_and_no_work_files_stay(tmp_p
 def test_buckets_too_large_for_all_pairs_still_connect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_pipeline.deduplication, "_LARGEST_BUCKET", 3)
+    monkeypatch.setattr(data_pipeline.similar_pairs, "_LARGEST_BUCKET", 3)
     texts = [english(1) + f" {number}" for number in range(40)]
     run(texts, tmp_path)
     assert kept(tmp_path) == [0]

@@ -1,0 +1,200 @@
+"""Comparison: which candidate pairs are alike, by the exact Jaccard similarity of their texts.
+
+Block by block of input shards: the candidates of all bands are joined and sifted by short signatures; the normalised
+texts of what is left are laid out to be mapped into memory; pairs are compared in the order of the second document's
+block, so that the texts of two blocks are read at a time, each from front to back. Candidates come from
+`data_pipeline.similar_pairs`; what becomes of similar documents is decided in `data_pipeline.deduplication`.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.artifacts import atomic_write
+from data_pipeline.deduplication_job import Job, Numbers, save_array
+from data_pipeline.documents import read_texts
+from data_pipeline.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.minhash import Codes, Hashes, estimated_jaccard, jaccard, normalise, shingle_hashes
+from data_pipeline.resumable import Counts
+from data_pipeline.similar_pairs import band_tasks, candidates_file
+
+_ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
+_ESTIMATED_AT_ONCE = 1 << 15
+_CACHED_HASHES = 1 << 24
+
+Links = tuple[Numbers, npt.NDArray[np.float64]]
+
+
+def likely_file(job: Job, block: int) -> Path:
+    """The sorted pairs whose first document is in a block and that are worth an exact comparison."""
+    return job.work / "likely" / f"pairs-{block:05d}.npy"
+
+
+def write_likely(job: Job, block: int) -> Counts:
+    """Join the candidates of all bands and keep those that their short signatures do not rule out."""
+    shards = job.blocks()[block]
+    low, high = (job.starts[shard] * job.documents for shard in (shards.start, shards.stop))
+    parts = [np.empty(0, np.int64)]
+    for task in band_tasks(job):
+        pairs = np.load(candidates_file(job, task), mmap_mode="r")
+        start, end = np.searchsorted(pairs, [low, high])
+        parts.append(pairs[start:end])
+    candidates = np.unique(np.concatenate(parts))
+    first, second = np.divmod(candidates, max(job.documents, 1))
+    likely = np.zeros(len(candidates), np.bool_)
+    by_second = np.argsort(second, kind="stable")
+    for start in range(0, len(candidates), _ESTIMATED_AT_ONCE):
+        part = by_second[start : start + _ESTIMATED_AT_ONCE]
+        estimate = estimated_jaccard(_short(job, first[part]), _short(job, second[part]))
+        likely[part] = estimate > job.settings.threshold - _ESTIMATE_MARGIN
+    save_array(likely_file(job, block), candidates[likely])
+    return {"candidates": len(candidates), "likely": int(likely.sum())}
+
+
+def _short(job: Job, numbers: Numbers) -> npt.NDArray[np.uint8]:
+    """Short signatures of some documents, [documents, values]."""
+    result = np.empty((len(numbers), job.settings.permutations), np.uint8)
+    shards = job.shards_of(numbers)
+    for shard in np.unique(shards).tolist():
+        chosen = np.flatnonzero(shards == shard)
+        short = np.load(job.signature_file("short", shard), mmap_mode="r")
+        result[chosen] = short[numbers[chosen] - job.starts[shard]]
+    return result
+
+
+def write_compared(job: Job) -> None:
+    """Mark the documents that take part in a comparison: `compared.npy`, uint8 [documents]."""
+    marks = np.zeros(job.documents, np.uint8)
+    for block in range(len(job.blocks())):
+        pairs = np.load(likely_file(job, block))
+        for numbers in np.divmod(pairs, max(job.documents, 1)):
+            marks[numbers] = 1
+    save_array(job.work / "compared.npy", marks)
+
+
+def _text_files(job: Job, block: int) -> tuple[Path, Path]:
+    return tuple(job.work / "texts" / f"texts-{block:05d}.{kind}" for kind in ("bin", "npy"))  # type: ignore[return-value]
+
+
+def write_texts(job: Job, block: int) -> Counts:
+    """Lay out the normalised texts of a block that take part in a comparison.
+
+    `texts-….bin` holds code points of one or four bytes, `texts-….npy` [documents, 3]: number, offset, bytes a code.
+    """
+    marks = np.load(job.work / "compared.npy", mmap_mode="r")
+    content, places = _text_files(job, block)
+    rows = []
+    offset = 0
+    with atomic_write(content) as temporary, temporary.open("wb") as stream:
+        for shard in job.blocks()[block]:
+            start, end = job.starts[shard : shard + 2]
+            wanted = marks[start:end].tolist()
+            texts = read_texts(job.inputs[shard]) if any(wanted) else iter(())
+            for number, (is_wanted, text) in enumerate(zip(wanted, texts, strict=False), start):
+                if is_wanted:
+                    codes = normalise(text)
+                    narrow = codes.astype(np.uint8) if codes.max(initial=0) < 256 else codes
+                    stream.write(narrow.tobytes())
+                    rows.append((number, offset, narrow.itemsize))
+                    offset += narrow.nbytes
+    save_array(places, np.array([*rows, (job.documents, offset, 1)], np.int64))
+    return {"texts": len(rows), "bytes": offset}
+
+
+class _Texts:
+    """The laid out texts of all blocks, those of two mapped at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._edges = np.array([job.starts[shards.start] for shards in job.blocks()])
+        self._open = functools.lru_cache(maxsize=2)(functools.partial(self._map, job))
+
+    @staticmethod
+    def _map(job: Job, block: int) -> tuple[Numbers, npt.NDArray[np.uint8]]:
+        content, places = _text_files(job, block)
+        rows = np.load(places)
+        size = int(rows[-1, 1])
+        return rows, np.memmap(content, np.uint8, "r", shape=(size,)) if size else np.empty(0, np.uint8)
+
+    def blocks_of(self, numbers: Numbers) -> Numbers:
+        """The block of each document."""
+        return np.searchsorted(self._edges, numbers, side="right") - 1
+
+    def _find(self, number: int) -> tuple[npt.NDArray[np.uint8], int]:
+        rows, content = self._open(int(np.searchsorted(self._edges, number, side="right")) - 1)
+        place = int(np.searchsorted(rows[:, 0], number))
+        return content[rows[place, 1] : rows[place + 1, 1]], int(rows[place, 2])
+
+    def length(self, number: int) -> int:
+        """Characters of a normalised text."""
+        raw, width = self._find(number)
+        return len(raw) // width
+
+    def read(self, number: int) -> Codes:
+        """A normalised text."""
+        raw, width = self._find(number)
+        return raw.astype(np.uint32) if width == 1 else np.frombuffer(raw.tobytes(), np.uint32)
+
+
+class _ShingleSets:
+    """Shingles of documents, the latest used ones kept."""
+
+    def __init__(self, read: Callable[[int], Hashes]) -> None:
+        self._read = read
+        self._sets: OrderedDict[int, Hashes] = OrderedDict()
+        self._size = 0
+
+    def __getitem__(self, number: int) -> Hashes:
+        if number in self._sets:
+            self._sets.move_to_end(number)
+            return self._sets[number]
+        hashes = self._sets[number] = self._read(number)
+        self._size += len(hashes)
+        while self._size > _CACHED_HASHES and len(self._sets) > 2:
+            self._size -= len(self._sets.popitem(last=False)[1])
+        return hashes
+
+
+def compare(job: Job, block: int) -> Counts:
+    """Write the pairs of a block's documents whose similarity is above the threshold, and their similarity."""
+    pairs = np.load(likely_file(job, block))
+    first, second = np.divmod(pairs, max(job.documents, 1))
+    texts = _Texts(job)
+    order = np.lexsort((second, first, texts.blocks_of(second)))
+    similarities = _similarities(job, texts, zip(first[order].tolist(), second[order].tolist(), strict=True))
+    found = [(int(pairs[place]), value) for place, value in zip(order.tolist(), similarities, strict=True)]
+    found = [(pair, value) for pair, value in found if value > job.settings.threshold]
+    found.sort()
+    links, similarities_file = _link_files(job, block)
+    save_array(similarities_file, np.array([value for _, value in found], np.float64))
+    save_array(links, np.array([pair for pair, _ in found], np.int64))
+    return {"compared": len(pairs), "similar": len(found)}
+
+
+def _link_files(job: Job, block: int) -> tuple[Path, Path]:
+    directory = job.work / "links"
+    return directory / f"pairs-{block:05d}.npy", directory / f"similarities-{block:05d}.npy"
+
+
+def _similarities(job: Job, texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[float]:
+    """The similarity of each pair of documents."""
+    shingles = job.settings.shingles
+    sets = _ShingleSets(lambda number: shingle_hashes(texts.read(number), shingles))
+    for one, other in pairs:
+        if min(texts.length(one), texts.length(other)) > LONG_CHARACTERS:
+            yield piecewise_similarity(texts.read(one), texts.read(other), shingles)
+        else:
+            yield jaccard(sets[one], sets[other])
+
+
+def load_links(job: Job) -> Links:
+    """All similar pairs, sorted, and their similarities."""
+    links, similarities = [np.empty(0, np.int64)], [np.empty(0)]
+    for block in range(len(job.blocks())):
+        links_file, similarities_file = _link_files(job, block)
+        links.append(np.load(links_file))
+        similarities.append(np.load(similarities_file))
+    return np.concatenate(links), np.concatenate(similarities)
