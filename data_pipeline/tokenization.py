@@ -1,25 +1,33 @@
 """Tokenization: document shards to one indexed dataset, `corpus.bin` and `corpus.idx`.
 
 GPT-2: one sequence a document, ending in `<|endoftext|>`. BERT: one sequence a sentence. Each worker writes the
-dataset of its own shard; they are joined at the end, and `corpus.json` is written last.
+dataset of its own shard; they are joined at the end, and `corpus.json` is written last. GPT-2's ids are made by
+`data_pipeline.byte_pairs` where it can, and a sample of every shard is compared with the reference tokenizer.
 """
 
 import functools
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from data_pipeline.artifacts import read_json, write_json
+from data_pipeline.byte_pairs import BytePairEncoder, UnsuitableTokenizerError, in_sample
 from data_pipeline.documents import batches, read_shard
 from data_pipeline.executors import Executor
 from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
 from data_pipeline.resumable import Counts, add_counts, run_shards
-from data_pipeline.sentences import SentenceSplitter, load_sentence_splitter
+from data_pipeline.sentences import load_sentence_splitter
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"
+Sequences = list[npt.NDArray[np.uint32]]
+_logger = logging.getLogger("data_pipeline")
 
 
 def tokenize_corpus(
@@ -41,18 +49,22 @@ def tokenize_corpus(
 
     Returns:
         The content of `corpus.json`: kind, vocabulary_size, tokenizer_fingerprint, documents, sequences, tokens,
-        dtype, and empty_documents: those without any token, which are left out.
+        dtype, and empty_documents: those without any token, which are left out; for a GPT-2 tokenizer that only
+        the reference can run, encoded_by_reference says why.
 
     Raises:
         ValueError: a BERT tokenizer without a sentence splitter, or no documents with tokens.
+        TokenizerError: the ids of a document are not those of the reference.
     """
     output = Path(output)
     shards = [output / f"shard-{index:05d}" for index in range(len(inputs))]
     if not (output / CORPUS_FILE).exists():
-        tokenizer = load_tokenizer(tokenizer_path)
-        if tokenizer.kind == "bert" and sentence_splitter is None:
-            raise ValueError(
-                f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
+        encoder = _load(Path(tokenizer_path), sentence_splitter)
+        if encoder.obstacle:
+            _logger.warning(
+                "%s: encoded by tokenizers, several times slower than by tiktoken: %s",
+                tokenizer_path,
+                encoder.obstacle,
             )
         tasks = {prefix.name: (Path(path), prefix) for path, prefix in zip(inputs, shards, strict=True)}
         work = functools.partial(_tokenize_shard, Path(tokenizer_path), sentence_splitter)
@@ -62,68 +74,100 @@ def tokenize_corpus(
                 f"{output}: there are no tokens, because there is no text in the {len(inputs)} shards"
             )
         merge(shards, output / CORPUS)
-        write_json(output / CORPUS_FILE, {**_describe(tokenizer, output / CORPUS), **counts})
+        write_json(output / CORPUS_FILE, {**_describe(encoder, output / CORPUS), **counts})
     for prefix in shards:
         bin_path(prefix).unlink(missing_ok=True)
         index_path(prefix).unlink(missing_ok=True)
     return read_json(output / CORPUS_FILE)
 
 
-def _describe(tokenizer: Tokenizer, prefix: Path) -> dict[str, Any]:
+def _describe(encoder: "_Encoder", prefix: Path) -> dict[str, Any]:
     dataset = IndexedDataset(prefix)
-    return {
-        "kind": tokenizer.kind,
-        "vocabulary_size": tokenizer.vocabulary_size,
-        "tokenizer_fingerprint": tokenizer.fingerprint,
+    facts = {
+        "kind": encoder.tokenizer.kind,
+        "vocabulary_size": encoder.tokenizer.vocabulary_size,
+        "tokenizer_fingerprint": encoder.tokenizer.fingerprint,
         "documents": dataset.documents,
         "sequences": len(dataset),
         "tokens": dataset.tokens,
         "dtype": dataset.dtype.name,
     }
+    return {**facts, "encoded_by_reference": encoder.obstacle} if encoder.obstacle else facts
 
 
 def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: tuple[Path, Path]) -> Counts:
     path, prefix = task
-    tokenizer, split = _load(tokenizer_path, sentence_splitter)
+    encoder = _load(tokenizer_path, sentence_splitter)
     counts = {"documents": 0, "sequences": 0, "tokens": 0, "empty_documents": 0}
-    with IndexedWriter(prefix, token_dtype(tokenizer.vocabulary_size)) as writer:
-        for batch in batches(read_shard(path)):
-            texts = [document.text for document in batch]
-            for sequences in (
-                _gpt2_documents(tokenizer, texts)
-                if split is None
-                else _bert_documents(tokenizer, split, texts)
-            ):
-                counts["documents"] += bool(sequences)
-                counts["empty_documents"] += not sequences
-                counts["sequences"] += len(sequences)
-                counts["tokens"] += sum(map(len, sequences))
-                if sequences:
-                    writer.add_document(sequences)
+    with IndexedWriter(prefix, token_dtype(encoder.tokenizer.vocabulary_size)) as writer:
+        for sequences in encoder.encode(path):
+            counts["documents"] += bool(sequences)
+            counts["empty_documents"] += not sequences
+            counts["sequences"] += len(sequences)
+            counts["tokens"] += sum(map(len, sequences))
+            if sequences:
+                writer.add_document(sequences)
         writer.finish()
     return counts
 
 
+class _Encoder(NamedTuple):
+    """What encodes a shard.
+
+    Attributes:
+        tokenizer: the reference.
+        encode: the sequences of each document of a shard, none for one without text.
+        obstacle: why GPT-2's fast encoder cannot be used; empty when it is, and for BERT.
+    """
+
+    tokenizer: Tokenizer
+    encode: Callable[[Path], Iterator[Sequences]]
+    obstacle: str = ""
+
+
 @functools.lru_cache(maxsize=1)
-def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> tuple[Tokenizer, SentenceSplitter | None]:
-    """Tokenizer and, for BERT, sentence splitter, loaded once a process."""
+def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
+    """What encodes a shard, loaded once a process."""
     tokenizer = load_tokenizer(tokenizer_path)
-    if tokenizer.kind == "gpt2" or sentence_splitter is None:
-        return tokenizer, None
-    return tokenizer, load_sentence_splitter(sentence_splitter)
+    if tokenizer.kind == "bert":
+        if sentence_splitter is None:
+            raise ValueError(
+                f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
+            )
+        return _Encoder(tokenizer, functools.partial(_encode_sentences, tokenizer, sentence_splitter))
+    try:
+        byte_pairs = BytePairEncoder(tokenizer)
+    except UnsuitableTokenizerError as error:
+        return _Encoder(tokenizer, functools.partial(_encode_by_reference, tokenizer), str(error))
+    return _Encoder(tokenizer, functools.partial(_encode_byte_pairs, byte_pairs, tokenizer.end_of_document))
 
 
-def _gpt2_documents(tokenizer: Tokenizer, texts: list[str]) -> Iterator[list[list[int]]]:
-    """Each text as one sequence that ends in the end-of-document token."""
-    for ids in tokenizer.encode_batch(texts):
-        yield [[*ids, tokenizer.end_of_document]] if ids else []
+_load_splitter = functools.lru_cache(maxsize=1)(load_sentence_splitter)
 
 
-def _bert_documents(
-    tokenizer: Tokenizer, split: SentenceSplitter, texts: list[str]
-) -> Iterator[list[list[int]]]:
-    """Each text as the sequences of its sentences."""
-    documents = [split(text) for text in texts]
-    sequences = iter(tokenizer.encode_batch([sentence for sentences in documents for sentence in sentences]))
-    for sentences in documents:
-        yield [ids for ids in islice(sequences, len(sentences)) if ids]
+def _encode_byte_pairs(encoder: BytePairEncoder, end_of_document: int, path: Path) -> Iterator[Sequences]:
+    """Each document as one sequence that ends in the end-of-document token, a sample of them checked."""
+    end = np.array([end_of_document], np.uint32)
+    for number, document in enumerate(read_shard(path)):
+        ids = encoder.encode(document.text)
+        if in_sample(number):
+            encoder.check(document.text, ids, f"{path}: document {document.id}")
+        yield [np.concatenate([ids, end])] if len(ids) else []
+
+
+def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[Sequences]:
+    """Each document as one sequence that ends in the end-of-document token."""
+    for batch in batches(read_shard(path)):
+        for ids in tokenizer.encode_batch([document.text for document in batch]):
+            yield [np.array([*ids, tokenizer.end_of_document], np.uint32)] if ids else []
+
+
+def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[Sequences]:
+    """Each document as the sequences of its sentences."""
+    split = _load_splitter(sentence_splitter)
+    for batch in batches(read_shard(path)):
+        documents = [split(document.text) for document in batch]
+        sentences = [sentence for document in documents for sentence in document]
+        sequences = iter(tokenizer.encode_batch(sentences))
+        for document in documents:
+            yield [np.array(ids, np.uint32) for ids in islice(sequences, len(document)) if ids]

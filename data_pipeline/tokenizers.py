@@ -1,8 +1,9 @@
 """Tokenizers: GPT-2's byte-level BPE and BERT's WordPiece, trained here or loaded from published files.
 
 Both are run by the `tokenizers` library behind one class, `Tokenizer`. Text never produces special tokens: a
-document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. Turning a corpus into
-indexed shards lives in `data_pipeline.tokenization`.
+document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. What this class says is the
+reference: `data_pipeline.byte_pairs` gives the same ids of GPT-2's faster. Turning a corpus into indexed shards
+lives in `data_pipeline.tokenization`.
 """
 
 import functools
@@ -31,8 +32,13 @@ BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CONTINUATION = "##"
 _MINIMUM_FREQUENCY = 2
 _ALPHABET_LIMIT = 1000
-_PIECE_CHARACTERS = 1 << 20
-_WORD_END = re.compile(r"\S[ \n]")
+_PIECE_CHARACTERS = 1 << 19
+# Blanks of both kinds of tokenizers; GPT-2's counts three control characters among them, which BERT's removes.
+_BLANKS = r"\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CUTS = {
+    kind: re.compile(f"[^{blanks}](?=[{blanks}])|[{blanks}](?=[{blanks}][^{blanks}])")
+    for kind, blanks in {"gpt2": _BLANKS + r"\v\f\x85", "bert": _BLANKS}.items()
+}
 
 
 class TokenizerError(ValueError):
@@ -45,6 +51,7 @@ class Tokenizer:
     Attributes:
         kind: "gpt2" (byte-level BPE) or "bert" (WordPiece).
         vocabulary_size: the number of ids: one more than the largest.
+        backend: the library's tokenizer, as it was set up here.
     """
 
     kind: Kind
@@ -54,7 +61,7 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # special tokens in a text are only text
-        self._backend = backend
+        self.backend = backend
         self._source = source
         self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.kind = self._find_kind()
@@ -70,18 +77,18 @@ class Tokenizer:
         """The ids of each text, no special tokens added; in threads unless TOKENIZERS_PARALLELISM is false."""
         if any(len(text) > _PIECE_CHARACTERS for text in texts):
             return [self._encode_pieces(text) for text in texts]
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _encode_pieces(self, text: str) -> list[int]:
         """Encode piece by piece, so that a very long text does not take a hundred times its size in memory."""
         ids: list[int] = []
-        for piece in _pieces(text):
-            ids.extend(self._backend.encode(piece, add_special_tokens=False).ids)
+        for piece in pieces(text, self.kind):
+            ids.extend(self.backend.encode(piece, add_special_tokens=False).ids)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, special tokens spelled out."""
-        return self._backend.decode([int(index) for index in ids], skip_special_tokens=False)
+        return self.backend.decode([int(index) for index in ids], skip_special_tokens=False)
 
     @property
     def end_of_document(self) -> int:
@@ -118,7 +125,7 @@ class Tokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 of all that determines the ids of a text, whatever files it was loaded from."""
-        content = json.loads(self._backend.to_str())
+        content = json.loads(self.backend.to_str())
         settings = {
             key: value for key, value in (content["pre_tokenizer"] or {}).items() if key != "trim_offsets"
         }
@@ -129,7 +136,7 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write it as one `tokenizer.json`."""
         with atomic_write(path) as temporary:
-            temporary.write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
+            temporary.write_text(self.backend.to_str(pretty=True) + "\n", encoding="utf-8")
 
     def _special(self, name: str) -> int:
         if name not in self._vocabulary:
@@ -137,7 +144,7 @@ class Tokenizer:
         return self._vocabulary[name]
 
     def _find_kind(self) -> Kind:
-        model, splitter = self._backend.model, self._backend.pre_tokenizer
+        model, splitter = self.backend.model, self.backend.pre_tokenizer
         if isinstance(model, models.WordPiece):
             return "bert"
         if isinstance(model, models.BPE) and isinstance(splitter, pre_tokenizers.ByteLevel):
@@ -148,15 +155,20 @@ class Tokenizer:
         )
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """Cut a text before blanks that follow a word: neither kind of tokenizer looks across such a place."""
+def pieces(text: str, kind: Kind) -> Iterator[str]:
+    """Cut a very long text where a tokenizer of this kind does not look across: the ids stay the same.
+
+    Such places are before the blanks that follow a word, and before the last one of several blanks. So no piece
+    holds both a very long run of blanks and the word after it, over which regular expressions run out of memory.
+    A word (text without blanks) is never cut.
+    """
     start = 0
     while len(text) - start > _PIECE_CHARACTERS:
-        boundary = _WORD_END.search(text, start + _PIECE_CHARACTERS)
+        boundary = _CUTS[kind].search(text, start + _PIECE_CHARACTERS)
         if boundary is None:
             break
-        yield text[start : boundary.start() + 1]
-        start = boundary.start() + 1
+        yield text[start : boundary.end()]
+        start = boundary.end()
     yield text[start:]
 
 

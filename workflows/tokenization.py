@@ -119,11 +119,12 @@ class TokenizeCorpus(FamilyStage):
     sources = (
         "data_pipeline/tokenization.py",
         "data_pipeline/tokenizers.py",
+        "data_pipeline/byte_pairs.py",
         "data_pipeline/indexed.py",
         "data_pipeline/sentences.py",
         "data_pipeline/documents.py",
     )
-    library_names = ("tokenizers", "numpy")
+    library_names = ("tokenizers", "numpy")  # tiktoken's ids are held to those of tokenizers
 
     def label(self) -> str:
         return f"tokenize for {self.family}"

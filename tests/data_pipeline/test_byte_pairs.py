@@ -1,0 +1,295 @@
+"""The fast encoder gives the reference's ids for any text, or says that it cannot."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus_files import english, real_data, write_documents
+
+import data_pipeline.byte_pairs
+import data_pipeline.tokenizers
+from data_pipeline.byte_pairs import BytePairEncoder, UnsuitableTokenizerError, in_sample
+from data_pipeline.executors import LocalExecutor
+from data_pipeline.indexed import IndexedDataset
+from data_pipeline.tokenization import tokenize_corpus
+from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+
+_BLANKS = "\t\n\v\f\r \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+_WORDS = [
+    "don't",
+    "I'll",
+    "we've",
+    "they're",
+    "it's",
+    "I'm",
+    "he'd",
+    "'S",
+    "'tis",
+    "''",
+    "'s's",
+    "'",
+    "s",
+    "naïve",
+    "Zoë",
+    "東京都",
+    "한국어",
+    "العربية",
+    "١٢٣",
+    "½",
+    "Ⅷ",
+    "²³",
+    "12,345.67",
+    "ạ́",
+    "́",
+    "👩\u200d👩\u200d👧",
+    "🇩🇪",
+    "<|endoftext|>",
+    "[MASK]",
+    "\\n",
+    "...",
+    "---",
+    "___",
+    "ǅ",
+    "ß",
+    "İ",
+    "ﬁ",
+    "\x00",
+    "\x7f",
+    "\u202e",
+    "\uffff",
+    "\U0010ffff",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with `tokenizer.json`, trained on text of many kinds."""
+    directory = tmp_path_factory.mktemp("byte_pairs")
+    texts = [f"{english(seed)}\n\n    {_random_text(random.Random(seed), 300)}" for seed in range(60)]
+    train_tokenizer("gpt2", write_documents(directory / "documents", texts), directory, 900)
+    return directory
+
+
+@pytest.fixture(params=["trained", "published"])
+def tokenizer(request: pytest.FixtureRequest, trained: Path) -> Tokenizer:
+    return load_tokenizer(trained if request.param == "trained" else real_data("gpt2-vocab.json"))
+
+
+def _random_text(draw: random.Random, parts: int) -> str:
+    """Words, runs of one character and characters of all planes, with blanks of all kinds between them."""
+
+    def part() -> str:
+        kind = draw.randrange(6)
+        if kind == 0:
+            return draw.choice(_WORDS)
+        if kind == 1:
+            return draw.choice(_BLANKS) * draw.choice((1, 1, 1, 2, 3, 9))
+        if kind == 2:
+            return draw.choice("aZé1٣.'-_ \n東😀") * draw.randrange(1, 40)
+        if kind == 3:
+            return chr(draw.choice((draw.randrange(0xD800), draw.randrange(0xE000, 0x110000))))
+        return draw.choice((" ", "")) + draw.choice(("the", "of", "house", "'s", "1", ",", "Water", "é"))
+
+    return "".join(part() for _ in range(draw.randrange(parts)))
+
+
+def _uncut(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text as the library itself gives them."""
+    ids: list[int] = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def test_random_texts(tokenizer: Tokenizer) -> None:
+    encoder, draw = BytePairEncoder(tokenizer), random.Random(1)
+    for _ in range(3000):
+        text = _random_text(draw, 30)
+        assert encoder.encode(text).tolist() == _uncut(tokenizer, text), repr(text)
+
+
+def test_every_character_is_split_off_alike(tokenizer: Tokenizer) -> None:
+    """Both libraries bring their own tables of letters, numbers and blanks."""
+    points = [*range(0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 13)]
+    text = "".join(f"a{chr(point)}1{chr(point)}.{chr(point)} " for point in points)
+    encoder = BytePairEncoder(tokenizer)
+    for start in range(0, len(text), 100_000):
+        part = text[start : start + 100_000]
+        assert encoder.encode(part).tolist() == _uncut(tokenizer, part)
+
+
+@pytest.mark.parametrize("character", ["a", "!", "9", "東", "😀", " ", "\n", "\xa0", "\x85"])
+def test_long_runs(trained: Path, character: str) -> None:
+    tokenizer = load_tokenizer(trained)
+    text = f"x {character * 150_000}x{character}"
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t\r\n", "\v", "\u3000"])
+def test_a_million_blanks_before_a_word(trained: Path, blank: str) -> None:
+    """The library's regular expressions run out of memory over them, unless they are cut off."""
+    tokenizer = load_tokenizer(trained)
+    text = f"a word{blank * (1_100_000 // len(blank))}and  another{blank}"
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_pieces_give_the_ids_of_the_whole(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "bert":
+        train_tokenizer("bert", sorted((trained / "documents").glob("*.parquet")), tmp_path, 3000)
+    tokenizer = load_tokenizer(tmp_path if kind == "bert" else trained)
+    encode = BytePairEncoder(tokenizer).encode if kind == "gpt2" else tokenizer.encode
+    draw = random.Random(2)
+    for _ in range(2000):
+        text = _random_text(draw, 30)
+        monkeypatch.setattr(data_pipeline.tokenizers, "_PIECE_CHARACTERS", draw.randrange(12))
+        assert list(encode(text)) == _uncut(tokenizer, text), repr(text)
+
+
+def test_very_long_document(tokenizer: Tokenizer) -> None:
+    lines = [english(seed, 5000) + "\n\n  " for seed in range(60)]
+    text = "".join(lines)
+    assert len(text) > 3 * data_pipeline.tokenizers._PIECE_CHARACTERS
+    assert len(list(data_pipeline.tokenizers.pieces(text, "gpt2"))) > 2
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+
+
+def test_real_texts() -> None:
+    tokenizer = load_tokenizer(real_data("gpt2-vocab.json"))
+    encoder = BytePairEncoder(tokenizer)
+    with gzip.open(real_data("gutenberg_small.jsonl.gz"), "rt", encoding="utf-8") as stream:
+        texts = [json.loads(line)["text"] for line in stream]
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert encoder.encode(text).tolist() == ids
+    wikitext = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
+    assert encoder.encode(wikitext).tolist() == _uncut(tokenizer, wikitext)
+
+
+def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
+    text = "<|endoftext|> in <|endoftext|><|endoftext|" * 50
+    ids = BytePairEncoder(tokenizer).encode(text).tolist()
+    assert ids == _uncut(tokenizer, text)
+    assert tokenizer.end_of_document not in ids
+
+
+def _edited(trained: Path, directory: Path, edit: Callable[[dict[str, Any]], object]) -> Tokenizer:
+    """The trained tokenizer with its definition changed, saved in the directory."""
+    content = json.loads((trained / "tokenizer.json").read_text(encoding="utf-8"))
+    edit(content)
+    (directory / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return load_tokenizer(directory)
+
+
+def _swap_two_ids(content: dict[str, Any]) -> None:
+    vocabulary = content["model"]["vocab"]
+    first, second = ("".join(content["model"]["merges"][index]) for index in (3, 200))
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+
+def _add_unreachable_token(content: dict[str, Any]) -> None:
+    """Merges 0 1, then 1 2, then 0 12: `012` is 01 2, which no merge joins, but `tiktoken` would."""
+    model = content["model"]
+    model["merges"] = [["0", "1"], ["1", "2"], ["0", "12"]]
+    names = [name for name, index in model["vocab"].items() if index <= 256]
+    model["vocab"] = {name: index for index, name in enumerate([*names, "01", "12", "012"])}
+
+
+_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+
+
+@pytest.mark.parametrize(
+    "edit, reason",
+    [
+        (_swap_two_ids, "not in the order of their ids"),
+        (_add_unreachable_token, "never reached"),
+        (lambda content: content["model"]["vocab"].pop("Ā"), "256 bytes"),
+        (lambda content: content.update(normalizer={"type": "Lowercase"}), "changes or splits"),
+        (lambda content: content["pre_tokenizer"].update(add_prefix_space=True), "changes or splits"),
+        (lambda content: content["model"].update(ignore_merges=True), "ignore_merges"),
+        (
+            lambda content: content["added_tokens"].append({"id": 950, "content": "house", **_FLAGS}),
+            "added tokens",
+        ),
+    ],
+)
+def test_tokenizers_that_it_would_get_wrong_are_refused(
+    trained: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    with pytest.raises(UnsuitableTokenizerError, match=reason):
+        BytePairEncoder(_edited(trained, tmp_path, edit))
+
+
+def test_wordpiece_is_refused() -> None:
+    with pytest.raises(UnsuitableTokenizerError, match="not a byte-level"):
+        BytePairEncoder(load_tokenizer(real_data("bert-base-uncased-vocab.txt")))
+
+
+def test_a_refused_tokenizer_is_run_by_the_reference(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = _edited(trained, tmp_path, _swap_two_ids)
+    texts = [english(seed) for seed in range(20)] + [""]
+    shards = write_documents(tmp_path / "documents", texts, shards=2)
+    facts = tokenize_corpus(
+        shards, tmp_path, tmp_path / "out", sentence_splitter=None, executor=LocalExecutor(1)
+    )
+    assert facts["encoded_by_reference"] == "its merges are not in the order of their ids"
+    assert "several times slower" in caplog.text
+    assert (facts["documents"], facts["empty_documents"]) == (20, 1)
+    dataset = IndexedDataset(tmp_path / "out" / "corpus")
+    for text, ids in zip(texts, dataset, strict=False):
+        assert ids.tolist() == [*_uncut(tokenizer, text), tokenizer.end_of_document]
+
+
+@pytest.mark.parametrize("number", [0, 5, 256])
+def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    texts = [f"document {index} of the house" for index in range(300)]
+    shards = write_documents(tmp_path / "documents", texts, shards=1)
+    right = BytePairEncoder._encode
+
+    def wrong(self: BytePairEncoder, text: str) -> np.ndarray:
+        ids = right(self, text).copy()
+        ids[-2] += text == texts[number]
+        return ids
+
+    monkeypatch.setattr(BytePairEncoder, "_encode", wrong)
+    first = len(_uncut(load_tokenizer(trained), texts[number])) - 2
+    message = rf"documents-00000.parquet: document t/{number:06d}: .* differ at token {first}: \d+ is not \d+"
+    with pytest.raises(TokenizerError, match=message):
+        tokenize_corpus(shards, trained, tmp_path / "out", sentence_splitter=None, executor=LocalExecutor(1))
+    assert not list((tmp_path / "out").glob("*.idx"))
+
+
+def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_pipeline.byte_pairs, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
+    encoder = BytePairEncoder(load_tokenizer(trained))
+    text = english(1) + "\n\n" + "1234 5678 ..."
+    with pytest.raises(TokenizerError, match=r"^here: .* the end|^here: .* is not"):
+        encoder.check(text, encoder.encode(text), "here")
+
+
+def test_only_the_start_of_a_long_document_is_compared(trained: Path) -> None:
+    encoder = BytePairEncoder(load_tokenizer(trained))
+    text = english(1, 20_000)
+    encoder.check(text, np.empty(0, np.uint32), "here")  # the ids of the start are made anew
+    with pytest.raises(TokenizerError, match=r"here: .* the end is not"):
+        encoder.check(text[:1000], encoder.encode(text[:1000])[:-1], "here")
+
+
+def test_sample_is_one_percent_and_at_least_eight() -> None:
+    assert [number for number in range(9) if in_sample(number)] == list(range(8))
+    assert 0.004 < sum(map(in_sample, range(2000))) / 2000 < 0.02
+
+
+def test_nothing_but_encoding_a_corpus_needs_tiktoken() -> None:
+    program = "import sys; sys.modules['tiktoken'] = None; import data_pipeline.tokenization"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
