@@ -3,9 +3,13 @@
 import argparse
 import sys
 
-from benchmarks import near_duplicates, tensor_parallel
+from benchmarks import near_duplicates, tensor_parallel, tokenization
 
-BENCHMARKS = {"near-duplicates": near_duplicates, "tensor-parallel": tensor_parallel}
+BENCHMARKS = {
+    "near-duplicates": near_duplicates,
+    "tensor-parallel": tensor_parallel,
+    "tokenization": tokenization,
+}
 
 
 def main() -> int:
