@@ -1,7 +1,7 @@
 """The chain from raw text to the paper's tables, as Luigi tasks: `luigi --module workflows FullReproduction`.
 
 Start reading here: `report.py` asks for `evaluation.py`, which asks for `training.py`, which asks for
-`tokenization.py` and `corpus.py`; `stage.py` makes artifacts of all of them. Nothing here imports torch.
+`tokenization.py`, `corpus.py` and `fetching.py`; `stage.py` makes artifacts of all of them. Nothing here imports torch.
 """
 
 import luigi.configuration
@@ -36,8 +36,6 @@ from workflows.corpus import (  # noqa: E402  (Luigi's defaults come before its 
     CleanDocuments,
     DecontaminateDocuments,
     DeduplicateDocuments,
-    FetchDocuments,
-    WriteSample,
 )
 from workflows.evaluation import (  # noqa: E402
     EvaluateLambada,
@@ -45,6 +43,7 @@ from workflows.evaluation import (  # noqa: E402
     EvaluationPipeline,
     FinetuneRACE,
 )
+from workflows.fetching import FetchBenchmark, FetchDocuments, WriteSample  # noqa: E402
 from workflows.report import FullReproduction, Report  # noqa: E402
 from workflows.tokenization import (  # noqa: E402
     BuildCorpus,
@@ -62,6 +61,7 @@ __all__ = [
     "EvaluateLambada",
     "EvaluateWikiText103",
     "EvaluationPipeline",
+    "FetchBenchmark",
     "FetchDocuments",
     "FinetuneRACE",
     "FullReproduction",

@@ -1,7 +1,7 @@
-"""The stages from raw text to clean documents: each wraps one function of `data_pipeline` in an artifact.
+"""The stages from fetched to clean documents: each wraps one function of `data_pipeline` in an artifact.
 
-fetch and clean run once a corpus; decontamination and deduplication see all corpora in the recipe's order, BERT-only
-ones last. Tokenizers and tokenized corpora are in `tokenization.py`.
+Cleaning runs once a corpus; decontamination and deduplication see all corpora in the recipe's order, BERT-only ones
+last. Fetching is in `fetching.py`; tokenizers and tokenized corpora are in `tokenization.py`.
 """
 
 import dataclasses
@@ -11,115 +11,16 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.executors import LocalExecutor
-from workflows import progress
-from workflows.recipe import Corpus
+from workflows.fetching import (
+    SHARD_SOURCES,
+    FetchDocuments,
+    PipelineStage,
+    WriteSample,
+    benchmark_files,
+    benchmark_inputs,
+    benchmark_paths,
+)
 from workflows.stage import Stage
-
-# Where the generated sample keeps its benchmark files, in the formats of the real ones.
-SAMPLE_BENCHMARKS = {
-    "wikitext103": "benchmarks/wikitext103/wiki.test.tokens",
-    "lambada": "benchmarks/lambada_test.jsonl",
-    "race": "benchmarks/RACE",
-}
-
-
-# What every stage that reads and writes document shards depends on.
-SHARD_SOURCES = ("data_pipeline/documents.py", "data_pipeline/resumable.py")
-
-
-class PipelineStage(Stage):
-    """A stage of shard-parallel work on this machine's cores."""
-
-    def executor(self) -> LocalExecutor:
-        return LocalExecutor(self.processes())
-
-    def title(self) -> str:
-        return progress.stage_title(self)
-
-
-class WriteSample(Stage):
-    """The generated corpus and benchmark files."""
-
-    stage = "sample"
-    sources = ("data_pipeline/sources/sample*.py",)
-
-    def label(self) -> str:
-        return "write the sample's text"
-
-    def parameters(self) -> dict[str, Any]:
-        assert self.settings.sample is not None  # the recipe's check guarantees it
-        return {"seed": self.settings.identity.seed, "documents": self.settings.sample.documents}
-
-    def layout(self) -> dict[str, int]:
-        return {"processes": 1}
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.sources.sample import write_sample
-
-        return write_sample(directory, **self.parameters(), title=progress.stage_title(self))
-
-
-class FetchDocuments(PipelineStage):
-    """Raw files of one corpus into document shards."""
-
-    stage = "fetch"
-    sources = ("data_pipeline/sources/local.py", *SHARD_SOURCES)
-    library_names = ("pyarrow",)
-    selectors = ("corpus",)
-    corpus = luigi.Parameter(default="", description="one corpus of the recipe (default: all)")
-
-    def choices(self) -> list[dict[str, str]]:
-        return [{"corpus": corpus.name} for corpus in self.settings.corpora]
-
-    def label(self) -> str:
-        return f"fetch {self.corpus}"
-
-    @property
-    def source(self) -> Corpus:
-        return self.settings.corpus(self.corpus)
-
-    def inputs(self) -> dict[str, Stage]:
-        return {"sample": sample_of(self)} if self.source.part else {}
-
-    def parameters(self) -> dict[str, Any]:
-        source = self.source
-        return {
-            "source": source.name,
-            "part": source.part,
-            "text_field": source.text_field,
-            "on_bad_file": source.on_bad_file,
-        }
-
-    def files(self) -> list[Path]:
-        """The raw files, in the order that document ids follow."""
-        if self.source.part:
-            return sorted((self.inputs()["sample"].directory / "corpus").glob(f"{self.source.part}.jsonl*"))
-        from data_pipeline.sources.local import find_files
-
-        return find_files(self.source.paths)
-
-    def external_files(self) -> dict[str, Path]:
-        if self.source.part:
-            return {}
-        return {f"{index:05d} {path.name}": path for index, path in enumerate(self.files())}
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.sources.local import fetch_local
-
-        return fetch_local(
-            [str(path) for path in self.files()],
-            directory,
-            source=self.corpus,
-            text_field=self.source.text_field,
-            on_bad_file=self.source.on_bad_file,
-            executor=self.executor(),
-            title=self.title(),
-        )
-
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        bad = summary["quarantined"]
-        return f"{summary['documents']} documents" + (f", {bad} bad records quarantined" if bad else "")
 
 
 class CleanDocuments(PipelineStage):
@@ -173,21 +74,6 @@ def kept_facts(summary: Mapping[str, Any]) -> str:
     return f"{summary['documents']} of {summary['documents_in']} documents kept"
 
 
-def benchmark_paths(stage: Stage) -> dict[str, Path]:
-    """File or folder of each benchmark of the recipe."""
-    result = {}
-    for name, benchmark in stage.settings.benchmarks.items():
-        if benchmark.source == "sample":
-            result[name] = sample_of(stage).directory / SAMPLE_BENCHMARKS[name]
-        else:
-            result[name] = Path(benchmark.path)
-    return result
-
-
-def sample_of(stage: Stage) -> Stage:
-    return stage.clone(WriteSample)
-
-
 class DecontaminateDocuments(PipelineStage):
     """All documents, without text that occurs in a benchmark."""
 
@@ -203,8 +89,9 @@ class DecontaminateDocuments(PipelineStage):
             f"{index:03d} {corpus.name}": self.clone(CleanDocuments, corpus=corpus.name)
             for index, corpus in enumerate(self.settings.ordered_corpora())
         }
-        if any(benchmark.source == "sample" for benchmark in self.settings.benchmarks.values()):
-            stages["sample"] = sample_of(self)
+        for name in self.settings.benchmarks:
+            for made in benchmark_inputs(self, name).values():
+                stages["sample" if isinstance(made, WriteSample) else f"benchmark {name}"] = made
         return stages
 
     def parameters(self) -> dict[str, Any]:
@@ -215,9 +102,9 @@ class DecontaminateDocuments(PipelineStage):
 
     def external_files(self) -> dict[str, Path]:
         return {
-            f"benchmark {name}": Path(benchmark.path)
-            for name, benchmark in self.settings.benchmarks.items()
-            if benchmark.path
+            f"benchmark {name}": path
+            for name in self.settings.benchmarks
+            for path in benchmark_files(self, name).values()
         }
 
     def work(self, directory: Path) -> Mapping[str, Any]:

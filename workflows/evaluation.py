@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import luigi
 
 from data_pipeline.artifacts import read_json
-from workflows.corpus import benchmark_paths, sample_of
+from workflows.fetching import benchmark_files, benchmark_inputs, benchmark_paths
 from workflows.launch import failure, run_ranks
 from workflows.recipe import RaceSettings
 from workflows.stage import Pipeline, Stage
@@ -16,16 +16,6 @@ from workflows.tokenization import TrainTokenizer
 from workflows.training import CORE_SOURCES, PretrainBERT, PretrainGPT2, RanksStage, TrainingStage
 
 RESULT = "result.json"
-
-
-def _benchmark_inputs(stage: Stage, name: str) -> dict[str, Stage]:
-    """The sample, when the benchmark's files are generated with it."""
-    return {"benchmark": sample_of(stage)} if stage.settings.benchmarks[name].source == "sample" else {}
-
-
-def _benchmark_files(stage: Stage, name: str) -> dict[str, Path]:
-    path = stage.settings.benchmarks[name].path
-    return {"benchmark": Path(path)} if path else {}
 
 
 class EvaluateZeroShot(RanksStage):
@@ -43,14 +33,14 @@ class EvaluateZeroShot(RanksStage):
         return {
             "model": self.clone(PretrainGPT2),
             "tokenizer": self.clone(TrainTokenizer, family="gpt2"),
-            **_benchmark_inputs(self, self.benchmark),
+            **benchmark_inputs(self, self.benchmark),
         }
 
     def parameters(self) -> dict[str, Any]:
         return {"batch_size": self.settings.evaluation.batch_size}
 
     def external_files(self) -> dict[str, Path]:
-        return _benchmark_files(self, self.benchmark)
+        return benchmark_files(self, self.benchmark)
 
     def options(self) -> list[str]:
         return []
@@ -137,7 +127,7 @@ class FinetuneRACE(TrainingStage):
         return {
             "model": self.clone(PretrainBERT),
             "tokenizer": self.clone(TrainTokenizer, family="bert"),
-            **_benchmark_inputs(self, "race"),
+            **benchmark_inputs(self, "race"),
         }
 
     def parameters(self) -> dict[str, Any]:
@@ -146,7 +136,7 @@ class FinetuneRACE(TrainingStage):
         return {**settings, "seed": int(self.seed)}
 
     def external_files(self) -> dict[str, Path]:
-        return _benchmark_files(self, "race")
+        return benchmark_files(self, "race")
 
     def program(self, directory: Path) -> tuple[str, list[str]]:
         inputs, settings = self.inputs(), self.race

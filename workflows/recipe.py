@@ -16,9 +16,11 @@ from core.config import (
 from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
+from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 
 FAMILIES = ("gpt2", "bert")
 BENCHMARKS = ("wikitext103", "lambada", "race")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -50,32 +52,73 @@ class SampleSettings:
         return [f"{where}.documents: must be 1 or more"] if self.documents < 1 else []
 
 
+# The keys of each kind of source; the first must be given.
+_SOURCE_KEYS = {
+    "sample": ("part",),
+    "local": ("paths",),
+    "huggingface": ("dataset", "configuration", "split", "revision", "streaming", "expected_rows"),
+    "http": ("urls", "sha256"),
+}
+
+
 @dataclass(frozen=True)
 class Corpus:
     """One source of documents.
 
     Attributes:
-        source: "sample" (then `part` names one of the sample's files) or "local" (then `paths` are files and globs).
+        source: "sample" (`part` names one of the sample's files), "local" (`paths` are files and globs), "huggingface"
+            (`dataset` is a name on the hub or a folder in hub layout) or "http" (`urls` of files and archives).
+        preset: one of `data_pipeline.sources.presets.CORPORA`, whose settings hold where the recipe says nothing.
+        configuration, split, revision: of a hub's dataset. A revision that is no commit is pinned by the lock file.
+        streaming: read a hub's rows without a copy on this disk.
+        expected_rows: another number of rows is an error; 0 when it is not known.
+        sha256: of each of `urls`, "" where it is not known; those are pinned by the lock file.
         families: which models learn from it, the key `for` of the recipe.
         join_lines: remove needless line breaks (the paper does so for CC-Stories).
         on_bad_file: "stop" at a truncated or corrupt file, or "keep" what could be read of it.
+        maximum_record_bytes: a longer line, row or text file goes to quarantine.
     """
 
     name: str
-    source: Literal["sample", "local"]
+    source: Literal["sample", "local", "huggingface", "http"]
+    preset: str = ""
     part: str = ""
     paths: list[str] = field(default_factory=list)
+    dataset: str = ""
+    configuration: str = ""
+    split: str = "train"
+    revision: str = "main"
+    streaming: bool = False
+    expected_rows: int = 0
+    urls: list[str] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
     text_field: str = "text"
     join_lines: bool = False
     on_bad_file: Literal["stop", "keep"] = "stop"
+    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES
     families: tuple[str, ...] = FAMILIES
 
     def errors(self, where: str) -> list[str]:
         problems = name_errors(self.name, f"{where}.name")
-        if self.source == "sample" and (not self.part or self.paths):
-            problems.append(f'{where}: source = "sample" needs part = "…" and no paths')
-        if self.source == "local" and (self.part or not self.paths):
-            problems.append(f'{where}: source = "local" needs paths = ["…"] and no part')
+        keys = _SOURCE_KEYS[self.source]
+        if not getattr(self, keys[0]):
+            problems.append(f'{where}: source = "{self.source}" needs {keys[0]}')
+        defaults = Corpus("defaults", self.source)
+        others = [key for kind in _SOURCE_KEYS.values() for key in kind if key not in keys]
+        for key in others:
+            if getattr(self, key) != getattr(defaults, key):
+                problems.append(f'{where}.{key}: not a key of source = "{self.source}"')
+        for key in ("expected_rows", "maximum_record_bytes"):
+            if getattr(self, key) < 0:
+                problems.append(f"{where}.{key}: must be 0 or more")
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                problems.append(f"{where}.urls: {url!r} is no http or https address")
+        if self.sha256 and len(self.sha256) != len(self.urls):
+            problems.append(f"{where}.sha256: {len(self.sha256)} of them for {len(self.urls)} urls")
+        for digest in self.sha256:
+            if digest and not _SHA256.fullmatch(digest):
+                problems.append(f"{where}.sha256: {digest!r} is not 64 lower-case hexadecimal digits")
         return problems
 
 
@@ -96,14 +139,27 @@ class TokenizerSettings:
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """Where a benchmark's files are: generated with the sample, or a file (RACE: a folder)."""
+    """Where a benchmark's files are.
 
-    source: Literal["sample", "local"] = "local"
+    Attributes:
+        source: "sample" (generated with it), "local" (`path` is a file in the authors' format; RACE: a folder) or
+            "huggingface" (from the hub; with `path`, from a local copy in hub layout).
+        path: see there.
+        revision: of the hub's dataset; one that is no commit is pinned by the lock file. Empty for the known one.
+        check_counts: refuse a fetched benchmark of another size than the published one's.
+    """
+
+    source: Literal["sample", "local", "huggingface"] = "local"
     path: str = ""
+    revision: str = ""
+    check_counts: bool = True
 
     def errors(self, where: str) -> list[str]:
-        if (self.source == "sample") == bool(self.path):
-            return [f'{where}: give either source = "sample" or path']
+        if self.source != "huggingface":
+            if (self.source == "sample") == bool(self.path):
+                return [f'{where}: give path, or source = "sample" or "huggingface"']
+            if self.revision or not self.check_counts:
+                return [f'{where}: revision and check_counts are keys of source = "huggingface"']
         return []
 
 
@@ -176,6 +232,11 @@ class Recipe:
     @property
     def name(self) -> str:
         return self.identity.name
+
+    @property
+    def lock_path(self) -> Path:
+        """The file beside the recipe that pins its remote sources."""
+        return self.path.with_suffix(".lock.json")
 
     def ordered_corpora(self) -> list[Corpus]:
         """Corpora in the order that decides which of two duplicates stays: BERT-only sources last."""

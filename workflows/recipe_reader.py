@@ -16,6 +16,7 @@ from core.config import ConfigurationError, ModelConfig, ParallelConfig, Trainin
 from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
+from data_pipeline.sources.presets import CORPORA
 from pretrain.recipe import model_shape, read_recipe, recipe_path
 from workflows.recipe import (
     BENCHMARKS,
@@ -144,26 +145,56 @@ class _Reader:
             return []
         result = []
         for index, entry in enumerate(entries):
-            where = f"corpora[{index}]"
-            table = {key: value for key, value in entry.items() if key != "for"}
-            if "families" in table:
-                self.errors.append(f"{where}.families: unknown key (the key is called for)")
-                continue
-            families = entry.get("for", list(FAMILIES))
-            if not isinstance(families, list) or not families or not set(families) <= set(FAMILIES):
-                self.errors.append(f'{where}.for: must be a list of "gpt2" and "bert", is {families!r}')
-                continue
-            corpus = from_table(Corpus, {**table, "families": families}, where, self.errors)
+            corpus = self.corpus(entry, f"corpora[{index}]")
             if corpus is not None:
-                paths = [self.expand(path, f"{where}.paths") for path in corpus.paths]
-                for path in paths:
-                    if "${" not in path and not glob.glob(path, recursive=True):
-                        self.errors.append(f"{where}.paths: no file matches {path}")
-                result.append(dataclasses.replace(corpus, paths=paths))
+                result.append(corpus)
         names = [corpus.name for corpus in result]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.errors.append(f"corpora: two are called {name!r}")
         return result
+
+    def corpus(self, entry: dict[str, Any], where: str) -> Corpus | None:
+        if "families" in entry:
+            self.errors.append(f"{where}.families: unknown key (the key is called for)")
+            return None
+        entry = {**self.preset(entry, where), **entry}
+        families = entry.pop("for", list(FAMILIES))
+        if not isinstance(families, list) or not families or not set(families) <= set(FAMILIES):
+            self.errors.append(f'{where}.for: must be a list of "gpt2" and "bert", is {families!r}')
+            return None
+        corpus = from_table(Corpus, {**entry, "families": families}, where, self.errors)
+        if corpus is None:
+            return None
+        paths = [self.expand(path, f"{where}.paths") for path in corpus.paths]
+        for path in paths:
+            if "${" not in path and not glob.glob(path, recursive=True):
+                self.errors.append(f"{where}.paths: no file matches {path}")
+        dataset = self.dataset(corpus.dataset, f"{where}.dataset")
+        return dataclasses.replace(corpus, paths=paths, dataset=dataset)
+
+    def preset(self, entry: dict[str, Any], where: str) -> dict[str, Any]:
+        """What a corpus' preset says; of one that is read from elsewhere, only how its records are read."""
+        name = entry.get("preset", "")
+        if not name:
+            return {}
+        if not isinstance(name, str) or name not in CORPORA:
+            self.errors.append(f"{where}.preset: must be one of {', '.join(CORPORA)}, is {name!r}")
+            return {}
+        table = CORPORA[name].corpus_table()
+        if entry.get("source", table["source"]) == table["source"]:
+            return table
+        return {key: table[key] for key in ("join_lines", "for")}
+
+    def dataset(self, name: str, where: str) -> str:
+        """A dataset's name on the hub as it is, a local folder as an absolute path."""
+        if not name:
+            return name
+        path = Path(self.expand(name, where))
+        if path.is_dir():
+            return str(path)
+        if "${" not in name and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+            self.errors.append(f"{where}: {path} is no folder, and {name!r} no dataset's name on the hub")
+        return name
 
     def tokenizers(self) -> dict[str, TokenizerSettings]:
         result = {}

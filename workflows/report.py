@@ -18,10 +18,9 @@ from workflows.corpus import (
     CleanDocuments,
     DecontaminateDocuments,
     DeduplicateDocuments,
-    FetchDocuments,
-    WriteSample,
 )
 from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
+from workflows.fetching import FetchDocuments, WriteSample
 from workflows.planted import planted_outcomes
 from workflows.report_page import write_pages
 from workflows.stage import Pipeline, Stage, walk
@@ -139,7 +138,10 @@ def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
 
 
 def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in summary.items() if isinstance(value, int | dict)}
+    words = ("origin", "pins")  # of a fetched corpus
+    return {
+        key: value for key, value in summary.items() if isinstance(value, int | dict) and key not in words
+    }
 
 
 def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:

@@ -1,0 +1,178 @@
+"""Archives, unpacked with suspicion: `.tar` (plain, .gz, .zst, .xz, .bz2, .tgz) and `.zip`.
+
+Only folders, files and links among the archive's own files come out of one, below the given folder, and no more than
+a stated amount. Links become copies, so that nothing unpacked ever leads elsewhere.
+"""
+
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO, cast
+
+from data_pipeline.sources.formats import COMPRESSIONS, DAMAGE, open_decompressed
+
+MAXIMUM_BYTES = 1 << 40
+MAXIMUM_FILES = 20_000_000
+_BLOCK_BYTES = 1 << 20
+_TAR_BLOCK_BYTES = 512
+_ENCRYPTED = 0x1
+_SUFFIXES = (".tar", ".tgz", ".zip", *(f".tar{compression}" for compression in COMPRESSIONS))
+
+
+class ArchiveError(ValueError):
+    """An archive is damaged, too large, or would write outside its folder; the message names it and the member."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `unpack` takes a file of this name."""
+    return path.name.endswith(_SUFFIXES)
+
+
+def unpack(
+    archive: Path,
+    target: Path,
+    *,
+    maximum_bytes: int = MAXIMUM_BYTES,
+    maximum_files: int = MAXIMUM_FILES,
+) -> int:
+    """Unpack an archive into a folder that appears whole or not at all.
+
+    Args:
+        archive: a file that `is_archive`.
+        target: the folder to make. One that is there is what an earlier call unpacked, and is kept.
+        maximum_bytes: more unpacked bytes are refused.
+        maximum_files: more members are refused.
+
+    Returns:
+        The number of files in the folder.
+
+    Raises:
+        ArchiveError: see there; nothing is left of what was unpacked before.
+    """
+    archive, target = Path(archive), Path(target)
+    if not target.exists():
+        temporary = target.with_name(f".{target.name}.unpacking")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        unpacking = _Unpacking(archive, temporary, maximum_bytes, maximum_files)
+        try:
+            unpacking.run()
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        os.replace(temporary, target)
+    return sum(path.is_file() for path in target.rglob("*"))
+
+
+class _Tail:
+    """A stream that remembers the last block read: what ends a tar archive, and a cut off one lacks."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.last = b""
+
+    def read(self, size: int) -> bytes:
+        block = self.stream.read(size)
+        if block:
+            self.last = (self.last + block)[-_TAR_BLOCK_BYTES:]
+        return block
+
+
+@dataclass
+class _Unpacking:
+    """One archive on its way into one folder."""
+
+    archive: Path
+    folder: Path
+    maximum_bytes: int
+    maximum_files: int
+    members: int = 0
+    size: int = 0
+
+    def run(self) -> None:
+        unpack_members: Callable[[], None] = self._zip if self.archive.suffix == ".zip" else self._tar
+        try:
+            unpack_members()
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGE) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # of this machine's files, such as a full disk
+            raise self.error(f"cut off or corrupt ({error}); fetch it again") from error
+
+    def error(self, problem: str) -> ArchiveError:
+        return ArchiveError(f"{self.archive}: {problem}")
+
+    def _tar(self) -> None:
+        compression = ".gz" if self.archive.suffix == ".tgz" else self.archive.suffix
+        with open_decompressed(self.archive, compression) as content:
+            tail = _Tail(content)
+            with tarfile.open(fileobj=cast(Any, tail), mode="r|") as stream:
+                for member in stream:
+                    self._tar_member(stream, member)
+            while tail.read(_BLOCK_BYTES):  # to its end, where a compressed stream has its checksum
+                pass
+        if tail.last.strip(b"\0") or not tail.last:
+            raise self.error("cut off: the end mark is missing; fetch it again")
+
+    def _tar_member(self, stream: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = self.place(member.name)
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+        elif member.isreg():
+            content = stream.extractfile(member)
+            assert content is not None  # regular members have content
+            self.write(path, member.name, cast(IO[bytes], content))
+        elif member.issym() or member.islnk():
+            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
+            linked = self.place(os.path.normpath(base / member.linkname), f"link {member.name} leads to ")
+            if not linked.is_file():
+                raise self.error(f"member {member.name} is a link to {member.linkname}, no file before it")
+            with linked.open("rb") as content:
+                self.write(path, member.name, content)
+        else:
+            raise self.error(f"member {member.name} is a device or pipe, which is refused")
+
+    def _zip(self) -> None:
+        with zipfile.ZipFile(self.archive) as stream:
+            for member in stream.infolist():
+                path = self.place(member.filename)
+                if member.is_dir():
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG):
+                    raise self.error(f"member {member.filename} is a link or device, which is refused")
+                if member.flag_bits & _ENCRYPTED:
+                    raise self.error(f"member {member.filename} is encrypted; unpack it by hand")
+                with stream.open(member) as content:
+                    self.write(path, member.filename, content)
+
+    def place(self, name: str, prefix: str = "member ") -> Path:
+        """Where a member goes.
+
+        Raises:
+            ArchiveError: outside the folder, or one member too many.
+        """
+        self.members += 1
+        if self.members > self.maximum_files:
+            raise self.error(f"more than {self.maximum_files:,} members, which is refused")
+        pure = PurePosixPath(name.replace("\\", "/"))
+        if pure.is_absolute() or ".." in pure.parts or ":" in (pure.parts or ("",))[0]:
+            raise self.error(f"{prefix}{name} would be outside the folder, which is refused")
+        return self.folder / pure
+
+    def write(self, path: Path, name: str, content: IO[bytes]) -> None:
+        if path.exists():
+            raise self.error(f"member {name} is there twice, which is refused")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            while block := content.read(_BLOCK_BYTES):
+                self.size += len(block)
+                if self.size > self.maximum_bytes:
+                    raise self.error(f"unpacks to more than {self.maximum_bytes:,} bytes, which is refused")
+                stream.write(block)

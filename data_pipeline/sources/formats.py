@@ -1,0 +1,287 @@
+"""Formats of source files: the raw records of `.jsonl`, `.txt`, `.csv` and `.parquet`, plain or compressed.
+
+Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows. What a record must hold
+to become a document, and what happens to bad ones, lives in `records`; which files are read, in `local`.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+KINDS = ("jsonl", "txt", "csv", "parquet")
+COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
+MAXIMUM_RECORD_BYTES = 256 << 20
+_PARQUET_BATCH_ROWS = 64
+_BUFFER_BYTES = 1 << 16
+_SKIPPED_AT_ONCE = 1 << 20
+_EXCERPT_BYTES = 1 << 10
+# What the decoders raise at a damaged file.
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+
+
+class DamagedFileError(ValueError):
+    """A file ends too early or holds what its format does not allow; the message is the decoder's."""
+
+
+class ColumnError(ValueError):
+    """A table without the column of the texts; the message names the columns there are."""
+
+
+class _RecordTooLongError(Exception):
+    """The lines of one CSV record exceed the maximum."""
+
+
+class RawRecord(NamedTuple):
+    """One record as the file holds it.
+
+    Attributes:
+        number: its (first) line or its row, from 1.
+        content: the bytes of a line or text file, or the fields of a row.
+        problem: why it cannot be used; the content is then how it starts. Empty for a usable record.
+    """
+
+    number: int
+    content: bytes | dict[str, Any]
+    problem: str = ""
+
+
+def kind_of(path: Path) -> str:
+    """One of `KINDS`, by the file's name without a compression's suffix; empty for any other."""
+    inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    return inner.suffix[1:] if inner.suffix[1:] in KINDS else ""
+
+
+def known_suffixes() -> str:
+    """The names that files are read by, for messages."""
+    return f"{', '.join(f'.{kind}' for kind in KINDS)}, plain or with {', '.join(COMPRESSIONS)}"
+
+
+def open_decompressed(path: Path, compression: str | None = None) -> BinaryIO:
+    """A file's content as a stream that raises when the file is cut off.
+
+    Args:
+        path: the file.
+        compression: one of `COMPRESSIONS`, or anything else for none; by default what the name ends in.
+    """
+    compression = path.suffix if compression is None else compression
+    if compression == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if compression == ".bz2":
+        return cast(BinaryIO, bz2.open(path, "rb"))
+    if compression == ".xz":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    if compression == ".zst":
+        # Unlike zstandard's reader, Arrow's does not take the end of a file for the end of a frame.
+        stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+        return cast(BinaryIO, io.BufferedReader(stream, _BUFFER_BYTES))
+    return path.open("rb")
+
+
+def raw_records(
+    path: Path,
+    *,
+    text_field: str = "text",
+    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
+    row_groups: range | None = None,
+) -> Iterator[RawRecord]:
+    """The records of a file in order. Blank lines have the content b"".
+
+    Args:
+        path: a file that `kind_of` knows.
+        text_field: the column that tables must have.
+        maximum_record_bytes: longer records are skipped, and reported by their `problem`.
+        row_groups: of a Parquet file, read only these.
+
+    Raises:
+        DamagedFileError: the file is cut off, corrupt, or not of its format; after the records before the damage.
+        ColumnError: a table without the column.
+    """
+    kind = kind_of(path)
+    try:
+        if kind == "parquet":
+            yield from _parquet_rows(path, text_field, maximum_record_bytes, row_groups)
+            return
+        with open_decompressed(path) as stream:
+            if kind == "txt":
+                yield _whole_file(stream, maximum_record_bytes)
+            elif kind == "csv":
+                yield from _csv_rows(stream, text_field, maximum_record_bytes)
+            else:
+                yield from _lines(stream, maximum_record_bytes)
+    except DAMAGE as error:
+        raise DamagedFileError(str(error) or type(error).__name__) from error
+
+
+def _too_long(maximum: int) -> str:
+    return f"longer than the {maximum:,} bytes of maximum_record_bytes"
+
+
+def _whole_file(stream: BinaryIO, maximum: int) -> RawRecord:
+    content = stream.read(maximum + 1)
+    if len(content) <= maximum:
+        return RawRecord(1, b"" if content.isspace() else content)
+    while stream.read(_SKIPPED_AT_ONCE):  # to its end, where damage shows
+        pass
+    return RawRecord(1, content[:_EXCERPT_BYTES], _too_long(maximum))
+
+
+def _lines(stream: BinaryIO, maximum: int) -> Iterator[RawRecord]:
+    number = 0
+    while line := stream.readline(maximum + 1):
+        number += 1
+        if len(line) > maximum:
+            _skip_line(stream, line)
+            yield RawRecord(number, line[:_EXCERPT_BYTES], _too_long(maximum))
+        else:
+            yield RawRecord(number, line if not line.isspace() else b"")
+
+
+def _skip_line(stream: BinaryIO, part: bytes) -> None:
+    """Read on to the end of a line of which a part was read."""
+    while part and not part.endswith(b"\n"):
+        part = stream.readline(_SKIPPED_AT_ONCE)
+
+
+class _CsvLines:
+    """Lines for the csv module, which raise when a record's lines grow too long. (No generator: those end then.)
+
+    Bytes that are no UTF-8 become lone surrogates, so that only the record with them is bad.
+    """
+
+    def __init__(self, stream: BinaryIO, maximum: int) -> None:
+        self.stream = stream
+        self.maximum = maximum
+        self.number = 0
+        self.start_record()
+
+    def start_record(self) -> None:
+        self.size = 0
+        self.excerpt = b""
+
+    def __iter__(self) -> "_CsvLines":
+        return self
+
+    def __next__(self) -> str:
+        line = self.stream.readline(self.maximum + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.size += len(line)
+        self.excerpt = self.excerpt or line[:_EXCERPT_BYTES]
+        if self.size > self.maximum:
+            _skip_line(self.stream, line)
+            raise _RecordTooLongError(_too_long(self.maximum))
+        return line.decode("utf-8-sig" if self.number == 1 else "utf-8", "surrogateescape")
+
+
+def _csv_rows(stream: BinaryIO, text_field: str, maximum: int) -> Iterator[RawRecord]:
+    """Rows as fields by the names in the first row; a bad row ends with its line, or where its quotes close."""
+    csv.field_size_limit(maximum)  # of the process, there is no other
+    lines = _CsvLines(stream, maximum)
+    rows = csv.reader(lines, strict=True)
+    try:
+        header = next(rows, [])
+    except (csv.Error, _RecordTooLongError) as error:
+        raise DamagedFileError(f"no row of column names: {error}") from error
+    if text_field not in header:
+        raise ColumnError(f"no column {text_field!r}, only {header[:10]}")
+    while True:
+        lines.start_record()
+        first = lines.number + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except (csv.Error, _RecordTooLongError) as error:
+            yield RawRecord(first, lines.excerpt, f"not CSV in lines {first} to {lines.number}: {error}")
+            continue
+        if not row:
+            yield RawRecord(first, b"")
+        elif len(row) != len(header):
+            problem = f"{len(row)} fields, but the first row names {len(header)} columns"
+            yield RawRecord(first, lines.excerpt, problem)
+        elif any(not field.isascii() and _has_surrogate(field) for field in row):
+            yield RawRecord(first, lines.excerpt, "invalid UTF-8")
+        else:
+            yield RawRecord(first, dict(zip(header, row, strict=True)))
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def parquet_row_groups(path: Path) -> list[int]:
+    """Bytes of each row group of a Parquet file; empty when its footer cannot be read."""
+    try:
+        with pq.ParquetFile(path) as table:
+            groups = range(table.metadata.num_row_groups)
+            return [table.metadata.row_group(group).total_byte_size for group in groups]
+    except DAMAGE:
+        return []
+
+
+def _parquet_rows(path: Path, text_field: str, maximum: int, groups: range | None) -> Iterator[RawRecord]:
+    with tempfile.TemporaryFile() as unpacked:
+        source: Any = path
+        if path.suffix in COMPRESSIONS:  # the format is read from its end, which a compressed stream has not
+            with open_decompressed(path) as stream:
+                shutil.copyfileobj(stream, unpacked, _SKIPPED_AT_ONCE)
+            source = unpacked
+        with pq.ParquetFile(
+            source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        ) as table:
+            if text_field not in table.schema_arrow.names:
+                raise ColumnError(f"no column {text_field!r}, only {table.schema_arrow.names[:10]}")
+            groups = range(table.num_row_groups) if groups is None else groups
+            row = sum(table.metadata.row_group(group).num_rows for group in range(groups.start))
+            for batch in table.iter_batches(
+                batch_size=_PARQUET_BATCH_ROWS, row_groups=list(groups), use_threads=False
+            ):
+                yield from _batch_rows(batch, row, text_field, maximum)
+                row += batch.num_rows
+
+
+def _batch_rows(batch: pa.RecordBatch, before: int, text_field: str, maximum: int) -> Iterator[RawRecord]:
+    """The rows of a batch; one whose values cannot be had (invalid UTF-8, dates out of range) is bad alone."""
+    try:
+        rows: list[dict[str, Any] | str] = batch.to_pylist()
+    except (ValueError, ArithmeticError):
+        rows = [_row_or_problem(batch.slice(index, 1)) for index in range(batch.num_rows)]
+    for number, row in enumerate(rows, start=before + 1):
+        if isinstance(row, str):
+            yield RawRecord(number, b"", row)
+        else:
+            yield row_record(number, row, text_field, maximum)
+
+
+def row_record(number: int, row: dict[str, Any], text_field: str, maximum_record_bytes: int) -> RawRecord:
+    """A row as a record, of which only the start is kept when its text is too long."""
+    text = row[text_field]
+    # A character is at most 4 bytes, so most texts need not be encoded to be measured.
+    if isinstance(text, str) and len(text) * 4 > maximum_record_bytes:
+        encoded = text.encode("utf-8", "surrogatepass")
+        if len(encoded) > maximum_record_bytes:
+            return RawRecord(number, encoded[:_EXCERPT_BYTES], _too_long(maximum_record_bytes))
+    return RawRecord(number, row)
+
+
+def _row_or_problem(batch: pa.RecordBatch) -> dict[str, Any] | str:
+    try:
+        return batch.to_pylist()[0]
+    except (ValueError, ArithmeticError) as error:
+        return f"unreadable values: {error}"

@@ -1,0 +1,268 @@
+"""Hugging Face datasets as a source: rows of a pinned revision, or of a local folder in hub layout, into documents.
+
+Rows are dealt to tasks by number, two thousand at a time, so a killed fetch goes on at the first missing task and what
+is written is the same streamed or downloaded, with any number of workers. Which datasets stand for the paper's corpora
+is in `presets`; pins are kept by `lock_file`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_pipeline.artifacts import read_json, write_json
+from data_pipeline.documents import SHARD_ROWS
+from data_pipeline.executors import Executor
+from data_pipeline.resumable import BadRecord, Counts, add_counts, run_shards
+from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES, RawRecord, row_record
+from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
+
+_TASK_ROWS = SHARD_ROWS
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_logger = logging.getLogger("data_pipeline")
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """One split of a dataset.
+
+    Attributes:
+        name: its name on the hub, or a local folder in hub layout (such as data/train-00000-of-00001.parquet).
+        configuration: one of the dataset's configurations; empty for the default one.
+        split: such as "train".
+        revision: a commit, branch or tag; of a local folder it is not looked at.
+    """
+
+    name: str
+    configuration: str = ""
+    split: str = "train"
+    revision: str = "main"
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.name).is_dir()
+
+    def facts(self) -> dict[str, str]:
+        """What a manifest says of it; of a folder only its name, for where it lies does not matter."""
+        facts = dataclasses.asdict(self)
+        if self.is_local:
+            facts["dataset"] = Path(self.name).name
+            del facts["revision"]
+        else:
+            facts["dataset"] = self.name
+        del facts["name"]
+        return {name: fact for name, fact in facts.items() if fact}
+
+    def __str__(self) -> str:
+        parts = [self.name, self.configuration, self.split]
+        return " ".join(part for part in parts if part) + ("" if self.is_local else f" at {self.revision}")
+
+
+def pinned(dataset: HubDataset, lock: LockFile | None) -> HubDataset:
+    """The dataset at one commit: the given one, the locked one, or, at the first fetch, what is on the hub now.
+
+    Raises:
+        SourceError: the hub cannot be reached, or has no such dataset or revision.
+    """
+    if dataset.is_local or _COMMIT.fullmatch(dataset.revision):
+        return dataset
+    entry = _lock_entry(dataset)
+    known = lock.get(entry) if lock else None
+    if known is None:
+        from huggingface_hub import HfApi
+
+        with _explained(dataset):
+            commit = HfApi().dataset_info(dataset.name, revision=dataset.revision).sha
+        known = {"revision": commit}
+        if lock:
+            lock.settle(entry, known)
+    return dataclasses.replace(dataset, revision=known["revision"])
+
+
+def pin_of(wanted: HubDataset, dataset: HubDataset) -> dict[str, dict[str, Any]]:
+    """What the lock file says once `pinned` made `dataset` of `wanted`; nothing for folders and commits."""
+    return {} if wanted == dataset else {_lock_entry(wanted): {"revision": dataset.revision}}
+
+
+def _lock_entry(dataset: HubDataset) -> str:
+    return f"{dataset.name} at {dataset.revision}"
+
+
+def open_dataset(dataset: HubDataset, *, streaming: bool = False) -> Any:
+    """A `datasets.Dataset` (or, streaming, an `IterableDataset`) of the split.
+
+    Raises:
+        SourceError: it cannot be loaded; the message says why and what helps.
+    """
+    import datasets
+
+    arguments: dict[str, Any] = {"split": dataset.split, "streaming": streaming}
+    folder = Path(dataset.name)
+    if not dataset.is_local:
+        arguments |= {"name": dataset.configuration or None, "revision": dataset.revision}
+    elif (folder / "README.md").exists():  # it says which files a configuration has
+        arguments |= {"name": dataset.configuration or None}
+    elif dataset.configuration:
+        arguments |= {"data_dir": dataset.configuration}
+    with _explained(dataset):
+        return datasets.load_dataset(str(folder) if dataset.is_local else dataset.name, **arguments)
+
+
+def hub_rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
+    """All rows of a split, in order, streamed."""
+    rows = open_dataset(dataset, streaming=True)
+    with _explained(dataset):
+        yield from rows
+
+
+@contextlib.contextmanager
+def _explained(dataset: HubDataset) -> Iterator[None]:
+    """Name the dataset and a remedy in whatever the libraries raise; there is no common class of their errors."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except Exception as error:
+        cause = str(error.__cause__ or error).strip().split("\n")[0]
+        if "scripts are no longer supported" in cause:
+            remedy = (
+                "it is made by a script, which is not run: take a revision that holds data files "
+                '(often revision = "refs/convert/parquet") or another dataset'
+            )
+        elif isinstance(error, ConnectionError | TimeoutError) or "offline" in cause.lower():
+            remedy = "check the network, or give a local folder in hub layout as the dataset"
+        else:
+            remedy = "check its name, configuration, split and revision, or whether its files are damaged"
+        raise SourceError(f"{dataset}: {type(error).__name__}: {cause} ({remedy})") from error
+
+
+@dataclass(frozen=True)
+class _Settings:
+    dataset: HubDataset
+    source: str
+    text_field: str
+    maximum_record_bytes: int
+    output: Path
+
+
+def fetch_hub(
+    dataset: HubDataset,
+    output: Path,
+    *,
+    source: str,
+    text_field: str = "text",
+    streaming: bool = False,
+    expected_rows: int = 0,
+    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
+    executor: Executor,
+    title: str = "",
+) -> Counts:
+    """Turn a split's rows into document shards; ids are `<source>/00000/<row>`, other fields become metadata.
+
+    Args:
+        dataset: at one commit (see `pinned`), or a local folder.
+        output: directory to write to.
+        source: the corpus' name.
+        text_field: the column of the texts.
+        streaming: read rows over the network as they are needed, one process, no copy on disk; a resumed fetch reads
+            the skipped rows again. Otherwise `datasets` downloads and caches the split first.
+        expected_rows: another number of rows is an error; 0 when it is not known.
+        maximum_record_bytes: a longer text goes to quarantine.
+
+    Returns:
+        Counts: records, documents, bytes, quarantined, blank_lines and bad_files (both 0).
+
+    Raises:
+        SourceError: not to be had, without the column, of another size, or with too many bad records.
+    """
+    settings = _Settings(dataset, source, text_field, maximum_record_bytes, Path(output))
+    rows = open_dataset(dataset, streaming=streaming)
+    columns = rows.column_names
+    if columns is not None and text_field not in columns:
+        raise SourceError(
+            f"{dataset}: no column {text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
+        )
+    if streaming:
+        counts = _stream(settings, rows, expected_rows, title)
+    else:
+        _check_rows(dataset, rows.num_rows, expected_rows)
+        tasks = {_task_name(task): task for task in range(rows.num_rows // _TASK_ROWS + 1)}
+        work = functools.partial(_fetch_task, settings, rows)
+        counts = run_shards(f"fetch {source}", work, tasks, settings.output, executor, title)
+    summary = add_counts(counts)
+    _check_rows(dataset, summary["records"], expected_rows)
+
+    def where(record: BadRecord) -> str:
+        return f"{dataset} row {record.line}"
+
+    judge(summary, source, settings.output, where)
+    return summary
+
+
+def _check_rows(dataset: HubDataset, found: int, expected: int) -> None:
+    if expected and found != expected:
+        raise SourceError(
+            f"{dataset}: {found:,} rows, expected {expected:,}; it changed, or is not whole: "
+            "check its revision, then set expected_rows"
+        )
+
+
+def _task_name(task: int) -> str:
+    return f"rows-{task:06d}"
+
+
+def _fetch_task(settings: _Settings, rows: Any, task: int) -> Counts:
+    """Write the documents of one task's rows of a downloaded split."""
+    first = task * _TASK_ROWS
+    return _write_task(settings, rows.select(range(first, min(first + _TASK_ROWS, rows.num_rows))), task)
+
+
+def _stream(settings: _Settings, rows: Any, expected_rows: int, title: str) -> list[Counts]:
+    """Write task after task as rows arrive, from the first one that is missing; the last has fewer rows."""
+    counts: list[Counts] = []
+    while (stats := settings.output / "stats" / f"{_task_name(len(counts))}.json").exists():
+        counts.append(read_json(stats))
+    if counts and counts[-1]["records"] < _TASK_ROWS:
+        return counts
+    done = len(counts) * _TASK_ROWS
+    if done:
+        _logger.info("fetch %s: resuming at row %d", settings.source, done + 1)
+    with tqdm(desc=title, total=expected_rows or None, initial=done, unit="row", disable=None) as bar:
+        stream = iter(rows.skip(done) if done else rows)
+        while not counts or counts[-1]["records"] == _TASK_ROWS:
+            task = len(counts)
+            counts.append(_write_task(settings, itertools.islice(stream, _TASK_ROWS), task))
+            write_json(settings.output / "stats" / f"{_task_name(task)}.json", counts[-1])
+            bar.update(counts[-1]["records"])
+    return counts
+
+
+def _write_task(settings: _Settings, rows: Iterable[Mapping[str, Any]], task: int) -> Counts:
+    reading = Reading()
+
+    def name(part: int) -> str:
+        return f"documents-{task:06d}-{part:04d}.parquet"
+
+    def records() -> Iterator[RawRecord]:
+        with _explained(settings.dataset):
+            for number, row in enumerate(rows, start=task * _TASK_ROWS + 1):
+                yield row_record(number, dict(row), settings.text_field, settings.maximum_record_bytes)
+
+    documents = documents_of(
+        records(),
+        path=Path(settings.dataset.name),
+        source=settings.source,
+        number=0,
+        text_field=settings.text_field,
+        reading=reading,
+    )
+    return write_documents(settings.output, _task_name(task), name, documents, reading)

@@ -1,0 +1,181 @@
+"""From raw records to documents: what a record must hold, where bad ones go, and when they are too many.
+
+Reading raw records is `formats`' and `hub`'s part; which records, the stages' (`local`, `hub`).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
+from data_pipeline.resumable import BadRecord, Counts, read_quarantine, write_quarantine
+from data_pipeline.sources.formats import RawRecord, kind_of
+
+_ALLOWED_BAD_RECORDS = 100
+_ALLOWED_BAD_PERCENT = 1
+_EXAMPLES = 5
+_EXCERPT = 200
+
+
+class SourceError(ValueError):
+    """A source is missing, unusable, or holds too many bad records; the message names it and the remedy."""
+
+
+@dataclass
+class Reading:
+    """What is found while one task's records are read."""
+
+    records: int = 0
+    blank_lines: int = 0
+    bad_files: int = 0
+    bad: list[BadRecord] = field(default_factory=list)
+
+    def quarantine(self, source: str, file: str, record: RawRecord, reason: str) -> None:
+        content = record.content
+        raw = content if isinstance(content, bytes) else _excerpt(content)
+        self.bad.append(BadRecord(source, file, record.number, reason, BadRecord.start(raw)))
+
+
+def _excerpt(fields: Mapping[str, Any]) -> bytes:
+    """How a row starts."""
+    short = {key: value[:_EXCERPT] if isinstance(value, str) else value for key, value in fields.items()}
+    return str(short)[: 2 * _EXCERPT].encode("utf-8", "backslashreplace")
+
+
+def documents_of(
+    records: Iterable[RawRecord], *, path: Path, source: str, number: int, text_field: str, reading: Reading
+) -> Iterator[Document]:
+    """Make documents of one file's records, with ids `<source>/<number>/<line or row>`; note what is bad."""
+    prefix = f"{source}/{number:05d}"
+    kind = kind_of(path)
+    for record in records:
+        if record.content == b"" and not record.problem:
+            reading.blank_lines += 1
+            continue
+        reading.records += 1
+        if record.problem:
+            reading.quarantine(prefix, path.name, record, record.problem)
+            continue
+        try:
+            text, metadata = _text_and_metadata(record, kind, path, text_field)
+        except ValueError as error:
+            reading.quarantine(prefix, path.name, record, str(error))
+            continue
+        yield Document(f"{prefix}/{record.number:09d}", text, source, metadata)
+
+
+def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str) -> tuple[str, str]:
+    """The text of a record and its other fields as JSON; a ValueError says what is wrong with it."""
+    if isinstance(record.content, bytes):
+        try:
+            content = record.content.decode("utf-8-sig" if record.number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
+        if kind == "txt":
+            text, metadata = content, json.dumps({"file": path.name})
+        else:
+            text, metadata = _fields(_parse_json(content), text_field)
+    else:
+        text, metadata = _fields(record.content, text_field)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half a surrogate pair at character {error.start}") from error
+    return text, metadata
+
+
+def _parse_json(content: str) -> dict[str, Any]:
+    try:
+        record: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"not a JSON object but a {type(record).__name__}")
+    return record
+
+
+def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
+    """The text and the other fields of a record, which loses its text."""
+    if text_field not in record:
+        raise ValueError(f"no field {text_field!r}, only {sorted(record)[:10]}")
+    text = record[text_field]
+    if not isinstance(text, str):
+        raise ValueError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
+    others = {key: value for key, value in record.items() if key != text_field}
+    try:
+        return text, json.dumps(others, sort_keys=True, default=str)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"its other fields cannot be kept as JSON: {error}") from error
+
+
+def write_documents(
+    output: Path, task: str, name: Callable[[int], str], documents: Iterator[Document], reading: Reading
+) -> Counts:
+    """Write a task's documents as bounded shards, then its bad records, and count both.
+
+    Args:
+        output: the stage's directory.
+        task: the task's name, that of its quarantine file.
+        name: the file name of the shard with a number.
+        documents: as read; the reading is complete when they are.
+    """
+    size = count = 0
+    for part, shard in enumerate(cut(documents)):
+        write_shard(output / name(part), shard)
+        count += len(shard)
+        size += sum(text_bytes(document.text) for document in shard)
+    write_quarantine(output, task, reading.bad)
+    return {
+        "records": reading.records,
+        "documents": count,
+        "bytes": size,
+        "quarantined": len(reading.bad),
+        "blank_lines": reading.blank_lines,
+        "bad_files": reading.bad_files,
+    }
+
+
+def cut(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Cut a stream of documents into shards bounded in rows and characters."""
+    shard: list[Document] = []
+    size = 0
+    for document in documents:
+        shard.append(document)
+        size += len(document.text)
+        if len(shard) >= SHARD_ROWS or size >= SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def judge(summary: Counts, source: str, output: Path, where: Callable[[BadRecord], str]) -> None:
+    """Refuse a corpus without documents or with too many bad records, by name and first reasons.
+
+    Args:
+        summary: the counts of all tasks.
+        source: the corpus' name.
+        output: the stage's directory, with the quarantine.
+        where: says where a bad record is.
+
+    Raises:
+        SourceError: no documents, or more than max(100, 1 %) bad records.
+    """
+    bad, records = summary["quarantined"], summary["records"]
+    allowed = max(_ALLOWED_BAD_RECORDS, records * _ALLOWED_BAD_PERCENT // 100)
+    if bad <= allowed and summary["documents"]:
+        return
+    examples = []
+    for record in read_quarantine(output):
+        examples.append(f"{where(record)}: {record.reason}")
+        if len(examples) == _EXAMPLES:
+            break
+    what = (
+        f"{bad} of {records} records are bad, more than the {allowed} allowed"
+        if bad > allowed
+        else "no documents"
+    )
+    raise SourceError("; ".join([f"{source}: {what}", *examples]) + f" (all in {output}/quarantine)")
