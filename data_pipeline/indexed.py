@@ -11,10 +11,13 @@ A GPT-2 corpus has one sequence a document, a BERT corpus one sequence a sentenc
 Reader, writer and merge live here; what the tokens mean does not. Only numpy is needed.
 """
 
+import contextlib
 import os
 import shutil
+import stat
 import struct
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import atomic_write, sync_file
+from data_pipeline.artifacts import atomic_write, free_bytes, sync_file
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
@@ -39,10 +42,15 @@ _TYPE_CODES: dict[int, np.dtype[Any]] = {
 }
 _LARGEST_SMALL_VOCABULARY = 65500
 _COPY_BYTES = 1 << 24
+_BLOCK_SEQUENCES = 1 << 20  # of an index that are checked or written at a time
 
 
 class IndexedDatasetError(ValueError):
     """A `.bin`/`.idx` pair is missing, cut off, corrupt or of another format; the message names the file."""
+
+
+class IndexedWriteError(IndexedDatasetError):
+    """A `.bin`/`.idx` pair cannot be written, most often because the disk is full; nothing half-written is left."""
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype[Any]:
@@ -79,7 +87,7 @@ class IndexedDataset:
     def __init__(self, prefix: Path) -> None:
         self.prefix = Path(prefix)
         self.dtype, self.lengths, self._pointers, self.document_index = _read_index(index_path(self.prefix))
-        self._tokens = _map_tokens(bin_path(self.prefix), self.dtype)
+        self._tokens, self._bytes = _map_tokens(bin_path(self.prefix), self.dtype)
         self._check()
 
     def __len__(self) -> int:
@@ -103,6 +111,19 @@ class IndexedDataset:
             )
         return sequence[offset:end]
 
+    def blocks(self) -> Iterator[npt.NDArray[Any]]:
+        """All tokens in order, in pieces of some megabytes, for work on the whole that takes little memory."""
+        step = _COPY_BYTES // self.dtype.itemsize
+        return (self._tokens[first : first + step] for first in range(0, len(self._tokens), step))
+
+    def tokens_at(self, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The tokens at these places of the whole `.bin` file, counted in tokens."""
+        return self._tokens[places]
+
+    def starts(self, first: int = 0, end: int | None = None) -> npt.NDArray[np.int64]:
+        """Where sequences `first` to `end` start in the `.bin` file, counted in tokens."""
+        return self._pointers[first:end] // self.dtype.itemsize
+
     @property
     def documents(self) -> int:
         """Number of documents."""
@@ -118,17 +139,21 @@ class IndexedDataset:
 
     def _check(self) -> None:
         index = index_path(self.prefix)
-        if len(self.lengths) and int(self.lengths.min()) < 0:
-            raise IndexedDatasetError(f"{index}: corrupt, a sequence has a negative length")
-        if not np.array_equal(self._pointers, _pointers(self.lengths, self.dtype)):
+        tokens = 0
+        for first in range(0, len(self), _BLOCK_SEQUENCES):
+            lengths = self.lengths[first : first + _BLOCK_SEQUENCES]
+            if int(lengths.min()) < 0:
+                raise IndexedDatasetError(f"{index}: corrupt, a sequence has a negative length")
+            pointers = _pointers(lengths, self.dtype, tokens)
+            if not np.array_equal(self._pointers[first : first + _BLOCK_SEQUENCES], pointers):
+                raise IndexedDatasetError(
+                    f"{index}: corrupt, the sequences' offsets do not follow from their lengths"
+                )
+            tokens += int(lengths.sum(dtype=np.int64))
+        expected = tokens * self.dtype.itemsize
+        if self._bytes != expected:
             raise IndexedDatasetError(
-                f"{index}: corrupt, the sequences' offsets do not follow from their lengths"
-            )
-        expected = int(self.lengths.sum(dtype=np.int64)) * self.dtype.itemsize
-        actual = bin_path(self.prefix).stat().st_size
-        if actual != expected:
-            raise IndexedDatasetError(
-                f"{bin_path(self.prefix)}: {actual} bytes, but {index} describes {expected}; "
+                f"{bin_path(self.prefix)}: {self._bytes} bytes, but {index} describes {expected}; "
                 "one of the two is cut off or from another run: make both anew"
             )
         boundaries = self.document_index
@@ -136,23 +161,37 @@ class IndexedDataset:
             not len(boundaries)
             or boundaries[0] != 0
             or boundaries[-1] != len(self)
-            or (np.diff(boundaries) < 0).any()
+            or (boundaries[1:] < boundaries[:-1]).any()
         ):
             raise IndexedDatasetError(
                 f"{index}: corrupt, the document index does not cover the {len(self)} sequences"
             )
 
 
-def _pointers(lengths: npt.NDArray[np.int32], dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
-    """Byte offsets of contiguous sequences: the exclusive running sum of their sizes."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return (ends - lengths) * dtype.itemsize
+def _pointers(lengths: npt.NDArray[np.int32], dtype: np.dtype[Any], tokens: int) -> npt.NDArray[np.int64]:
+    """Byte offsets of contiguous sequences, the first of which comes after `tokens` tokens."""
+    pointers = np.cumsum(lengths, dtype=np.int64)
+    pointers -= lengths
+    pointers += tokens
+    pointers *= dtype.itemsize
+    return pointers
+
+
+def _file_size(path: Path) -> int:
+    """Size of a regular file; anything else (a pipe would block its reader) is refused."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise IndexedDatasetError(f"{path}: cannot be opened ({error})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise IndexedDatasetError(f"{path}: not a file")
+    return status.st_size
 
 
 def _read_index(path: Path) -> tuple[np.dtype[Any], Any, Any, Any]:
     """Type, lengths, byte offsets and document index of an `.idx` file, the arrays memory-mapped."""
+    size = _file_size(path)
     try:
-        size = path.stat().st_size
         with path.open("rb") as stream:
             header = stream.read(_HEADER.size)
     except OSError as error:
@@ -174,7 +213,10 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], Any, Any, Any]:
             f"{path}: {size} bytes, but its header ({sequences} sequences, {boundaries} document boundaries) "
             f"needs {expected}: cut off or corrupt"
         )
-    content = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r", shape=(expected,)).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise IndexedDatasetError(f"{path}: cannot be opened ({error})") from error
     pointers_start = _HEADER.size + 4 * sequences
     documents_start = pointers_start + 8 * sequences
     return (
@@ -185,14 +227,28 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], Any, Any, Any]:
     )
 
 
-def _map_tokens(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _map_tokens(path: Path, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
+    """The tokens of a `.bin` file, memory-mapped, and the bytes it has."""
+    size = _file_size(path)
+    if size < dtype.itemsize:
+        return np.empty(0, dtype), size  # an empty file cannot be mapped
     try:
-        size = path.stat().st_size
-        if size < dtype.itemsize:
-            return np.empty(0, dtype)  # an empty file cannot be mapped
-        return np.memmap(path, dtype=dtype, mode="r", shape=(size // dtype.itemsize,)).view(np.ndarray)
+        mapped = np.memmap(path, dtype=dtype, mode="r", shape=(size // dtype.itemsize,))
+    except (OSError, ValueError) as error:
+        raise IndexedDatasetError(f"{path}: cannot be opened ({error})") from error
+    return mapped.view(np.ndarray), size
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the system's errors in writing `path` into one that names it, the free space and the remedy."""
+    try:
+        yield
     except OSError as error:
-        raise IndexedDatasetError(f"{path}: cannot be opened ({error.strerror})") from error
+        raise IndexedWriteError(
+            f"{path}: cannot be written ({error.strerror}); {free_bytes(path.parent):,} bytes are free there. "
+            "Make room and run the same command again"
+        ) from error
 
 
 class IndexedWriter:
@@ -203,6 +259,9 @@ class IndexedWriter:
     Args:
         prefix: the path without `.bin` and `.idx`.
         dtype: the tokens' type on disk, see `token_dtype`.
+
+    Memory: 4 bytes a sequence and 8 a document. All methods raise IndexedWriteError when the disk is full; the
+    files that had the prefix before are then as they were.
     """
 
     def __init__(self, prefix: Path, dtype: npt.DTypeLike) -> None:
@@ -213,13 +272,13 @@ class IndexedWriter:
             raise ValueError(
                 f"{prefix}: tokens cannot be stored as {self.dtype}; use token_dtype(vocabulary_size)"
             )
-        self._lengths: list[npt.NDArray[np.int32]] = []
-        self._documents: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
-        self._sequences = 0
-        self.prefix.parent.mkdir(parents=True, exist_ok=True)
+        self._lengths = array("i")
+        self._documents = array("q", [0])
         final = bin_path(self.prefix)
         self._temporary = final.with_name(f".{final.name}.tmp")
-        self._stream: BinaryIO = self._temporary.open("wb")
+        with _writing(final):
+            self.prefix.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: BinaryIO = self._temporary.open("wb")
 
     def __enter__(self) -> "IndexedWriter":
         return self
@@ -227,7 +286,8 @@ class IndexedWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # what is left to flush may not fit on the disk either
+            self._stream.close()
         self._temporary.unlink(missing_ok=True)
 
     def add_document(self, sequences: Sequence[Sequence[int] | npt.NDArray[Any]]) -> None:
@@ -243,37 +303,54 @@ class IndexedWriter:
             raise ValueError(
                 f"{self.prefix}: token ids {tokens.min()} to {tokens.max()} do not fit {self.dtype}"
             )
-        self._stream.write(tokens.astype(self.dtype).tobytes())
-        self._append(np.array([len(array) for array in arrays], np.int32), np.array([len(arrays)], np.int64))
+        with _writing(bin_path(self.prefix)):
+            self._stream.write(tokens.astype(self.dtype).tobytes())
+        self._lengths.extend(map(len, arrays))
+        self._documents.append(len(self._lengths))
 
     def add_dataset(self, prefix: Path) -> None:
         """Append all documents of another dataset with the same token type, by copying bytes."""
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
             raise ValueError(f"{prefix}: tokens are {dataset.dtype}, those of {self.prefix} are {self.dtype}")
-        with bin_path(prefix).open("rb") as source:
+        with _writing(bin_path(self.prefix)), bin_path(prefix).open("rb") as source:
             shutil.copyfileobj(source, self._stream, _COPY_BYTES)
-        self._append(np.array(dataset.lengths), np.array(dataset.document_index[1:]))
-
-    def _append(self, lengths: npt.NDArray[np.int32], boundaries: npt.NDArray[np.int64]) -> None:
-        """Take up the lengths of new sequences and the document ends among them (counted from the first)."""
-        self._lengths.append(lengths)
-        self._documents.append(boundaries + self._sequences)
-        self._sequences += len(lengths)
+        sequences = len(self._lengths)
+        for first in range(0, len(dataset), _BLOCK_SEQUENCES):
+            self._lengths.frombytes(dataset.lengths[first : first + _BLOCK_SEQUENCES].tobytes())
+        for first in range(1, len(dataset.document_index), _BLOCK_SEQUENCES):
+            boundaries = dataset.document_index[first : first + _BLOCK_SEQUENCES] + sequences
+            self._documents.frombytes(boundaries.tobytes())
 
     def finish(self) -> None:
         """Write the index and give both files their names, the index last: where it is, the pair is whole."""
-        self._stream.close()
-        sync_file(self._temporary)
-        index_path(self.prefix).unlink(missing_ok=True)
-        os.replace(self._temporary, bin_path(self.prefix))
-        lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
-        documents = np.concatenate(self._documents)
-        with atomic_write(index_path(self.prefix)) as temporary, temporary.open("wb") as stream:
-            stream.write(_HEADER.pack(_MAGIC, _VERSION, self._code, len(lengths), len(documents)))
-            stream.write(lengths.astype("<i4").tobytes())
-            stream.write(_pointers(lengths, self.dtype).astype("<i8").tobytes())
-            stream.write(documents.astype("<i8").tobytes())
+        final, index = bin_path(self.prefix), index_path(self.prefix)
+        with _writing(final):
+            self._stream.close()
+            sync_file(self._temporary)
+        with _writing(index), atomic_write(index) as temporary:
+            with temporary.open("wb") as stream:
+                self._write_index(stream)
+            sync_file(temporary)  # all space is taken: from here on only names change
+            index.unlink(missing_ok=True)
+            os.replace(self._temporary, final)
+
+    def _write_index(self, stream: BinaryIO) -> None:
+        lengths = np.frombuffer(self._lengths, np.int32)
+        documents = np.frombuffer(self._documents, np.int64)
+        stream.write(_HEADER.pack(_MAGIC, _VERSION, self._code, len(lengths), len(documents)))
+        _write_blocks(stream, lengths, "<i4")
+        tokens = 0
+        for first in range(0, len(lengths), _BLOCK_SEQUENCES):
+            block = lengths[first : first + _BLOCK_SEQUENCES]
+            stream.write(_pointers(block, self.dtype, tokens).astype("<i8").tobytes())
+            tokens += int(block.sum(dtype=np.int64))
+        _write_blocks(stream, documents, "<i8")
+
+
+def _write_blocks(stream: BinaryIO, values: npt.NDArray[Any], dtype: str) -> None:
+    for first in range(0, len(values), _BLOCK_SEQUENCES):
+        stream.write(values[first : first + _BLOCK_SEQUENCES].astype(dtype).tobytes())
 
 
 def merge(prefixes: Sequence[Path], output: Path) -> None:
@@ -285,7 +362,7 @@ def merge(prefixes: Sequence[Path], output: Path) -> None:
 
     Raises:
         ValueError: no prefixes, or token types differ.
-        IndexedDatasetError: one of them is damaged.
+        IndexedDatasetError: one of them is damaged, or the disk is full; `output` is then as it was.
     """
     if not prefixes:
         raise ValueError(f"{output}: nothing to merge")
