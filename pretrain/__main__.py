@@ -3,12 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from core.config import ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
 from core.training.trainer import NonFiniteLoss, train
 from data_pipeline.artifacts import canonical_json, read_json
+from data_pipeline.blends import corpus_facts, load_blend
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
@@ -42,7 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--recipe", default="sample", help="name or .toml file (default: %(default)s)")
         command.add_argument("--model", required=True, help="a model of the recipe")
         command.add_argument(
-            "--data", type=Path, required=True, metavar="DIR", help="folder with corpus.bin and corpus.idx"
+            "--data",
+            type=Path,
+            required=True,
+            metavar="PATH",
+            help="folder with corpus.bin and corpus.idx" + ("" if family == "bert" else ", or a blend file"),
         )
         command.add_argument(
             "--tokenizer", type=Path, required=True, metavar="PATH", help="what the corpus was tokenized with"
@@ -71,7 +77,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"model {arguments.model} of {arguments.recipe} is a {shape.family}: use that command"
         )
-    corpus = _corpus(arguments.data, tokenizer)
+    corpus, identity = _corpus(arguments.data, shape.family, tokenizer)
     if errors := shape.layout_errors(arguments.tensor_parallel, f"model {arguments.model}"):
         raise ConfigurationError(errors)
     mesh = initialize(arguments.tensor_parallel)
@@ -79,18 +85,27 @@ def pretrain(arguments: argparse.Namespace) -> None:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
             task = _task(shape, training, corpus, tokenizer, mesh)
-            identity = canonical_json(read_json(arguments.data / "corpus.json"))
             train(task, mesh, training, arguments.output, title, identity)
 
 
-def _corpus(directory: Path, tokenizer: Tokenizer) -> Path:
-    """The prefix of the corpus's indexed files, checked to fit the tokenizer."""
-    facts = read_json(directory / "corpus.json")
+def _corpus(data: Path, family: str, tokenizer: Tokenizer) -> tuple[Path, str]:
+    """Prefix of the indexed files, or blend file, checked to fit the tokenizer; and what identifies the content."""
+    if data.is_dir():
+        facts = read_json(data / "corpus.json")
+        _check_fingerprint(data, facts, tokenizer)
+        return data / "corpus", canonical_json(facts)
+    if family != "gpt2":
+        raise ValueError(f"{data}: not a folder; {family} reads one corpus: merge several first")
+    blend = load_blend(data)
+    facts = [corpus_facts(prefix) for prefix in blend.prefixes]
+    for prefix, described in zip(blend.prefixes, facts, strict=True):
+        _check_fingerprint(prefix, described, tokenizer)
+    return data, canonical_json({"parts": facts, "weights": blend.weights})
+
+
+def _check_fingerprint(corpus: Path, facts: dict[str, Any], tokenizer: Tokenizer) -> None:
     if facts.get("tokenizer_fingerprint") != tokenizer.fingerprint:
-        raise ValueError(
-            f"{directory}: was tokenized with another tokenizer than the one given by --tokenizer"
-        )
-    return directory / "corpus"
+        raise ValueError(f"{corpus}: was tokenized with another tokenizer than the one given by --tokenizer")
 
 
 def _task(

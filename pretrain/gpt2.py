@@ -9,19 +9,20 @@ from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model, save_model
 from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
 from core.parallel.mesh import Mesh
-from data_pipeline.indexed import IndexedDataset
-from data_pipeline.samples import SampleStream, split_boundaries
+from data_pipeline.blends import Blend, open_stream
+from data_pipeline.samples import SampleStream
 
 
 class GPT2Samples:
     """Batches from a sample stream: tokens and, shifted by one, targets, both [batch, sequence]."""
 
-    def __init__(self, stream: SampleStream, samples: int) -> None:
+    def __init__(self, stream: SampleStream | Blend, samples: int) -> None:
         self.stream = stream
         self.total_samples = samples
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        tokens = torch.from_numpy(np.stack([self.stream[int(index)] for index in indices]))
+        rows = [self.stream[int(index)] for index in indices]
+        tokens = torch.from_numpy(np.stack(rows, dtype=np.int64, casting="same_kind"))
         return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -29,23 +30,25 @@ class GPT2Samples:
 
 
 class GPT2Task(GPT2Samples):
-    """Pretraining on a tokenized corpus; its validation part is held out.
+    """Pretraining on a tokenized corpus or a blend of several; their validation parts are held out.
+
+    Args:
+        corpus: the prefix of a corpus, or a blend file, see `data_pipeline.blends`. One rank builds the indices, the
+            others wait for it.
 
     Raises:
-        ValueError: the corpus has no documents for training.
+        ValueError: a corpus has no documents for training.
     """
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, corpus: Path, mesh: Mesh) -> None:
-        dataset = IndexedDataset(corpus)
-        bounds = split_boundaries(len(dataset))
         length, seed = config.sequence_length, training.seed
         wanted = training.steps * training.global_batch
-        super().__init__(SampleStream(dataset, (bounds[0], bounds[1]), wanted, length, seed), wanted)
+        stream = open_stream(corpus, "train", wanted, length, seed)
+        assert stream is not None, "only other splits may be left out"
+        super().__init__(stream, wanted)
         held_out = training.validation_batches * training.global_batch
-        self.validation: GPT2Samples | None = None
-        if dataset.lengths[bounds[1] : bounds[2]].sum(dtype=np.int64) > length:
-            stream = SampleStream(dataset, (bounds[1], bounds[2]), held_out, length, seed)
-            self.validation = GPT2Samples(stream, held_out)
+        held_out_stream = open_stream(corpus, "validation", held_out, length, seed)
+        self.validation = None if held_out_stream is None else GPT2Samples(held_out_stream, held_out)
         network = build_model(config, mesh, training.seed)
         assert isinstance(network, GPT2Model), "the family was checked"
         self.network, self.mesh = network, mesh
