@@ -162,9 +162,22 @@ def _read_tables(path: Path, names: list[str]) -> Iterator[pa.Table]:
     """The named columns, row group by row group."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as stream:
+            schema = stream.schema_arrow
+            for name in names:
+                if not schema.field(name).type.equals(pa.large_string()):
+                    raise DocumentsError(
+                        f"{path}: damaged, or not a document shard (column {name}): make it anew"
+                    )
+            rows = 0
             for group in range(stream.num_row_groups):
-                yield stream.read_row_group(group, columns=names)
+                table = stream.read_row_group(group, columns=names)
+                rows += table.num_rows
+                yield table
+            if rows != stream.metadata.num_rows:  # of the footer, which has no checksum
+                raise DocumentsError(
+                    f"{path}: damaged, {rows} documents of {stream.metadata.num_rows}: make it anew"
+                )
     except FileNotFoundError as error:
         raise DocumentsError(f"{path}: no such document shard") from error
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, UnicodeError, MemoryError) as error:
         raise DocumentsError(f"{path}: damaged, or not a document shard ({error}): make it anew") from error

@@ -27,7 +27,7 @@ _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20
 _EXCERPT_BYTES = 1 << 10
 # What the decoders raise at a damaged file.
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+DAMAGE = (EOFError, OSError, MemoryError, UnicodeError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 class DamagedFileError(ValueError):

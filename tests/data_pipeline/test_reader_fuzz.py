@@ -1,0 +1,166 @@
+"""Readers on damaged files: whatever is in a file, its name is in the error, and reading ends.
+
+Damage is drawn from a fixed seed. What a format has no checksum for may be read wrong; nothing may crash or hang.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipeline.sources.formats import raw_records
+from data_pipeline.sources.local import SourceError, fetch_local
+
+SECONDS = 30
+ROWS = [{"text": f"text {n} ü " * 5, "title": f"T{n}", "list": [n] * 3} for n in range(60)]
+
+
+def jsonl() -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def csv() -> bytes:
+    return "text,title\n".encode() + b"".join(b'"text %d, ""quoted""\nmore",T\n' % n for n in range(60))
+
+
+def parquet(**settings: object) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(ROWS), sink, row_group_size=20, **settings)
+    return sink.getvalue().to_pybytes()
+
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "jsonl": jsonl,
+    "csv": csv,
+    "parquet": lambda: parquet(compression="zstd"),
+    "checked.parquet": lambda: parquet(compression="snappy", write_page_checksum=True),
+    "jsonl.gz": lambda: gzip.compress(jsonl()),
+    "jsonl.bz2": lambda: bz2.compress(jsonl()),
+    "csv.xz": lambda: lzma.compress(csv()),
+    "jsonl.zst": lambda: pa.compress(jsonl(), codec="zstd", asbytes=True),
+    "parquet.gz": lambda: gzip.compress(parquet()),
+    "txt.zst": lambda: pa.compress(b"one document " * 500, codec="zstd", asbytes=True),
+}
+
+
+class Executor:
+    """Works in the calling process, without progress bars' threads."""
+
+    workers = 1
+
+    def map(self, function, items):
+        return map(function, items)
+
+
+@pytest.fixture(autouse=True)
+def alarm() -> Iterator[None]:
+    """A reader that hangs fails instead."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"reading took more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def damaged(good: bytes, draw: random.Random) -> bytes:
+    """Cut off, with flipped bits, with a block of noise, with a block gone, or noise altogether."""
+    content = bytearray(good)
+    place = draw.randrange(len(content))
+    kind = draw.randrange(6)
+    if kind == 0:
+        return bytes(content[:place])
+    if kind == 1:
+        return draw.randbytes(draw.randrange(1, 5000))
+    if kind == 2:
+        content[place : place + 50] = draw.randbytes(50)
+    elif kind == 3:
+        del content[place : place + draw.randrange(1, 200)]
+    else:
+        for _ in range(draw.choice([1, 1, 3])):
+            # The footer of Parquet, where most is decided, is at the end.
+            back = draw.randrange(1, min(1200, len(content))) if draw.random() < 0.5 else len(content) - place
+            content[-back] ^= 1 << draw.randrange(8)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_damaged_files_raise_with_their_name_or_are_read(tmp_path: Path, name: str) -> None:
+    draw = random.Random(name)
+    good = GOOD[name]()
+    path = tmp_path / f"damaged.{name}"
+    outcomes = set()
+    for _ in range(300):
+        path.write_bytes(damaged(good, draw))
+        try:
+            for _ in raw_records(path):
+                pass
+            outcomes.add("read")
+        except ValueError as error:  # which the stages turn into their own, with the file's name
+            assert type(error).__name__ in ("DamagedFileError", "ColumnError")
+            outcomes.add("noticed")
+    assert "noticed" in outcomes or name == "jsonl"  # where each record is judged alone
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("on_bad_file", ["stop", "keep"])
+def test_the_stage_names_the_file_of_whatever_is_wrong(tmp_path: Path, name: str, on_bad_file: str) -> None:
+    draw = random.Random(f"{name} {on_bad_file}")
+    good = GOOD[name]()
+    for case in range(8):
+        path = tmp_path / f"damaged{case}.{name}"
+        path.write_bytes(damaged(good, draw))
+        try:
+            summary = fetch_local(
+                [str(path)], tmp_path / str(case), source="s", on_bad_file=on_bad_file, executor=Executor()
+            )
+        except SourceError as error:
+            assert str(path) in str(error)
+        else:
+            assert summary["documents"] + summary["quarantined"] == summary["records"]
+
+
+def test_every_truncation_of_a_checked_file_is_noticed(tmp_path: Path) -> None:
+    rows = b"".join(b'{"text": "%d"}\n' % n for n in range(20))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": ["a", "b"]}), sink)
+    files = {
+        "a.jsonl.gz": gzip.compress(rows),
+        "a.jsonl.bz2": bz2.compress(rows),
+        "a.jsonl.xz": lzma.compress(rows),
+        "a.jsonl.zst": pa.compress(rows, codec="zstd", asbytes=True),
+        "a.parquet": sink.getvalue().to_pybytes(),
+    }
+    for name, content in files.items():
+        path = tmp_path / name
+        for size in range(1, len(content)):
+            path.write_bytes(content[:size])
+            with pytest.raises(ValueError, match="."):
+                list(raw_records(path))
+
+
+def test_every_flipped_bit_of_a_gzip_file_is_noticed_or_harmless(tmp_path: Path) -> None:
+    rows = b"".join(b'{"text": "%d"}\n' % n for n in range(10))
+    content = gzip.compress(rows)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(content)
+    intact = list(raw_records(path))
+    for bit in range(len(content) * 8):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            assert list(raw_records(path)) == intact, bit
+        except ValueError as error:
+            assert type(error).__name__ == "DamagedFileError"
