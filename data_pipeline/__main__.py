@@ -1,23 +1,26 @@
-"""Command line of the pipeline: `python -m data_pipeline build|inspect`."""
+"""Command line of the pipeline: the whole chain for a corpus of one's own, or one stage of it.
+
+Documents come from files, or from the output directory of another of these commands (`documents-*.parquet`).
+"""
 
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
-from data_pipeline.build import BuildSettings, build, funnel_table
+from data_pipeline import build
+from data_pipeline.chain import SourceSettings
 from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.executors import LocalExecutor
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.decontamination import DecontaminationSettings
+from data_pipeline.deduplication import DeduplicationSettings
+from data_pipeline.executors import Executor, make_executor
+from data_pipeline.indexed import IndexedDataset, merge
+from data_pipeline.inspection import inspect
 from data_pipeline.processes import available_cores
 from data_pipeline.tokenization import CORPUS
-from data_pipeline.tokenizers import Kind, Tokenizer, load_tokenizer
-
-_DOCUMENTS_SHOWN = 3
-_TOKENS_SHOWN = 60
+from data_pipeline.tokenizers import Kind, load_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,46 +41,75 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_pipeline", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="build|inspect")
-    _add_build(commands.add_parser("build", help="text files to one indexed dataset, resumable"))
-    look = commands.add_parser("inspect", help="check an indexed dataset and show what is in it")
-    look.add_argument(
-        "prefix", type=Path, metavar="PREFIX", help="path without .bin/.idx, or the directory of a build"
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    command = add("build", _build, "text files to one indexed dataset: all stages, resumable")
+    command.epilog = (
+        "OUTPUT gets corpus.bin, corpus.idx, corpus.json, tokenizer.json and funnel.json; OUTPUT/stages keeps each "
+        "stage's documents. After an interruption the same command goes on where it was."
     )
-    look.add_argument(
+    _add_source(command)
+    _add_tokenizer(command)
+    _add_cleaning(command)
+    _add_benchmarks(command, required=False)
+    _add_similarity(command)
+    command = add("clean", _clean, "repair text, keep one language, drop short documents")
+    _add_source(command)
+    _add_cleaning(command)
+    command.add_argument(
+        "--length-tokenizer", type=Path, metavar="T", help="counts tokens (default: words × 4/3)"
+    )
+    command = add("decontaminate", _decontaminate, "cut what documents share with benchmark files")
+    _add_source(command)
+    _add_benchmarks(command, required=True)
+    command = add("dedup", _dedup, "keep one of each group of exact and near duplicates")
+    _add_source(command)
+    _add_similarity(command)
+    command = add("train-tokenizer", _train_tokenizer, "train a tokenizer on documents")
+    _add_source(command)
+    command.add_argument(
+        "kind_and_size", type=_kind_and_size, metavar="KIND:SIZE", help="gpt2:8000 or bert:8000"
+    )
+    command = add("tokenize", _tokenize, "documents as they are to one indexed dataset")
+    _add_source(command)
+    _add_tokenizer(command)
+    command = add("merge", _merge, "join indexed datasets of one tokenizer into one")
+    command.add_argument("prefixes", nargs="+", type=Path, metavar="PREFIX", help=_PREFIX_HELP)
+    command.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="of the joined dataset")
+    command = add("blend", _blend, "describe a weighted mixture of indexed datasets, for pretrain --data")
+    command.add_argument(
+        "parts", nargs="+", type=_prefix_and_weight, metavar="PREFIX=WEIGHT", help="a dataset and its share"
+    )
+    command.add_argument("--output", type=Path, required=True, metavar="FILE", help="blend.json to write")
+    command = add("inspect", _inspect, "check an indexed dataset and show what is in it")
+    command.add_argument("prefix", type=Path, metavar="PREFIX", help=_PREFIX_HELP)
+    command.add_argument(
         "--tokenizer", type=Path, help="decodes the first documents, and checks the range of all ids"
     )
-    look.set_defaults(run=_inspect)
     return parser
 
 
-def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Fetch, clean, decontaminate (with --benchmark), deduplicate and tokenize. OUTPUT gets corpus.bin, corpus.idx, "
-        "corpus.json, tokenizer.json and funnel.json; OUTPUT/stages keeps each stage's documents. After an "
-        "interruption the same command goes on where it was."
-    )
+_PREFIX_HELP = "path without .bin/.idx, or the directory of a build"
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    """What every command that reads documents has: where from, where to, and with what."""
     parser.add_argument(
         "--input",
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="files or quoted patterns, ** included: .jsonl (a record a line), .txt (a document a file), plain or .gz",
-    )
-    tokenizer = parser.add_mutually_exclusive_group(required=True)
-    tokenizer.add_argument(
-        "--tokenizer",
-        type=Path,
-        help="tokenizer.json, or GPT-2's vocab.json beside merges.txt, or BERT's vocab.txt",
-    )
-    tokenizer.add_argument(
-        "--train-tokenizer",
-        type=_kind_and_size,
-        metavar="KIND:SIZE",
-        help="train one on the corpus: gpt2:8000 (byte-level BPE) or bert:8000 (WordPiece)",
+        help="files or quoted patterns, ** included; or the output directory of another command",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write to")
-    _add_filters(parser)
+    parser.add_argument(
+        "--text-field", default="text", help="field of a record that holds its text (%(default)s)"
+    )
     parser.add_argument(
         "--on-bad-file",
         choices=("stop", "keep"),
@@ -90,15 +122,31 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         default=available_cores(),
         help="processes to use (%(default)s); same bytes from any",
     )
-    parser.set_defaults(run=_build)
-
-
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    """What of the input becomes part of the corpus."""
-    defaults = CleaningSettings()
     parser.add_argument(
-        "--text-field", default="text", help="field of a record that holds its text (%(default)s)"
+        "--ray",
+        default="",
+        metavar="ADDRESS",
+        help='work on a Ray cluster instead: its address, "auto", or "local" to start one',
     )
+
+
+def _add_tokenizer(parser: argparse.ArgumentParser) -> None:
+    tokenizer = parser.add_mutually_exclusive_group(required=True)
+    tokenizer.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="tokenizer.json, or GPT-2's vocab.json beside merges.txt, or BERT's vocab.txt",
+    )
+    tokenizer.add_argument(
+        "--train-tokenizer",
+        type=_kind_and_size,
+        metavar="KIND:SIZE",
+        help="train one on the corpus: gpt2:8000 (byte-level BPE) or bert:8000 (WordPiece)",
+    )
+
+
+def _add_cleaning(parser: argparse.ArgumentParser) -> None:
+    defaults = CleaningSettings()
     parser.add_argument("--language", default=defaults.language, help="ISO 639-1 code to keep (%(default)s)")
     parser.add_argument(
         "--minimum-tokens",
@@ -107,20 +155,52 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         help="shorter documents go (%(default)s)",
     )
     parser.add_argument(
+        "--join-lines",
+        action="store_true",
+        help="turn single line breaks into blanks (the paper's CC-Stories)",
+    )
+
+
+def _add_similarity(parser: argparse.ArgumentParser) -> None:
+    defaults = DeduplicationSettings()
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=defaults.threshold,
+        help="documents of a greater Jaccard similarity are duplicates (%(default)s)",
+    )
+    parser.add_argument(
+        "--shingle",
+        choices=("character", "word"),
+        default=defaults.shingle,
+        help="what is compared (%(default)s)",
+    )
+    parser.add_argument(
+        "--shingle-size",
+        type=int,
+        default=defaults.shingle_size,
+        help="characters or words of a shingle (%(default)s)",
+    )
+
+
+def _add_benchmarks(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument(
         "--benchmark",
         action="append",
         default=[],
+        required=required,
         type=_name_and_path,
         metavar="NAME=PATH",
         help="cut what the corpus shares with this WikiText .tokens, LAMBADA .jsonl or RACE directory; repeatable",
     )
 
 
-def _kind_and_size(value: str) -> tuple[str, int]:
-    kind, _, size = value.partition(":")
-    if kind not in get_args(Kind) or not size.isdecimal():
-        raise argparse.ArgumentTypeError(f"{value!r} is not KIND:SIZE, such as gpt2:8000 or bert:8000")
-    return kind, int(size)
+def _kind_and_size(value: str) -> tuple[Kind, int]:
+    name, _, size = value.partition(":")
+    for kind in get_args(Kind):
+        if name == kind and size.isdecimal():
+            return kind, int(size)
+    raise argparse.ArgumentTypeError(f"{value!r} is not KIND:SIZE, such as gpt2:8000 or bert:8000")
 
 
 def _name_and_path(value: str) -> tuple[str, Path]:
@@ -130,51 +210,97 @@ def _name_and_path(value: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _prefix_and_weight(value: str) -> tuple[Path, float]:
+    prefix, _, weight = value.rpartition("=")
+    try:
+        return _prefix(Path(prefix)), float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not PREFIX=WEIGHT, such as data/mine=0.7") from None
+
+
+def _prefix(path: Path) -> Path:
+    return path / CORPUS if path.is_dir() else path
+
+
+def _source(options: argparse.Namespace) -> SourceSettings:
+    return SourceSettings(options.input, options.text_field, options.on_bad_file)
+
+
+def _executor(options: argparse.Namespace) -> Executor:
+    return make_executor(options.workers, options.ray)
+
+
+def _cleaning(options: argparse.Namespace) -> CleaningSettings:
+    return CleaningSettings(options.language, options.minimum_tokens, join_lines=options.join_lines)
+
+
+def _similarity(options: argparse.Namespace) -> DeduplicationSettings:
+    return DeduplicationSettings(options.shingle, options.shingle_size, options.threshold)
+
+
 def _build(options: argparse.Namespace) -> None:
-    settings = BuildSettings(
-        inputs=options.input,
+    settings = build.BuildSettings(
+        source=_source(options),
         tokenizer=options.tokenizer or options.train_tokenizer,
-        text_field=options.text_field,
-        on_bad_file=options.on_bad_file,
-        cleaning=CleaningSettings(language=options.language, minimum_tokens=options.minimum_tokens),
+        cleaning=_cleaning(options),
+        deduplication=_similarity(options),
         benchmarks=dict(options.benchmark),
     )
-    summaries = build(settings, options.output, LocalExecutor(options.workers))
-    print(funnel_table(summaries))
+    print(build.funnel_table(build.build(settings, options.output, _executor(options))))
+
+
+def _clean(options: argparse.Namespace) -> None:
+    settings = _cleaning(options)
+    _run_stage(options, lambda chain, documents: chain.clean(documents, settings, options.length_tokenizer))
+
+
+def _decontaminate(options: argparse.Namespace) -> None:
+    benchmarks = dict(options.benchmark)
+    _run_stage(
+        options,
+        lambda chain, documents: chain.decontaminate(documents, benchmarks, DecontaminationSettings()),
+    )
+
+
+def _dedup(options: argparse.Namespace) -> None:
+    settings = _similarity(options)
+    _run_stage(options, lambda chain, documents: chain.deduplicate(documents, settings))
+
+
+def _run_stage(options: argparse.Namespace, stage: build.DocumentStage) -> None:
+    print(build.funnel_table(build.run_stage(_source(options), stage, options.output, _executor(options))))
+
+
+def _train_tokenizer(options: argparse.Namespace) -> None:
+    summaries = build.train(_source(options), options.kind_and_size, options.output, _executor(options))
+    print(f"{options.output / 'tokenizer.json'}: {summaries['tokenizer']['vocabulary_size']:,} tokens")
+
+
+def _tokenize(options: argparse.Namespace) -> None:
+    tokenizer = options.tokenizer or options.train_tokenizer
+    print(build.funnel_table(build.tokenize(_source(options), tokenizer, options.output, _executor(options))))
+
+
+def _merge(options: argparse.Namespace) -> None:
+    merge([_prefix(prefix) for prefix in options.prefixes], options.output)
+    dataset = IndexedDataset(options.output)
+    print(f"{options.output}: {dataset.documents:,} documents, {dataset.tokens:,} tokens")
+
+
+def _blend(options: argparse.Namespace) -> None:
+    from data_pipeline.blends import write_blend
+
+    write_blend(options.output, options.parts)
+    print(f"{options.output}: {len(options.parts)} datasets")
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    dataset = IndexedDataset(options.prefix / CORPUS if options.prefix.is_dir() else options.prefix)
-    print(
-        f"{dataset.prefix}: {dataset.documents:,} documents, {len(dataset):,} sequences, {dataset.tokens:,} tokens"
-    )
-    print(f"stored as {dataset.dtype.name}")
-    if len(dataset):
-        low, quarter, median, three_quarters, high = np.percentile(
-            dataset.lengths, [0, 25, 50, 75, 100]
-        ).astype(int)
-        print(
-            f"tokens a sequence: mean {dataset.lengths.mean():.1f}, quartiles "
-            f"{low} · {quarter} · {median} · {three_quarters} · {high}"
-        )
-    if options.tokenizer:
-        _show(dataset, load_tokenizer(options.tokenizer))
-
-
-def _show(dataset: IndexedDataset, tokenizer: Tokenizer) -> None:
-    """Check that all ids are the tokenizer's, and print the start of the first documents."""
-    for index in range(len(dataset)):
-        sequence = dataset[index]
-        if len(sequence) and not 0 <= int(sequence.min()) <= int(sequence.max()) < tokenizer.vocabulary_size:
-            raise ValueError(
-                f"{dataset.prefix}: sequence {index} holds ids up to {sequence.max()}, but the tokenizer has only "
-                f"{tokenizer.vocabulary_size}: the corpus was made with another one"
-            )
-    for document in range(min(_DOCUMENTS_SHOWN, dataset.documents)):
-        first, end = dataset.document_index[document : document + 2]
-        ids = [int(token) for index in range(first, end) for token in dataset[index]]
-        more = " …" if len(ids) > _TOKENS_SHOWN else ""
-        print(f"\ndocument {document}, {len(ids)} tokens:\n{tokenizer.decode(ids[:_TOKENS_SHOWN])}{more}")
+    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
+    found = inspect(_prefix(options.prefix), tokenizer)
+    print("\n".join(found.lines))
+    if found.problems:
+        raise ValueError("\n".join(found.problems))
+    print("\nno errors found")
 
 
 if __name__ == "__main__":

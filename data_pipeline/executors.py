@@ -1,19 +1,21 @@
-"""Executors: one function applied to many shards, in this process or in a pool of local processes.
+"""Executors: one function applied to many shards, in a pool of local processes or on a Ray cluster.
 
-Every stage of the pipeline takes an executor and calls nothing but `map`, so a cluster needs one more class here
-and no other change. What a shard's function writes, and how a killed stage resumes, lives in
+Every stage of the pipeline takes an executor and calls nothing but `map`; the bytes are the same from either. What a shard's function writes, and how a killed stage resumes, lives in
 `data_pipeline.resumable`.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
+import socket
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from data_pipeline.processes import die_with_parent
+from data_pipeline.processes import available_cores, die_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,6 +70,89 @@ class LocalExecutor:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class RayExecutor:
+    """Works on a Ray cluster, a thin adapter: one task an item, one processor core a task.
+
+    All nodes must see the input and output folders under the same paths, and have this package installed.
+
+    Args:
+        address: of the cluster ("auto" finds the one this machine is in); "local" starts one on this machine's cores,
+            which ends with this process.
+
+    Raises:
+        ValueError: Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ValueError("Ray is not installed: pip install 'megatron-reproduction[ray]'") from error
+        self._ray = ray
+        if not ray.is_initialized():
+            _check_reachable(address)
+            started_here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False}
+            try:
+                ray.init(
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **(started_here if address == "local" else {"address": address}),
+                )
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ValueError(f"Ray at {address!r} cannot be reached: {error}") from error
+        self._call: Any = ray.remote(num_cpus=1)(_call_alone)
+
+    @property
+    def workers(self) -> int:
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield `function(item)` in the order of the items; a few more than there are cores are under way.
+
+        Raises:
+            RuntimeError: a worker process was killed, again and again.
+        """
+        pending = deque(items)
+        running: deque[Any] = deque()
+        shared = self._ray.put(function)
+        try:
+            while pending or running:
+                while pending and len(running) < 2 * self.workers:
+                    running.append(self._call.remote(shared, pending.popleft()))
+                yield self._ray.get(running.popleft())
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except self._ray.exceptions.RayError as error:
+            raise RuntimeError(
+                f"a task was lost on the Ray cluster ({type(error).__name__}); finished shards are kept, so the "
+                "same command goes on from here"
+            ) from error
+        finally:
+            for reference in running:
+                self._ray.cancel(reference)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for five minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise ValueError(f"Ray at {address!r} cannot be reached: {error}") from error
+
+
+def _call_alone(function: Callable[[Item], Result], item: Item) -> Result:
+    """Call a function with one thread for the libraries that would start more."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return function(item)
+
+
+def make_executor(workers: int, ray_address: str = "") -> Executor:
+    """A pool of so many local processes, or with an address a Ray cluster."""
+    return RayExecutor(ray_address) if ray_address else LocalExecutor(workers)
 
 
 def _start_worker() -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,16 +59,37 @@ def run_shards(
     work = functools.partial(_run_one, function)
     items = [(tasks[name], stats[name]) for name in pending]
     bar = tqdm(total=len(tasks), initial=finished, desc=title or stage, unit="shard", disable=None)
+    started = time.monotonic()
+    done: Counts = {}
     with bar:
-        for _ in executor.map(work, items):
+        for counts in executor.map(work, items):
+            done = add_counts([done, sizes(counts)])
+            bar.set_postfix_str(speed(done, time.monotonic() - started), refresh=False)
             bar.update()
     return [read_json(path) for path in stats.values()]
 
 
-def _run_one(function: Callable[[Task], Counts], item: tuple[Task, Path]) -> None:
+def sizes(counts: Counts) -> Counts:
+    """What of a shard's counts says how much was worked on."""
+    found = {"documents": counts.get("documents_in", counts.get("documents", 0))}
+    size = counts.get("bytes_in", counts.get("bytes"))
+    return found if size is None else {**found, "bytes": size}
+
+
+def speed(done: Counts, seconds: float) -> str:
+    """ "1,234 documents/s, 5.6 MB/s" """
+    parts = [f"{done['documents'] / max(seconds, 1e-9):,.0f} documents/s"]
+    if "bytes" in done:
+        parts.append(f"{done['bytes'] / 1e6 / max(seconds, 1e-9):,.1f} MB/s")
+    return ", ".join(parts)
+
+
+def _run_one(function: Callable[[Task], Counts], item: tuple[Task, Path]) -> Counts:
     task, stats = item
     try:
-        write_json(stats, function(task))
+        counts = function(task)
+        write_json(stats, counts)
+        return counts
     except OSError as error:
         if error.filename is None:  # a full disk says nothing of where
             raise OSError(error.errno, error.strerror or str(error), str(stats.parent.parent)) from error

@@ -52,11 +52,11 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """sha256 of every file below a directory, locks left out."""
+    """sha256 of every file below a directory, but locks and the cache of hashes."""
     return {
         path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.name.endswith(".lock")
+        if path.is_file() and not path.name.endswith(".lock") and path.name != ".hashes.json"
     }
 
 

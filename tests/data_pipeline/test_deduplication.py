@@ -72,7 +72,9 @@ def test_signatures_estimate_jaccard_without_bias() -> None:
 
 def test_word_shingles_follow_words() -> None:
     words = minhash.Shingles("word", 5)
-    one, other = (minhash.shingle_hashes(minhash.normalise(text), words) for text in ("a b c d e f", "a, b; c d e (g)"))
+    one, other = (
+        minhash.shingle_hashes(minhash.normalise(text), words) for text in ("a b c d e f", "a, b; c d e (g)")
+    )
     assert (len(one), len(other)) == (2, 2)
     assert minhash.jaccard(one, other) == pytest.approx(1 / 3)
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from corpus_files import contents, english, write_documents, write_jsonl
 
+from data_pipeline.__main__ import main
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.executors import LocalExecutor
@@ -24,37 +24,51 @@ _BENCHMARK_ROW = (
 )
 
 
-def build(inputs: Path, output: Path, kind: str, renames: int) -> int:
-    command = [
-        sys.executable,
-        _PROGRAM,
-        inputs / "*.jsonl.gz",
-        inputs / "lambada.jsonl",
-        kind,
-        output,
-        str(renames),
-    ]
-    return subprocess.run(list(map(str, command)), check=False, capture_output=True, timeout=120).returncode
+def build(inputs: Path, output: Path, kind: str, kills: int) -> list[Path]:
+    """The outputs of builds that were killed so many times in all."""
+    arguments = [inputs / "*.jsonl.gz", inputs / "lambada.jsonl", kind, output, kills, 7]
+    finished = subprocess.run(
+        [sys.executable, _PROGRAM, *map(str, arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=300,
+    )
+    report = json.loads(finished.stdout)
+    assert report["killed"] == kills
+    return [Path(path) for path in report["outputs"]]
 
 
-def test_a_build_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_builds_killed_twenty_times_end_with_the_same_bytes(tmp_path: Path) -> None:
     kind = "bert:400"  # which has all the stages
-    texts = [english(seed) for seed in range(30)] + [
+    texts = [english(seed) for seed in range(60)] + [
         english(1),
         "short",
         f"{english(40)} {_BENCHMARK_ROW} {english(41)}",
     ]
-    for number in range(3):
-        write_jsonl(tmp_path / f"{number}.jsonl.gz", texts[number::3])
+    for number in range(6):
+        write_jsonl(tmp_path / f"{number}.jsonl.gz", texts[number::6])
     write_jsonl(tmp_path / "lambada.jsonl", [_BENCHMARK_ROW])
-    assert build(tmp_path, tmp_path / "calm", kind, 0) == 0
-    draw = random.Random(kind)
-    kills = 0
-    while (code := build(tmp_path, tmp_path / "killed", kind, draw.randint(12, 40))) != 0:
-        assert code == -signal.SIGKILL
-        kills += 1
-    assert kills >= 3
-    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
+    (calm,) = build(tmp_path, tmp_path / "calm", kind, 0)
+    for output in build(tmp_path, tmp_path / "killed", kind, 20):
+        assert contents(output) == contents(calm)
+
+
+def test_two_builds_at_once_of_one_output(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [english(seed) for seed in range(20)])
+    command = [sys.executable, "-m", "data_pipeline", "build", "--input", str(tmp_path / "a.jsonl")]
+    command += ["--train-tokenizer", "gpt2:400", "--workers", "1", "--output"]
+    subprocess.run([*command, str(tmp_path / "calm")], check=True, capture_output=True, timeout=120)
+    both = [
+        subprocess.Popen(
+            [*command, str(tmp_path / "both")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert any("in use by process" in text or "there already" in text for text in said)
+    assert contents(tmp_path / "both") == contents(tmp_path / "calm")
 
 
 def test_finished_shards_are_kept_and_the_log_says_so(
@@ -91,6 +105,36 @@ def test_a_full_disk_is_an_error_with_a_name_and_can_be_resumed(tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     clean(shards, tmp_path / "out", settings, length_tokenizer=None, executor=executor)
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
+@pytest.mark.parametrize("limit", [300, 3_000, 8_000, 20_000, 30_000])
+def test_a_build_on_a_full_disk_names_the_place_and_goes_on_when_there_is_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int
+) -> None:
+    """The limits stop it in different stages: no file may become larger."""
+    write_jsonl(tmp_path / "a.jsonl", [english(seed % 90) for seed in range(100)])
+    command = [
+        "build",
+        "--input",
+        str(tmp_path / "a.jsonl"),
+        "--train-tokenizer",
+        "bert:500",
+        "--workers",
+        "1",
+    ]
+    assert main([*command, "--output", str(tmp_path / "calm")]) == 0
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        assert main([*command, "--output", str(tmp_path / "out")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: ")
+    assert str(tmp_path / "out") in message
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "calm")
 
 

@@ -1,0 +1,103 @@
+"""The commands of single stages: each alone, each on the output of another, and the same bytes as the whole chain."""
+
+import json
+from pathlib import Path
+
+import pytest
+from corpus_files import contents, english, read_documents, write_jsonl
+
+from data_pipeline.__main__ import main
+from data_pipeline.indexed import IndexedDataset
+
+_ROW = "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
+
+
+def run(*arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    texts = [english(seed) for seed in range(12)]
+    write_jsonl(tmp_path / "in.jsonl", [*texts, english(3), "short", f"{english(40)} {_ROW} {english(41)}"])
+    write_jsonl(tmp_path / "lambada.jsonl", [_ROW])
+    return tmp_path / "in.jsonl"
+
+
+def test_stages_by_hand_give_what_build_gives(inputs: Path, tmp_path: Path) -> None:
+    benchmark = f"lambada={tmp_path / 'lambada.jsonl'}"
+    run("build", "--input", inputs, "--benchmark", benchmark, "--train-tokenizer", "bert:400",
+        "--output", tmp_path / "whole", "--workers", 1)  # fmt: skip
+    run("clean", "--input", inputs, "--output", tmp_path / "clean")
+    run(
+        "decontaminate",
+        "--input",
+        tmp_path / "clean",
+        "--benchmark",
+        benchmark,
+        "--output",
+        tmp_path / "apart",
+    )
+    run("dedup", "--input", tmp_path / "apart", "--output", tmp_path / "dedup")
+    run("train-tokenizer", "bert:400", "--input", tmp_path / "dedup", "--output", tmp_path / "tokenizer")
+    run("tokenize", "--input", tmp_path / "dedup", "--tokenizer", tmp_path / "tokenizer" / "tokenizer.json",
+        "--output", tmp_path / "tokens")  # fmt: skip
+    for name in ("corpus.bin", "corpus.idx", "corpus.json", "tokenizer.json"):
+        assert (tmp_path / "tokens" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_outputs_hold_what_was_dropped_and_why(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("clean", "--input", inputs, "--output", tmp_path / "clean")
+    assert "1 too_short" in capsys.readouterr().out
+    run("dedup", "--input", tmp_path / "clean", "--output", tmp_path / "dedup")
+    assert "1 exact_duplicate" in capsys.readouterr().out
+    (cluster,) = (tmp_path / "dedup" / "clusters.jsonl").read_text().splitlines()
+    assert json.loads(cluster)["removed"] == {"corpus/00000/000000013": "exact_duplicate"}
+    funnel = json.loads((tmp_path / "dedup" / "funnel.json").read_text())
+    assert (funnel["deduplicate"]["documents_in"], funnel["deduplicate"]["documents"]) == (14, 13)
+    dropped = (tmp_path / "clean" / "dropped" / "documents-00000.jsonl").read_text()
+    assert json.loads(dropped) == {"id": "corpus/00000/000000014", "reason": "too_short"}
+
+
+def test_another_setting_replaces_the_output(inputs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "dedup"
+    run("dedup", "--input", inputs, "--output", output)
+    before = contents(output)
+    assert len(read_documents(output)) == 14
+    run("dedup", "--input", inputs, "--output", output, "--threshold", 0.05, "--shingle-size", 2)
+    assert len(read_documents(output)) < 14
+    run("dedup", "--input", inputs, "--output", output)
+    assert {name: digest for name, digest in contents(output).items() if name in before} == before
+
+
+def test_merge_joins_corpora_of_one_tokenizer(inputs: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        run("tokenize", "--input", inputs, "--train-tokenizer", "gpt2:400", "--output", tmp_path / name)
+    run("merge", tmp_path / "one", tmp_path / "other" / "corpus", "--output", tmp_path / "both")
+    assert IndexedDataset(tmp_path / "both").documents == 30
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (["merge", "absent", "--output", "out"], "absent.idx: cannot be opened"),
+        (["clean", "--input", "absent/*.jsonl", "--output", "out"], "absent/*.jsonl: no such file"),
+        (["dedup", "--input", "{inputs}", "--output", "out", "--threshold", "2"], "threshold = 2.0 must be"),
+        (["clean", "--input", "{inputs}", "--output", "out", "--ray", "127.0.0.1:9"], "cannot be reached"),
+    ],
+)
+def test_errors_are_one_line(
+    inputs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([part.format(inputs=inputs) for part in command]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
