@@ -70,17 +70,19 @@ def unpack(
     return sum(path.is_file() for path in target.rglob("*"))
 
 
-class _Tail:
-    """A stream that remembers the last block read: what ends a tar archive, and a cut off one lacks."""
+class _Watched:
+    """A stream that knows how much was read, and where the last byte was that is not zero."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
-        self.last = b""
+        self.size = 0
+        self.content_end = 0
 
     def read(self, size: int) -> bytes:
         block = self.stream.read(size)
-        if block:
-            self.last = (self.last + block)[-_TAR_BLOCK_BYTES:]
+        if content := len(block.rstrip(b"\0")):
+            self.content_end = self.size + content
+        self.size += len(block)
         return block
 
 
@@ -110,14 +112,15 @@ class _Unpacking:
     def _tar(self) -> None:
         compression = ".gz" if self.archive.suffix == ".tgz" else self.archive.suffix
         with open_decompressed(self.archive, compression) as content:
-            tail = _Tail(content)
-            with tarfile.open(fileobj=cast(Any, tail), mode="r|") as stream:
+            watched = _Watched(content)
+            with tarfile.open(fileobj=cast(Any, watched), mode="r|") as stream:
                 for member in stream:
                     self._tar_member(stream, member)
-            while tail.read(_BLOCK_BYTES):  # to its end, where a compressed stream has its checksum
+            while watched.read(_BLOCK_BYTES):  # to its end, where a compressed stream has its checksum
                 pass
-        if tail.last.strip(b"\0") or not tail.last:
-            raise self.error("cut off: the end mark is missing; fetch it again")
+        # A damaged header looks like the end to tarfile; the true end is a block of zeros, and nothing after it.
+        if watched.content_end > stream.offset or watched.size < stream.offset + _TAR_BLOCK_BYTES:
+            raise self.error("cut off or corrupt: the end mark is missing; fetch it again")
 
     def _tar_member(self, stream: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self.place(member.name)

@@ -222,8 +222,8 @@ def _task_name(task: int) -> str:
 
 def _fetch_task(settings: _Settings, rows: Any, task: int) -> Counts:
     """Write the documents of one task's rows of a downloaded split."""
-    first = task * _TASK_ROWS
-    return _write_task(settings, rows.select(range(first, min(first + _TASK_ROWS, rows.num_rows))), task)
+    numbers = range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, rows.num_rows))
+    return _write_task(settings, rows.select(numbers) if numbers else [], task)
 
 
 def _stream(settings: _Settings, rows: Any, expected_rows: int, title: str) -> list[Counts]:

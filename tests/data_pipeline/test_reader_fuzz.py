@@ -28,7 +28,7 @@ def jsonl() -> bytes:
 
 
 def csv() -> bytes:
-    return "text,title\n".encode() + b"".join(b'"text %d, ""quoted""\nmore",T\n' % n for n in range(60))
+    return b"text,title\n" + b"".join(b'"text %d, ""quoted""\nmore",T\n' % n for n in range(60))
 
 
 def parquet(**settings: object) -> bytes:
@@ -146,7 +146,7 @@ def test_every_truncation_of_a_checked_file_is_noticed(tmp_path: Path) -> None:
         path = tmp_path / name
         for size in range(1, len(content)):
             path.write_bytes(content[:size])
-            with pytest.raises(ValueError, match="."):
+            with pytest.raises(ValueError, match=r"."):
                 list(raw_records(path))
 
 

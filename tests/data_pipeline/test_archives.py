@@ -1,0 +1,183 @@
+"""Archives: what comes out, and what is refused because it would be written elsewhere, or never end."""
+
+import gzip
+import io
+import random
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data_pipeline.sources.archives import ArchiveError, unpack
+
+Member = tuple[str, bytes | Callable[[tarfile.TarInfo], None]]
+FILES: list[Member] = [("a/one.txt", b"first"), ("a/b/two.jsonl", b"second" * 1000), ("empty", b"")]
+
+
+def tar_bytes(members: list[Member]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if callable(content):
+                content(info)
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def zip_bytes(members: list[tuple[str, bytes]], mode: int = 0) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return stream.getvalue()
+
+
+def link(kind: bytes, target: str) -> Callable[[tarfile.TarInfo], None]:
+    def set_link(info: tarfile.TarInfo) -> None:
+        info.type, info.linkname = kind, target
+
+    return set_link
+
+
+def device(info: tarfile.TarInfo) -> None:
+    info.type, info.devmajor = tarfile.CHRTYPE, 1
+
+
+def refuse(folder: Path, name: str, content: bytes, reason: str, **limits: int) -> None:
+    """Check that nothing of an archive is left, in its folder or beside it."""
+    (folder / "inner").mkdir(exist_ok=True)
+    archive = folder / name
+    archive.write_bytes(content)
+    with pytest.raises(ArchiveError, match=reason) as caught:
+        unpack(archive, folder / "inner" / "out", **limits)
+    assert str(archive) in str(caught.value)
+    assert sorted(path.name for path in folder.rglob("*")) == sorted(["inner", name])
+    archive.unlink()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"])
+def test_files_come_out_with_their_content(tmp_path: Path, suffix: str) -> None:
+    plain = tar_bytes(FILES)
+    packed = {
+        ".tar": plain,
+        ".tar.gz": gzip.compress(plain),
+        ".tgz": gzip.compress(plain),
+        ".tar.zst": pa.compress(plain, codec="zstd", asbytes=True),
+        ".zip": zip_bytes([(name, content) for name, content in FILES if isinstance(content, bytes)]),
+    }
+    archive = tmp_path / f"data{suffix}"
+    archive.write_bytes(packed[suffix])
+    assert unpack(archive, tmp_path / "out") == 3
+    assert {name: (tmp_path / "out" / name).read_bytes() for name, _ in FILES} == dict(FILES)
+    archive.write_bytes(b"")  # what is unpacked is not unpacked again
+    assert unpack(archive, tmp_path / "out") == 3
+
+
+@pytest.mark.parametrize("name", ["/tmp/evil", "../evil", "a/../../evil", "..\\evil", "C:\\evil", "a/.."])
+def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    reason = "would be outside the folder, which is refused"
+    refuse(tmp_path, "data.tar", tar_bytes([*FILES, (name, b"evil")]), reason)
+    refuse(tmp_path, "data.zip", zip_bytes([("good", b"1"), (name, b"evil")]), reason)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "../outside"])
+def test_links_that_lead_outside_are_refused(tmp_path: Path, kind: bytes, target: str) -> None:
+    refuse(tmp_path, "data.tar", tar_bytes([("link", link(kind, target))]), "which is refused")
+
+
+def test_writing_through_a_link_is_refused(tmp_path: Path) -> None:
+    members: list[Member] = [
+        ("there", link(tarfile.SYMTYPE, "..")),
+        ("there/evil", b"evil"),
+    ]
+    refuse(tmp_path, "data.tar", tar_bytes(members), "which is refused")
+    inside: list[Member] = [("a/file", b"1"), ("folder", link(tarfile.SYMTYPE, "a")), ("folder/x", b"2")]
+    refuse(tmp_path, "data.tar", tar_bytes(inside), "is a link to a, no file before it")
+
+
+def test_links_inside_become_copies(tmp_path: Path) -> None:
+    archive = tmp_path / "data.tar"
+    members: list[Member] = [
+        *FILES,
+        ("a/soft", link(tarfile.SYMTYPE, "b/two.jsonl")),
+        ("up/soft", link(tarfile.SYMTYPE, "../a/one.txt")),
+        ("hard", link(tarfile.LNKTYPE, "a/one.txt")),
+    ]
+    archive.write_bytes(tar_bytes(members))
+    assert unpack(archive, tmp_path / "out") == 6
+    assert (tmp_path / "out" / "a" / "soft").read_bytes() == b"second" * 1000
+    assert (tmp_path / "out" / "up" / "soft").read_bytes() == b"first"
+    assert (tmp_path / "out" / "hard").read_bytes() == b"first"
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+    refuse(tmp_path, "data.tar", tar_bytes([("null", device)]), "member null is a device or pipe")
+    for mode in (stat.S_IFLNK, stat.S_IFCHR):
+        refuse(
+            tmp_path, "data.zip", zip_bytes([("x", b"/etc")], mode | 0o644), "member x is a link or device"
+        )
+
+
+def test_more_than_the_limits_is_refused(tmp_path: Path) -> None:
+    bomb = gzip.compress(tar_bytes([("zeros", bytes(20_000_000))]))
+    refuse(tmp_path, "data.tar.gz", bomb, "unpacks to more than 10,000,000 bytes", maximum_bytes=10_000_000)
+    zipped = zip_bytes([("zeros", bytes(20_000_000))])
+    refuse(tmp_path, "data.zip", zipped, "unpacks to more than 10,000,000 bytes", maximum_bytes=10_000_000)
+    refuse(tmp_path, "data.tar", tar_bytes(FILES), "more than 2 members", maximum_files=2)
+    refuse(tmp_path, "data.tar", tar_bytes([FILES[0], FILES[0]]), "member a/one.txt is there twice")
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.zst", ".zip"])
+def test_an_archive_that_is_cut_off_anywhere_is_noticed(tmp_path: Path, suffix: str) -> None:
+    plain = tar_bytes([(f"f{n}", bytes(1500)) for n in range(4)])[
+        : 4 * 2048 + 1024
+    ]  # and two blocks at its end
+    whole = {
+        ".tar": plain,
+        ".tar.gz": gzip.compress(plain),
+        ".tar.zst": pa.compress(plain, codec="zstd", asbytes=True),
+        ".zip": zip_bytes([(f"f{n}", bytes([n]) * 700) for n in range(4)]),
+    }[suffix]
+    archive = tmp_path / f"data{suffix}"
+    archive.write_bytes(whole)
+    unpack(archive, tmp_path / "whole")
+    needed = len(whole) - 512 if suffix == ".tar" else len(whole)  # of the end's two blocks one is enough
+    for size in {*range(0, needed, 101), *range(0, needed, 512), needed - 1}:
+        archive.write_bytes(whole[:size])
+        with pytest.raises(ArchiveError, match="cut off"):
+            unpack(archive, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    content = bytearray(tar_bytes([("one", b"1"), ("two", b"2")]))
+    content[1024 + 5] ^= 1
+    refuse(tmp_path, "data.tar", bytes(content), "the end mark is missing")
+
+
+def test_noise_in_archives_never_escapes_as_another_error(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    contents = {".tar": tar_bytes(FILES), ".zip": zip_bytes([("a", b"x" * 500), ("b/c", b"y" * 500)])}
+    for suffix, good in contents.items():
+        for case in range(120):
+            content = bytearray(good if case % 10 else draw.randbytes(2000))
+            for _ in range(draw.choice([1, 3])):
+                content[draw.randrange(min(len(content), 4000))] ^= 1 << draw.randrange(8)
+            archive = tmp_path / f"data{suffix}"
+            archive.write_bytes(content)
+            try:
+                unpack(archive, tmp_path / f"out{suffix}{case}")
+            except ArchiveError as error:
+                assert str(archive) in str(error)
