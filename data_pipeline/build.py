@@ -123,10 +123,11 @@ def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         for row in rows:
             cells = [f"{cell:>{width}}" for cell, width in zip(row[1:5], widths[1:], strict=True)]
             lines.append("  ".join([f"{row[0]:<{widths[0]}}", *cells, row[5]]).rstrip())
-    if "tokenize" in summaries:
-        tokens = summaries["tokenize"]
+    for stage, tokens in summaries.items():
+        if "sequences" not in tokens:
+            continue
         lines.append(
-            f"tokens: {tokens['tokens']:,} in {tokens['documents']:,} documents and {tokens['sequences']:,} "
+            f"{stage}: {tokens['tokens']:,} tokens in {tokens['documents']:,} documents and {tokens['sequences']:,} "
             f"sequences, vocabulary {tokens['vocabulary_size']:,}"
         )
     return "\n".join(lines)

@@ -37,6 +37,7 @@ from workflows.corpus import (  # noqa: E402  (Luigi's defaults come before its 
     DecontaminateDocuments,
     DeduplicateDocuments,
 )
+from workflows.corpus_report import BuildCorpus, CorpusReport  # noqa: E402
 from workflows.evaluation import (  # noqa: E402
     EvaluateLambada,
     EvaluateWikiText103,
@@ -46,7 +47,6 @@ from workflows.evaluation import (  # noqa: E402
 from workflows.fetching import FetchBenchmark, FetchDocuments, WriteSample  # noqa: E402
 from workflows.report import FullReproduction, Report  # noqa: E402
 from workflows.tokenization import (  # noqa: E402
-    BuildCorpus,
     TokenizeCorpus,
     TrainSentenceSplitter,
     TrainTokenizer,
@@ -56,6 +56,7 @@ from workflows.training import PretrainBERT, PretrainGPT2, PretrainingPipeline  
 __all__ = [
     "BuildCorpus",
     "CleanDocuments",
+    "CorpusReport",
     "DecontaminateDocuments",
     "DeduplicateDocuments",
     "EvaluateLambada",

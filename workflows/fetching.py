@@ -10,7 +10,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.presets import BENCHMARKS, CORPORA
@@ -33,10 +33,10 @@ _REMOTE_SOURCES = ("hub", "download", "lock_file", "presets", "remote_files")
 
 
 class PipelineStage(Stage):
-    """A stage of shard-parallel work on this machine's cores."""
+    """A stage of shard-parallel work, on this machine's cores or on a Ray cluster."""
 
-    def executor(self) -> LocalExecutor:
-        return LocalExecutor(self.processes())
+    def executor(self) -> Executor:
+        return make_executor(self.processes(), self.ray)
 
     def title(self) -> str:
         return progress.stage_title(self)

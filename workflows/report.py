@@ -4,7 +4,6 @@ Only `results.json` is covered by the manifest: the two pages show times. What t
 and `templates/`, their pictures are in `pictures.py`.
 """
 
-import os
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,14 @@ from typing import Any
 import luigi
 
 from data_pipeline.artifacts import RUN_RECORD, read_json, write_json
-from data_pipeline.resumable import add_counts
 from workflows.corpus import (
     CleanDocuments,
     DecontaminateDocuments,
     DeduplicateDocuments,
 )
+from workflows.corpus_report import funnel, replace_link, summary_of
 from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
-from workflows.fetching import FetchDocuments, WriteSample
+from workflows.fetching import WriteSample
 from workflows.planted import planted_outcomes
 from workflows.report_page import write_pages
 from workflows.stage import Pipeline, Stage, walk
@@ -81,15 +80,6 @@ class Report(Stage):
         return f"of {', '.join(summary['models'])}"
 
 
-def replace_link(link: Path, target: Path) -> None:
-    """Point a relative symbolic link at a directory, atomically."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(temporary, link)
-
-
 def collect_results(recipe: str, stages: list[Stage]) -> dict[str, Any]:
     """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
     models: dict[str, dict[str, Any]] = {}
@@ -117,30 +107,6 @@ def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "seed": int(best),
         "dev_accuracy_median": statistics.median(run["dev_accuracy"]["all"] for run in runs.values()),
         "seeds": {seed: run["accuracy"]["all"] for seed, run in sorted(runs.items())},
-    }
-
-
-def summary_of(stage: Stage) -> dict[str, Any]:
-    return dict(stage.artifact.manifest()["summary"])
-
-
-def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
-    """What each stage of the corpus let through, over all corpora, and why it dropped the rest."""
-    rows = []
-    for kind in (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments):
-        parts = {s.artifact_name(): summary_of(s) for s in stages if isinstance(s, kind)}
-        if parts:
-            total = add_counts(_countable(part) for part in parts.values())
-            rows.append(
-                {"stage": kind.stage, "documents": total["documents"], "counts": total, "parts": parts}
-            )
-    return rows
-
-
-def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
-    words = ("origin", "pins")  # of a fetched corpus
-    return {
-        key: value for key, value in summary.items() if isinstance(value, int | dict) and key not in words
     }
 
 

@@ -70,6 +70,11 @@ class RecipeTask(luigi.Task):
     cpu_workers = luigi.IntParameter(
         default=0, significant=False, description="processes of a pipeline stage (default: all cores)"
     )
+    ray = luigi.Parameter(
+        default="",
+        significant=False,
+        description='pipeline stages work on the Ray cluster at this address ("auto", or "local" to start one)',
+    )
 
     @property
     def settings(self) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import luigi
 
 from workflows.corpus import DeduplicateDocuments, PipelineStage
-from workflows.stage import Pipeline, Stage
+from workflows.stage import Stage
 
 
 class FamilyStage(PipelineStage):
@@ -156,10 +156,3 @@ class TokenizeCorpus(FamilyStage):
 
     def facts(self, summary: Mapping[str, Any]) -> str:
         return f"{summary['documents']} documents, {summary['tokens']} tokens"
-
-
-class BuildCorpus(Pipeline):
-    """Raw text to the tokenized corpora of a recipe."""
-
-    def requires(self) -> list[luigi.Task]:
-        return [self.clone(TokenizeCorpus)]
