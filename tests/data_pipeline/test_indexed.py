@@ -6,8 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 
-from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter, merge, token_dtype
+from data_pipeline.indexed import (
+    IndexedDataset,
+    IndexedDatasetError,
+    IndexedWriteError,
+    IndexedWriter,
+    merge,
+    token_dtype,
+)
 
 
 def write(prefix: Path, documents: list[list[list[int]]], dtype: str = "uint16") -> Path:
@@ -105,3 +113,69 @@ def test_a_flipped_bit_anywhere_in_an_index_is_noticed(prefix: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(IndexedDatasetError, match=r"corpus.v1"):
             IndexedDataset(prefix)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+# 3000 documents of 100 tokens of 2 bytes: 600 kB of tokens; with 20000 of none, an index of 460 kB.
+@pytest.mark.parametrize("limit", [0, 5_000, 300_000, 599_000])
+def test_a_full_disk_while_writing_tokens_is_named_and_leaves_nothing(tmp_path: Path, limit: int) -> None:
+    documents = [[[number] * 100] for number in range(3000)]
+    place = str(tmp_path / "corpus.bin")
+    with full_disk(limit), pytest.raises(IndexedWriteError, match=f"{place}: cannot be written .*Make room"):
+        write(tmp_path / "corpus", documents)
+    assert files(tmp_path) == {}
+    assert IndexedDataset(write(tmp_path / "corpus", documents)).tokens == 300_000
+
+
+def test_a_full_disk_while_writing_the_index_leaves_the_pair_that_was_there(tmp_path: Path) -> None:
+    write(tmp_path / "corpus", [[[1, 2, 3]]])
+    before = files(tmp_path)
+    documents: list[list[list[int]]] = [[[]]] * 20_000
+    with full_disk(400_000), pytest.raises(IndexedWriteError, match=r"corpus\.idx: cannot be written"):
+        write(tmp_path / "corpus", documents)
+    assert files(tmp_path) == before
+    assert IndexedDataset(write(tmp_path / "corpus", documents)).documents == 20_000
+
+
+@pytest.mark.parametrize("limit", [10_000, 700_000, 1_199_999])
+def test_a_full_disk_while_merging_is_named_and_the_same_merge_works_with_space(
+    tmp_path: Path, limit: int
+) -> None:
+    part = write(tmp_path / "part", [[[number] * 100] for number in range(3000)])
+    before = files(tmp_path)
+    with full_disk(limit), pytest.raises(IndexedWriteError, match=r"both\.bin: cannot be written"):
+        merge([part, part], tmp_path / "both")
+    assert files(tmp_path) == before
+    merge([part, part], tmp_path / "both")
+    assert IndexedDataset(tmp_path / "both").documents == 6000
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IndexedWriteError, match=r"file/corpus\.bin: cannot be written"):
+        IndexedWriter(tmp_path / "file" / "corpus", np.uint16)
+
+
+def test_whole_datasets_block_by_block(prefix: Path) -> None:
+    dataset = IndexedDataset(prefix)
+    assert np.concatenate(list(dataset.blocks())).tolist() == [1, 2, 3, 4, 65535]
+    assert dataset.tokens_at(np.array([4, 0])).tolist() == [65535, 1]
+    assert dataset.starts().tolist() == [0, 3, 4] and dataset.starts(1, 2).tolist() == [3]
+
+
+def test_blocks_of_an_index_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten million sequences are written and checked block by block; here a block is three sequences."""
+    documents = [[[number] * (number % 4)] * (number % 3) for number in range(20)]
+    at_once = files(write(tmp_path / "once" / "corpus", documents).parent)
+    monkeypatch.setattr("data_pipeline.indexed._BLOCK_SEQUENCES", 3)
+    assert files(write(tmp_path / "blocks" / "corpus", documents).parent) == at_once
+    merge([tmp_path / "once" / "corpus"], tmp_path / "merged" / "corpus")
+    assert files(tmp_path / "merged") == at_once
+    content = bytearray(at_once["corpus.idx"])
+    content[34 + 4 * 10] ^= 1
+    (tmp_path / "blocks" / "corpus.idx").write_bytes(content)
+    with pytest.raises(IndexedDatasetError, match="do not follow from their lengths"):
+        IndexedDataset(tmp_path / "blocks" / "corpus")
