@@ -1,0 +1,148 @@
+"""Benchmarks from hub rows: back in the authors' formats, with the counts of the published ones."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_files import real_data
+from hub_layout import stay_offline, write_hub_split
+from unreliable_server import Remote, serve
+
+from data_pipeline.sources import benchmark_files, presets
+from data_pipeline.sources.benchmark_files import BENCHMARK_FILES, fetch_benchmark, write_wikitext
+from data_pipeline.sources.download import DownloadError
+from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.sources.records import SourceError
+from finetune.race_data import read_split
+
+# As the hub's rows are: content with its newline, blank lines as nothing.
+WIKITEXT = [
+    "",
+    " = Robert Boulter = \n",
+    "",
+    " Robert Boulter is an <unk> actor . \n",
+    " He @-@ ran . \n",
+    "",
+]
+ORIGINAL = " \n = Robert Boulter = \n \n Robert Boulter is an <unk> actor . \n He @-@ ran . \n \n"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    stay_offline(monkeypatch, tmp_path_factory.getbasetemp() / "hub-cache")
+
+
+def hub_rows_of(original: str) -> list[dict[str, str]]:
+    lines = original.split("\n")[:-1]
+    return [{"text": "" if line == " " else line + "\n"} for line in lines]
+
+
+def test_wikitext_gets_its_blank_lines_back(tmp_path: Path) -> None:
+    write_hub_split(tmp_path / "hub" / "wikitext-103-v1", "test", [{"text": row} for row in WIKITEXT])
+    summary = fetch_benchmark("wikitext103", tmp_path / "out", folder=tmp_path / "hub", check_counts=False)
+    assert (tmp_path / "out" / BENCHMARK_FILES["wikitext103"]).read_bytes() == ORIGINAL.encode()
+    assert summary["words"] == len(ORIGINAL.strip().split(" "))
+    assert summary["origin"]["dataset"] == "hub"
+    with pytest.raises(
+        SourceError, match=r"\{'words': \d+\}, expected \{'words': 245566\}: not the published"
+    ):
+        fetch_benchmark("wikitext103", tmp_path / "checked", folder=tmp_path / "hub")
+
+
+def test_the_real_validation_set_survives_the_way_through_rows(tmp_path: Path) -> None:
+    original = real_data("wikitext103.valid.tokens")
+    rows = hub_rows_of(original.read_text(encoding="utf-8"))
+    assert write_wikitext(rows, tmp_path / "wiki.valid.tokens") == 217_642
+    assert (tmp_path / "wiki.valid.tokens").read_bytes() == original.read_bytes()
+
+
+def race_row(name: str, article: str, question: str, answer: str) -> dict[str, Any]:
+    options = [f"{question} {letter}" for letter in "abcd"]
+    return {
+        "example_id": name,
+        "article": article,
+        "question": question,
+        "options": options,
+        "answer": answer,
+    }
+
+
+def test_race_becomes_the_original_tree(tmp_path: Path) -> None:
+    rows = [
+        race_row("high12.txt", "An article.", "Why?", "A"),
+        race_row("high3.txt", "Another ü.", "How _ ?", "D"),
+        race_row("high12.txt", "An article.", "When?", "B"),
+        race_row("middle3.txt", "Short.", "Who?", "C"),
+    ]
+    for split in ("train", "validation", "test"):
+        write_hub_split(tmp_path / "hub" / "all", split, rows)
+    summary = fetch_benchmark("race", tmp_path / "out", folder=tmp_path / "hub", check_counts=False)
+    assert summary["dev/high"] == {"passages": 2, "questions": 3}
+    split = read_split(tmp_path / "out" / "RACE", "dev")
+    assert split.passages == ["Short.", "An article.", "Another ü."]  # middle first, then by file name
+    assert [(question.question, question.answer) for question in split.questions] == [
+        ("Who?", 2),
+        ("Why?", 0),
+        ("When?", 1),
+        ("How _ ?", 3),
+    ]
+    path = tmp_path / "out" / "RACE" / "test" / "high" / "12.txt"
+    assert json.loads(path.read_text())["id"] == "high12.txt"
+    with pytest.raises(SourceError, match=r"'train/high': {'passages': 18728, 'questions': 62445}"):
+        fetch_benchmark("race", tmp_path / "checked", folder=tmp_path / "hub")
+
+
+def test_rows_that_are_not_race_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"dev: 'college1\.txt' is no file name of RACE"):
+        benchmark_files.write_race_split([race_row("college1.txt", "A", "Q?", "A")], tmp_path / "dev")
+    rows = [race_row("high1.txt", article, "Q?", "A") for article in ("one", "two")]
+    with pytest.raises(SourceError, match=r"two different articles are called 'high1\.txt'"):
+        benchmark_files.write_race_split(rows, tmp_path / "dev")
+
+
+def test_lambada_is_the_published_file_or_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": f"some words that end in number {n}"} for n in range(5153)]
+    write_hub_split(tmp_path / "rows", "test", rows)
+    assert fetch_benchmark("lambada", tmp_path / "a", folder=tmp_path / "rows")["passages"] == 5153
+    lines = (tmp_path / "a" / "lambada_test.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    published = tmp_path / "copy" / "data" / "lambada_test.jsonl"
+    published.parent.mkdir(parents=True)
+    published.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SourceError, match=r"lambada_test\.jsonl: got sha256 .*, expected 4aa8d02c"):
+        fetch_benchmark("lambada", tmp_path / "b", folder=tmp_path / "copy")
+    fetch_benchmark("lambada", tmp_path / "b", folder=tmp_path / "copy", check_counts=False)
+    assert (tmp_path / "b" / "lambada_test.jsonl").read_bytes() == published.read_bytes()
+
+
+def test_lambada_is_downloaded_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b'{"text": "the last word"}\n' * 5153
+    digest = hashlib.sha256(content).hexdigest()
+    lock = LockFile(tmp_path / "lock.json")
+    with serve(Remote(content, troubles=["break"]), "lambada_test.jsonl") as remote:
+        preset = presets.Preset("d", "MIT", url=remote.url, sha256=presets.BENCHMARKS["lambada"].sha256)
+        monkeypatch.setitem(benchmark_files.BENCHMARKS, "lambada", preset)
+        with pytest.raises(DownloadError, match=f"got sha256 {digest}, expected 4aa8d02c"):
+            fetch_benchmark("lambada", tmp_path / "out", lock=lock)
+        monkeypatch.setitem(
+            benchmark_files.BENCHMARKS, "lambada", presets.Preset("d", "MIT", url=remote.url, sha256=digest)
+        )
+        summary = fetch_benchmark("lambada", tmp_path / "out", lock=lock)
+    assert summary["passages"] == 5153
+    assert lock.entries() == {remote.url: {"sha256": digest, "bytes": len(content)}} == summary["pins"]
+
+
+def test_presets_say_what_a_report_must(tmp_path: Path) -> None:
+    table = {**presets.CORPORA, **presets.BENCHMARKS}
+    assert set(table) == {
+        *("wikipedia", "openwebtext", "cc-stories", "realnews", "bookscorpus"),
+        *("wikitext103", "lambada", "race"),
+    }
+    assert all(preset.licence for preset in table.values())
+    for name in ("wikipedia", "cc-stories", "realnews", "bookscorpus"):
+        assert table[name].stand_in
+    assert table["openwebtext"].expected_rows == 8_013_769
+    assert table["cc-stories"].join_lines
+    assert table["bookscorpus"].families == ("bert",)
