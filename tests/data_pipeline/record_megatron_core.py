@@ -20,8 +20,9 @@ SEQUENCE_LENGTH = 16
 SPLIT = "969,30,1"
 SPLITS = ("train", "validation", "test")
 SEEDS = (1, 2, 1234)
-# Samples wanted, in epochs of the part: less than one, several with the last shuffled apart, several without.
-EPOCHS = (0.5, 2.3, 2.95)
+# Samples wanted, in epochs of the part: less than one; several, the last one used to just less than 80 % (it is then
+# shuffled apart) and to more (it is not).
+EPOCHS = (0.5, 2.76, 1.84)
 VOCABULARY = 50_257
 BLEND_WEIGHTS = ([0.3, 0.7], [1.0, 1.0, 1.0], [3.0, 1.0, 2.0, 1e-3], [0.1] * 10, [5.1, 2.2, 0.7])
 BLEND_SAMPLES = 5_000
