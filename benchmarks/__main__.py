@@ -3,10 +3,11 @@
 import argparse
 import sys
 
-from benchmarks import near_duplicates, sample_index, tensor_parallel, tokenization
+from benchmarks import near_duplicates, pipeline, sample_index, tensor_parallel, tokenization
 
 BENCHMARKS = {
     "near-duplicates": near_duplicates,
+    "pipeline": pipeline,
     "sample-index": sample_index,
     "tensor-parallel": tensor_parallel,
     "tokenization": tokenization,

@@ -78,7 +78,12 @@ class DecontaminateDocuments(PipelineStage):
     """All documents, without text that occurs in a benchmark."""
 
     stage = "decontaminate"
-    sources = ("data_pipeline/decontamination.py", "data_pipeline/benchmark_texts.py", *SHARD_SOURCES)
+    sources = (
+        "data_pipeline/decontamination.py",
+        "data_pipeline/benchmark_texts.py",
+        "data_pipeline/benchmark_ngrams.py",
+        *SHARD_SOURCES,
+    )
     library_names = ("pyarrow",)
 
     def label(self) -> str:

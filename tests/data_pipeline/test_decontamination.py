@@ -1,12 +1,14 @@
 """Decontamination: what is found in which spelling, what is cut, and what is dropped."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
+from data_pipeline.benchmark_ngrams import word_hashes
 from data_pipeline.benchmark_texts import BenchmarkError
 from data_pipeline.decontamination import DecontaminationSettings, decontaminate
 from data_pipeline.executors import LocalExecutor
@@ -147,3 +149,26 @@ def test_unusable_benchmarks_are_named(tmp_path: Path, name: str, content: str |
         path.write_text(content)
     with pytest.raises(BenchmarkError, match=str(path)):
         run([english(1)], tmp_path, {"x": path})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ... ",
+        "x",
+        "Don't stop_me 1,000 times",
+        "ÀÉ ß İx 東京\u3000é\u0301 𠀀a \ud7ff",
+        "ab " * 700_000,
+        "y" * 300 + " z",
+    ],
+)
+def test_words_as_arrays_are_the_words_of_the_pattern(text: str) -> None:
+    hashes = word_hashes(text)
+    words = [
+        "".join(c.lower() if len(c.lower()) == 1 else c for c in word) for word in re.findall(r"\w+", text)
+    ]
+    assert len(hashes) == len(words)
+    assert len(set(hashes.tolist())) == len(set(words))
+    by_word = dict(zip(words, hashes.tolist(), strict=True))
+    assert hashes.tolist() == [by_word[word] for word in words]

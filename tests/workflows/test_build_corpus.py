@@ -10,7 +10,27 @@ import pytest
 
 from data_pipeline.indexed import IndexedDataset
 
-_WORDS = ["the", "old", "ferryman", "walked", "along", "a", "quiet", "river", "and", "told", "his", "friends", "about", "many", "ships", "that", "had", "come", "home"]
+_WORDS = [
+    "the",
+    "old",
+    "ferryman",
+    "walked",
+    "along",
+    "a",
+    "quiet",
+    "river",
+    "and",
+    "told",
+    "his",
+    "friends",
+    "about",
+    "many",
+    "ships",
+    "that",
+    "had",
+    "come",
+    "home",
+]
 
 
 def _luigi(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
