@@ -17,6 +17,8 @@ class Remote:
             for, then the connection ends), "silent" (the same, but the connection stays open), "reset".
         ranges: whether the server knows them. False sends the whole file.
         wrong_range: answer a range with another one.
+        conditions: whether the server heeds If-Range.
+        length: whether it says how long the file is.
         requests: the Range header of each request, "" without one.
     """
 
@@ -25,6 +27,7 @@ class Remote:
     troubles: list[str] = field(default_factory=list)
     ranges: bool = True
     wrong_range: bool = False
+    conditions: bool = True
     length: bool = True
     retry_after: str = ""
     requests: list[str] = field(default_factory=list)
@@ -66,7 +69,7 @@ def answer(request: http.server.BaseHTTPRequestHandler, remote: Remote) -> None:
         request.end_headers()
         return
     start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and remote.ranges else 0
-    if request.headers.get("If-Range", remote.etag) != remote.etag:
+    if remote.conditions and request.headers.get("If-Range", remote.etag) != remote.etag:
         start = 0
     if start >= len(remote.content) > 0:
         request.send_error(416)

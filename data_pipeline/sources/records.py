@@ -4,7 +4,8 @@ Reading raw records is `formats`' and `hub`'s part; which records, the stages' (
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from data_pipeline.sources.formats import RawRecord, kind_of
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
 _EXAMPLES = 5
-_EXCERPT = 200
+_FIELDS_SHOWN = 10
+_CHARACTERS_SHOWN = 100
 
 
 class SourceError(ValueError):
@@ -38,10 +40,11 @@ class Reading:
         self.bad.append(BadRecord(source, file, record.number, reason, BadRecord.start(raw)))
 
 
-def _excerpt(fields: Mapping[str, Any]) -> bytes:
-    """How a row starts."""
-    short = {key: value[:_EXCERPT] if isinstance(value, str) else value for key, value in fields.items()}
-    return str(short)[: 2 * _EXCERPT].encode("utf-8", "backslashreplace")
+def _excerpt(fields: dict[str, Any]) -> bytes:
+    """How a row starts: a few of its fields, each cut short, however large or deep they are."""
+    short = reprlib.Repr()
+    short.maxdict, short.maxstring, short.maxother = _FIELDS_SHOWN, _CHARACTERS_SHOWN, _CHARACTERS_SHOWN
+    return short.repr(fields).encode("utf-8", "backslashreplace")
 
 
 def documents_of(

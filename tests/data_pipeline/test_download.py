@@ -93,15 +93,21 @@ def test_a_later_call_goes_on_where_an_earlier_one_gave_up(tmp_path: Path) -> No
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_meanwhile_is_not_glued_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("conditions", [True, False])
+def test_a_file_that_changed_meanwhile_is_not_glued_together(tmp_path: Path, conditions: bool) -> None:
     other = random.Random(2).randbytes(2_900_000)
-    with serve(Remote(CONTENT, troubles=["break", "500", "500", "500", "500"])) as remote:
+    with serve(
+        Remote(CONTENT, conditions=conditions, troubles=["break", "500", "500", "500", "500"])
+    ) as remote:
         with pytest.raises(DownloadError):
             get(remote, tmp_path / "file")
         remote.content, remote.etag = other, '"two"'
         remote.troubles.clear()
+        remote.requests.clear()
         get(remote, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == other
+    # A server that knows If-Range sends the new file at once; of another the new ETag is noticed.
+    assert remote.requests == (["bytes=1500000-"] if conditions else ["bytes=1500000-", ""])
 
 
 def test_a_server_without_ranges_sends_all_again(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from corpus_files import contents, english, read_documents
 
 from data_pipeline.executors import LocalExecutor
 from data_pipeline.resumable import read_quarantine
+from data_pipeline.sources.formats import RawRecord
 from data_pipeline.sources.local import SourceError, fetch_local
+from data_pipeline.sources.records import Reading, documents_of
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -160,6 +162,13 @@ def test_parquet_values_of_other_types(tmp_path: Path) -> None:
     assert reasons(tmp_path / "out")[3].startswith("unreadable values")
 
 
+def test_a_parquet_file_with_unreadable_names_of_columns_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(encoded("parquet", ROWS).replace(b"title", b"\xff\xfe\xfd\xfc\xfb"))
+    with pytest.raises(SourceError, match=rf"{path}: cut off or corrupt after 0 records"):
+        fetch(path, tmp_path / "out")
+
+
 def test_a_large_parquet_file_is_work_for_many_and_the_same_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,3 +225,20 @@ def test_nothing_in_json_escapes_as_an_error_without_the_file(tmp_path: Path) ->
     assert summary["records"] == len(lines) == summary["documents"] + summary["quarantined"]
     assert summary["documents"] >= 2
     assert all(json.loads(document.metadata) is not None for document in read_documents(tmp_path / "out"))
+
+
+def test_rows_whose_other_fields_are_no_json_are_bad_alone(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    rows = [{"text": "t", "deep": deep}, {"text": "t", "map": {1: 1, "a": 2}}, {"text": "good"}]
+    reading = Reading()
+    records = [RawRecord(number, row) for number, row in enumerate(rows, start=1)]
+    found = documents_of(
+        records, path=tmp_path / "rows", source="s", number=0, text_field="text", reading=reading
+    )
+    assert [document.text for document in found] == ["good"]
+    assert [(record.line, record.reason[:30]) for record in reading.bad] == [
+        (1, "its other fields cannot be kep"),
+        (2, "its other fields cannot be kep"),
+    ]
