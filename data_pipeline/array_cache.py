@@ -10,6 +10,7 @@ artifact. What the arrays mean does not live here.
 import contextlib
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def cached_arrays(
             _store(folder, key, facts, arrays)
         except OSError as error:
             _log.warning("%s: cannot be kept (%s): stays in memory", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
             return arrays
         return _load(folder, key) or arrays
 

@@ -12,6 +12,7 @@ Reader, writer and merge live here; what the tokens mean does not. Only numpy is
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -42,6 +43,7 @@ _TYPE_CODES: dict[int, np.dtype[Any]] = {
 }
 _LARGEST_SMALL_VOCABULARY = 65500
 _COPY_BYTES = 1 << 24
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK_SEQUENCES = 1 << 20  # of an index that are checked or written at a time
 
 
@@ -245,9 +247,10 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "Make room" if error.errno in _NO_SPACE else "Mend that"
         raise IndexedWriteError(
             f"{path}: cannot be written ({error.strerror}); {free_bytes(path.parent):,} bytes are free there. "
-            "Make room and run the same command again"
+            f"{remedy} and run the same command again"
         ) from error
 
 
