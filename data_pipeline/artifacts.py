@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
 RUN_RECORD = "run.json"
+_OWN_HASH = "sha256"
 _UNHASHED = (MANIFEST, RUN_RECORD)
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -298,9 +299,15 @@ class Artifact:
             "summary": dict(summary),
             "outputs": outputs,
         }
-        write_json(partial / MANIFEST, manifest)
+        write_json(partial / MANIFEST, {**manifest, _OWN_HASH: _own_hash(manifest)})
         os.replace(partial, self.directory)
         _sync_directory(self.directory.parent)
+
+
+def _own_hash(manifest: Mapping[str, Any]) -> str:
+    """sha256 of all that a manifest says, which it carries itself: what it counts is in no other file."""
+    content = {key: value for key, value in manifest.items() if key != _OWN_HASH}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def _content_files(directory: Path) -> list[Path]:
@@ -335,6 +342,8 @@ def verify(directory: Path) -> list[str]:
     """
     directory = Path(directory)
     manifest = read_json(directory / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get(_OWN_HASH) != _own_hash(manifest):
+        return [f"{directory / MANIFEST}: differs from the hash in it"]
     errors = _size_errors(directory, manifest)
     wrong_size = {line.split(": ")[0] for line in errors}
     for name, facts in manifest["outputs"].items():
