@@ -4,6 +4,7 @@ Documents come from files, or from the output directory of another of these comm
 """
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from data_pipeline.executors import Executor, make_executor
 from data_pipeline.indexed import IndexedDataset, merge
 from data_pipeline.inspection import inspect
 from data_pipeline.processes import available_cores
+from data_pipeline.sources.formats import known_suffixes
+from data_pipeline.sources.hub import HubDataset
+from data_pipeline.sources.presets import CORPORA
 from data_pipeline.tokenization import CORPUS
 from data_pipeline.tokenizers import Kind, load_tokenizer
 
@@ -99,12 +103,25 @@ _PREFIX_HELP = "path without .bin/.idx, or the directory of a build"
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     """What every command that reads documents has: where from, where to, and with what."""
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--input",
         nargs="+",
-        required=True,
+        default=[],
         metavar="GLOB",
-        help="files or quoted patterns, ** included; or the output directory of another command",
+        help=f"files ({known_suffixes()}) or quoted patterns, ** included; or the output directory of another command",
+    )
+    source.add_argument(
+        "--dataset",
+        type=_hub_dataset,
+        metavar="NAME[:CONFIGURATION[:SPLIT]]",
+        help="a Hugging Face dataset, or a local folder in hub layout",
+    )
+    source.add_argument("--preset", choices=sorted(CORPORA), help="one of the paper's corpora as it is today")
+    source.add_argument("--url", nargs="+", default=[], help="files or archives on the web")
+    parser.add_argument("--revision", default="", help="commit, branch or tag of the dataset (main)")
+    parser.add_argument(
+        "--streaming", action="store_true", help="read the dataset over the network, with no copy on disk"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write to")
     parser.add_argument(
@@ -222,8 +239,25 @@ def _prefix(path: Path) -> Path:
     return path / CORPUS if path.is_dir() else path
 
 
+def _hub_dataset(value: str) -> HubDataset:
+    name, _, rest = value.partition(":")
+    configuration, _, split = rest.partition(":")
+    return HubDataset(name, configuration, split or "train")
+
+
 def _source(options: argparse.Namespace) -> SourceSettings:
-    return SourceSettings(options.input, options.text_field, options.on_bad_file)
+    dataset, expected_rows, text_field = options.dataset, 0, options.text_field
+    if options.preset:
+        preset = CORPORA[options.preset]
+        dataset = HubDataset(preset.dataset, preset.configuration, preset.split, preset.revision)
+        expected_rows, text_field = preset.expected_rows, preset.text_field
+        for name, note in preset.notes().items():
+            print(f"{options.preset}: {name.replace('_', ' ')}: {note}", file=sys.stderr)
+    if dataset and options.revision:
+        dataset = dataclasses.replace(dataset, revision=options.revision)
+    return SourceSettings(
+        options.input, dataset, options.url, text_field, options.on_bad_file, options.streaming, expected_rows
+    )
 
 
 def _executor(options: argparse.Namespace) -> Executor:
@@ -231,7 +265,8 @@ def _executor(options: argparse.Namespace) -> Executor:
 
 
 def _cleaning(options: argparse.Namespace) -> CleaningSettings:
-    return CleaningSettings(options.language, options.minimum_tokens, join_lines=options.join_lines)
+    join_lines = options.join_lines or bool(options.preset and CORPORA[options.preset].join_lines)
+    return CleaningSettings(options.language, options.minimum_tokens, join_lines=join_lines)
 
 
 def _similarity(options: argparse.Namespace) -> DeduplicationSettings:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_pipeline.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
 from data_pipeline.cleaning import CleaningSettings, clean
@@ -24,11 +24,15 @@ from data_pipeline.documents import list_shards
 from data_pipeline.executors import Executor
 from data_pipeline.resumable import sizes, speed
 from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter
+from data_pipeline.sources.hub import HubDataset, fetch_hub, pinned
 from data_pipeline.sources.local import fetch_local, find_files
+from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.sources.remote_files import RemoteFile, fetch_remote
 from data_pipeline.tokenization import tokenize_corpus
 from data_pipeline.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer, train_tokenizer
 
 STAGES_FOLDER = "stages"
+LOCK_FILE = "sources.lock.json"
 _SOURCE = "corpus"
 _LIBRARIES = ("ftfy", "nltk", "numpy", "pyarrow", "pycld2", "scipy", "tiktoken", "tokenizers")
 _logger = logging.getLogger("data_pipeline")
@@ -36,17 +40,24 @@ _logger = logging.getLogger("data_pipeline")
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """What to read.
+    """What to read: one of inputs, dataset and urls.
 
     Attributes:
         inputs: files and glob patterns, or one directory of document shards.
+        dataset: a Hugging Face dataset, or a local folder in hub layout.
+        urls: files or archives on the web.
         text_field: the field of a record that holds its text.
         on_bad_file: see `fetch_local`.
+        streaming, expected_rows: see `fetch_hub`.
     """
 
-    inputs: list[str]
+    inputs: list[str] = dataclasses.field(default_factory=list)
+    dataset: HubDataset | None = None
+    urls: list[str] = dataclasses.field(default_factory=list)
     text_field: str = "text"
-    on_bad_file: str = "stop"
+    on_bad_file: Literal["stop", "keep"] = "stop"
+    streaming: bool = False
+    expected_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,11 @@ class Chain:
         return artifact
 
     def read(self, source: SourceSettings) -> Documents:
-        """Take document shards as they are, or fetch files into shards."""
+        """Take document shards as they are, or fetch files or rows into shards."""
+        if source.dataset:
+            return self._read_hub(source, source.dataset)
+        if source.urls:
+            return self._read_web(source)
         if len(source.inputs) == 1 and any(Path(source.inputs[0]).glob("documents-*.parquet")):
             return Documents(list_shards(Path(source.inputs[0])), None)
         files = find_files(source.inputs)
@@ -129,16 +144,49 @@ class Chain:
             lambda directory, title: fetch_local(
                 list(map(str, files)),
                 directory,
-                source=_SOURCE,
-                text_field=source.text_field,
-                on_bad_file="keep" if source.on_bad_file == "keep" else "stop",
-                executor=self.executor,
-                title=title,
+                on_bad_file=source.on_bad_file,
+                **self._fetching(source, title),
             ),
             {"text_field": source.text_field, "on_bad_file": source.on_bad_file},
             {},
             {f"{number:05d} {path.name}": path for number, path in enumerate(files)},
         )
+
+    def _fetching(self, source: SourceSettings, title: str) -> dict[str, Any]:
+        return {"source": _SOURCE, "text_field": source.text_field, "executor": self.executor, "title": title}
+
+    def _lock(self) -> LockFile:
+        """What remote sources were at the first fetch: the same afterwards."""
+        return LockFile(self.output / LOCK_FILE)
+
+    def _read_hub(self, source: SourceSettings, wanted: HubDataset) -> Documents:
+        dataset = pinned(wanted, self._lock())
+        return self._documents(
+            "fetch",
+            lambda directory, title: fetch_hub(
+                dataset,
+                directory,
+                streaming=source.streaming,
+                expected_rows=source.expected_rows,
+                **self._fetching(source, title),
+            ),
+            {"text_field": source.text_field, "expected_rows": source.expected_rows, **dataset.facts()},
+            {},
+            {"dataset": Path(dataset.name)} if dataset.is_local else {},
+        )
+
+    def _read_web(self, source: SourceSettings) -> Documents:
+        files = [RemoteFile(url) for url in source.urls]
+        lock = self._lock()
+
+        def fetch(directory: Path, title: str) -> dict[str, Any]:
+            counts, _ = fetch_remote(
+                files, directory, on_bad_file=source.on_bad_file, lock=lock, **self._fetching(source, title)
+            )
+            return counts
+
+        parameters = {"text_field": source.text_field, "on_bad_file": source.on_bad_file, "urls": source.urls}
+        return self._documents("fetch", fetch, parameters, {}, {})
 
     def _documents(
         self,

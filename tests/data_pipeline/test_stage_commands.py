@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from corpus_files import contents, english, read_documents, write_jsonl
+from hub_layout import stay_offline, write_hub_split
+from unreliable_server import Remote, serve
 
 from data_pipeline.__main__ import main
 from data_pipeline.indexed import IndexedDataset
@@ -77,6 +79,33 @@ def test_merge_joins_corpora_of_one_tokenizer(inputs: Path, tmp_path: Path) -> N
         run("tokenize", "--input", inputs, "--train-tokenizer", "gpt2:400", "--output", tmp_path / name)
     run("merge", tmp_path / "one", tmp_path / "other" / "corpus", "--output", tmp_path / "both")
     assert IndexedDataset(tmp_path / "both").documents == 30
+
+
+def test_rows_of_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_offline(monkeypatch, tmp_path / "cache")
+    rows = [{"body": english(seed), "title": "abcde"[seed]} for seed in range(5)]
+    write_hub_split(tmp_path / "tales" / "data", "validation", rows)
+    run("clean", "--dataset", f"{tmp_path / 'tales'}::validation", "--text-field", "body",
+        "--output", tmp_path / "out", "--workers", 1)  # fmt: skip
+    documents = read_documents(tmp_path / "out")
+    assert [document.text for document in documents] == [english(seed) for seed in range(5)]
+    assert json.loads(documents[2].metadata) == {"title": "c"}
+
+
+def test_a_file_on_the_web_stays_what_it_was_at_first(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(Remote(inputs.read_bytes(), troubles=["500", "break"])) as remote:
+        command = ["dedup", "--url", remote.url, "--output", str(tmp_path / "out"), "--workers", "1"]
+        assert main(command) == 0
+        assert len(read_documents(tmp_path / "out")) == 14
+        remote.content = b'{"text": "something else"}\n'
+        asked = len(remote.requests)
+        assert main([*command, "--threshold", "0.9"]) == 0  # the fetched documents are there already
+        assert len(remote.requests) == asked
+        capsys.readouterr()
+        assert main([*command, "--on-bad-file", "keep"]) == 1
+        assert "the remote file changed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
