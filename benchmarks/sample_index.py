@@ -163,14 +163,14 @@ def _print_builds(
         peer.open(prefix, wanted, length, directory / "cache")
 
     _print_row(
-        f"index of {epochs} epochs, built and written",
+        f"index, epochs: {epochs}, built and written",
         " s",
         ours,
         theirs if peer else None,
         arguments.repetitions,
     )
 
-    _print_row(f"index of {epochs} epochs, found on disk, hashes checked", " s", again, None, 1)
+    _print_row(f"index, epochs: {epochs}, found on disk, hashes checked", " s", again, None, 1)
 
 
 def _print_reads(
