@@ -84,7 +84,7 @@ def download(
 
     Args:
         url: an http or https address.
-        target: the file; it appears whole and verified, or not at all. One that is there is verified and kept.
+        target: the file; it appears whole and verified, or not at all. One that is there is kept if it is as expected.
         sha256: the expected hash, in hexadecimal; empty when it is not known.
         size: the expected size in bytes; 0 when it is not known.
         patience: how long to try.
@@ -97,27 +97,14 @@ def download(
         raise DownloadError(f"{url}: only http and https addresses are downloaded")
     target = Path(target)
     if target.exists():
-        return _verify(url, target, sha256, size)
+        try:
+            return _verify(url, target, sha256, size)
+        except DownloadError:
+            _logger.warning("%s: %s is not the expected file; downloading it anew", url, target)
+            target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(url, target, patience or Patience(), sha256, size, title or target.name)
-    resumed = transfer.run()
-    try:
-        found = _verify(url, transfer.partial, sha256, size)
-    except DownloadError:
-        transfer.forget()
-        if not resumed:
-            raise
-        _logger.warning("%s: the resumed file is not the expected one; downloading it from the start", url)
-        transfer.run()
-        try:
-            found = _verify(url, transfer.partial, sha256, size)
-        except DownloadError:
-            transfer.forget()
-            raise
-    sync_file(transfer.partial)
-    os.replace(transfer.partial, target)
-    transfer.forget()
-    return found
+    return transfer.receive()
 
 
 def _verify(url: str, path: Path, sha256: str, size: int) -> Downloaded:
@@ -167,6 +154,26 @@ class _Transfer:
             return record if record["url"] == self.url else {"validator": "", "bytes": None}
         except (ArtifactError, KeyError, TypeError):
             return {"validator": "", "bytes": None}
+
+    def receive(self, again: bool = True) -> Downloaded:
+        """Get the file, verify it and give it its name; a resumed one that is wrong is got `again` from its start.
+
+        Raises:
+            DownloadError: see `download`; nothing wrong is left behind.
+        """
+        resumed = self.run()
+        try:
+            found = _verify(self.url, self.partial, self.sha256, self.size)
+        except DownloadError as error:
+            self.forget()
+            if not (resumed and again):
+                raise
+            _logger.warning("%s; the resumed file is wrong, so it is downloaded from its start", error)
+            return self.receive(again=False)
+        sync_file(self.partial)
+        os.replace(self.partial, self.target)
+        self.forget()
+        return found
 
     def run(self) -> bool:
         """Request until the file is whole; whether any part of it was resumed.

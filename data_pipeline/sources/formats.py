@@ -271,7 +271,7 @@ def _batch_rows(batch: pa.RecordBatch, before: int, text_field: str, maximum: in
 
 def row_record(number: int, row: dict[str, Any], text_field: str, maximum_record_bytes: int) -> RawRecord:
     """A row as a record, of which only the start is kept when its text is too long."""
-    text = row[text_field]
+    text = row.get(text_field)
     # A character is at most 4 bytes, so most texts need not be encoded to be measured.
     if isinstance(text, str) and len(text) * 4 > maximum_record_bytes:
         encoded = text.encode("utf-8", "surrogatepass")

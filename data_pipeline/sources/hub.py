@@ -186,11 +186,7 @@ def fetch_hub(
     """
     settings = _Settings(dataset, source, text_field, maximum_record_bytes, Path(output))
     rows = open_dataset(dataset, streaming=streaming)
-    columns = rows.column_names
-    if columns is not None and text_field not in columns:
-        raise SourceError(
-            f"{dataset}: no column {text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
-        )
+    _check_column(dataset, rows.column_names, text_field)
     if streaming:
         counts = _stream(settings, rows, expected_rows, title)
     else:
@@ -206,6 +202,13 @@ def fetch_hub(
 
     judge(summary, source, settings.output, where)
     return summary
+
+
+def _check_column(dataset: HubDataset, columns: list[str] | None, text_field: str) -> None:
+    if columns is not None and text_field not in columns:  # some formats name none before they are read
+        raise SourceError(
+            f"{dataset}: no column {text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
+        )
 
 
 def _check_rows(dataset: HubDataset, found: int, expected: int) -> None:

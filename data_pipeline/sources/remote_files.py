@@ -90,19 +90,8 @@ def fetch_remote(
             f"{known_suffixes()}, or be .tar, .tgz or .zip archives)"
         )
     folder = Path(output) / _DOWNLOADS
-    pins: dict[str, dict[str, Any]] = {}
-    paths: list[str] = []
-    other = 0
-    for number, file in enumerate(files):
-        target = folder / f"{number:05d}" / file.name
-        pins[file.url] = pin_of(download_pinned(file, target, lock, patience, title))
-        found = [target]
-        if is_archive(target):
-            unpacked = target.with_name(f"{file.name}.unpacked")
-            unpack(target, unpacked)
-            found = sorted(path for path in unpacked.rglob("*") if path.is_file())
-        paths += [str(path) for path in found if kind_of(path)]
-        other += sum(not kind_of(path) for path in found)
+    found, pins = _download_all(files, folder, lock, patience, title)
+    paths = [str(path) for path in found if kind_of(path)]
     if not paths:
         raise SourceError(f"{source}: no file in the archives ends in {known_suffixes()}")
     counts = fetch_local(
@@ -116,4 +105,22 @@ def fetch_remote(
         title=title,
     )
     shutil.rmtree(folder)
-    return {**counts, "other_files": other}, pins
+    return {**counts, "other_files": len(found) - len(paths)}, pins
+
+
+def _download_all(
+    files: list[RemoteFile], folder: Path, lock: LockFile | None, patience: Patience | None, title: str
+) -> tuple[list[Path], dict[str, dict[str, Any]]]:
+    """Download files, each to a folder of its own, and unpack archives; the files there are then, and the pins."""
+    found: list[Path] = []
+    pins = {}
+    for number, file in enumerate(files):
+        target = folder / f"{number:05d}" / file.name
+        pins[file.url] = pin_of(download_pinned(file, target, lock, patience, title))
+        if is_archive(target):
+            unpacked = target.with_name(f"{file.name}.unpacked")
+            unpack(target, unpacked)
+            found += sorted(path for path in unpacked.rglob("*") if path.is_file())
+        else:
+            found.append(target)
+    return found, pins

@@ -104,6 +104,17 @@ def test_configurations_are_folders_or_what_the_readme_says(tmp_path: Path) -> N
         fetch(folder, tmp_path / "test", configuration="german", split="test")
 
 
+def test_the_layout_of_converted_datasets_is_read(tmp_path: Path) -> None:
+    """As on the revision refs/convert/parquet: a folder for the configuration, one for the split, no README."""
+    for split, rows in (("train", ROWS[:3]), ("test", ROWS[3:4])):
+        folder = tmp_path / "set" / "plain_text" / split
+        write_hub_split(folder, "x", rows)
+        next(folder.iterdir()).rename(folder / "0000.parquet")
+    for configuration in ("", "plain_text"):
+        output = tmp_path / f"out {configuration}"
+        assert fetch(tmp_path / "set", output, configuration=configuration, expected_rows=3)["documents"] == 3
+
+
 def test_bad_rows_go_to_quarantine(tmp_path: Path) -> None:
     rows = [{"text": "good"}, {"text": None}, {"text": "x" * 200}]
     folder = write_hub_split(tmp_path / "wiki", "train", rows)
