@@ -1,9 +1,9 @@
 """Tokenization for GPT-2 against `tokenizers` one document at a time, and against `tiktoken` alone.
 
-All sides get the same real text, repeated, in the same shards, on as many processes, and are timed by the clock on
-the wall, from the start of the processes to the last shard. Ours also checks, writes and joins the corpus; the others
-read the shards and keep nothing. They take turns, so that a machine whose speed drifts is fair to all; the figures to
-read are the ratios of each turn.
+All sides get the same real text, repeated, in the same shards, on as many processes, and are timed from the start of
+the processes to the last shard: by the clock on the wall and by the processor time used, which other work on the
+machine disturbs less. Ours also checks, writes and joins the corpus; the others read the shards and keep nothing.
+They take turns, so that a machine whose speed drifts is fair to all; the figures to read are the ratios of each turn.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from data_pipeline.executors import LocalExecutor
 from data_pipeline.tokenization import tokenize_corpus
 from data_pipeline.tokenizers import load_tokenizer
 
+Cost = tuple[float, float]
+
 _OURS = "ours, end to end"
 _REFERENCE = "`tokenizers.encode`, document by document"
 _PUBLISHED = "`tiktoken` alone, its own pattern"
@@ -49,19 +51,43 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         shards, megabytes = _write_shards(Path(directory), arguments.megabytes)
         print(f"{megabytes:.0f} MB in {len(shards)} shards, {arguments.workers} processes a side; medians")
-        speeds: dict[str, list[float]] = {name: [] for name in (_OURS, _REFERENCE, _PUBLISHED, _ALONE)}
+        print(
+            "| what | MB/s | ours to it (min–max) | MB/CPU s | ours to it (min–max) |\n|---|---|---|---|---|"
+        )
+        executor = LocalExecutor(arguments.workers)
+        costs: dict[str, list[Cost]] = {name: [] for name in (_OURS, _REFERENCE, _PUBLISHED, _ALONE)}
         for number in range(arguments.repetitions):
-            for name, values in speeds.items():
-                if name == _OURS:
-                    seconds = _time_ours(shards, Path(directory) / str(number), arguments.workers)
-                else:
-                    seconds = _time_peer(name, shards, arguments.workers)
-                values.append(megabytes / seconds)
-        print("| what | MB/s | ours to it (min–max) |\n|---|---|---|")
-        for name, values in speeds.items():
-            ratios = [ours / other for ours, other in zip(speeds[_OURS], values, strict=True)]
-            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-            print(f"| {name} | {statistics.median(values):.1f} | {'' if name == _OURS else ratio} |")
+            for name, values in costs.items():
+                work = (
+                    functools.partial(_run_ours, shards, Path(directory) / str(number), executor)
+                    if name == _OURS
+                    else functools.partial(_run_peer, name, shards, executor)
+                )
+                values.append(_measure(work))
+    for name, values in costs.items():
+        columns = [
+            _column(megabytes, [cost[part] for cost in costs[_OURS]], [cost[part] for cost in values])
+            for part in range(2)
+        ]
+        print(f"| {name} | {' | '.join(columns)} |")
+
+
+def _column(megabytes: float, ours: list[float], others: list[float]) -> str:
+    """The speed of one side, and by how much ours is faster in the same turn."""
+    ratios = [other / own for own, other in zip(ours, others, strict=True)]
+    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+    return f"{megabytes / statistics.median(others):.1f} | {ratio}"
+
+
+def _measure(work: Callable[[], None]) -> Cost:
+    """Seconds by the clock, and processor seconds of this process and of those that it started and that ended."""
+    start, used = time.perf_counter(), _processor_seconds()
+    work()
+    return time.perf_counter() - start, _processor_seconds() - used
+
+
+def _processor_seconds() -> float:
+    return sum(os.times()[:4])
 
 
 def _vocabulary() -> Path:
@@ -90,17 +116,13 @@ def _write_shards(directory: Path, megabytes: int) -> tuple[list[Path], float]:
     return shards, repeated * sum(map(text_bytes, texts)) / 1e6
 
 
-def _time_ours(shards: list[Path], output: Path, workers: int) -> float:
-    start = time.perf_counter()
-    tokenize_corpus(shards, _vocabulary(), output, sentence_splitter=None, executor=LocalExecutor(workers))
-    return time.perf_counter() - start
+def _run_ours(shards: list[Path], output: Path, executor: LocalExecutor) -> None:
+    tokenize_corpus(shards, _vocabulary(), output, sentence_splitter=None, executor=executor)
 
 
-def _time_peer(name: str, shards: list[Path], workers: int) -> float:
-    start = time.perf_counter()
-    for _ in LocalExecutor(workers).map(functools.partial(_encode_shard, name), shards):
+def _run_peer(name: str, shards: list[Path], executor: LocalExecutor) -> None:
+    for _ in executor.map(functools.partial(_encode_shard, name), shards):
         pass
-    return time.perf_counter() - start
 
 
 def _encode_shard(name: str, shard: Path) -> None:
