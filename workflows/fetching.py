@@ -12,7 +12,7 @@ import luigi
 
 from data_pipeline.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
-from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.presets import BENCHMARKS, CORPORA
 from workflows import progress
 from workflows.progress import StageError
@@ -74,8 +74,8 @@ class PinnedStage(PipelineStage):
         """Where a finished artifact is not what the lock file says."""
         if not self.artifact.is_complete():
             return []
-        locked = self.lock().entries()
         pins = self.artifact.manifest()["summary"].get("pins", {})
+        locked = self.lock().entries() if pins else {}
         return [
             f"{source} was fetched as {pin}, but {self.settings.lock_path} pins {locked[source]}"
             for source, pin in pins.items()
@@ -83,7 +83,10 @@ class PinnedStage(PipelineStage):
         ]
 
     def complete(self) -> bool:
-        return super().complete() and not (self.is_one() and self.contradictions())
+        try:
+            return super().complete() and not (self.is_one() and self.contradictions())
+        except LockError:
+            return False  # `make` says what is wrong
 
     def make(self) -> bool:
         if wrong := self.contradictions():

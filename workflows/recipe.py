@@ -20,6 +20,7 @@ from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 
 FAMILIES = ("gpt2", "bert")
 BENCHMARKS = ("wikitext103", "lambada", "race")
+_LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -108,9 +109,10 @@ class Corpus:
         for key in others:
             if getattr(self, key) != getattr(defaults, key):
                 problems.append(f'{where}.{key}: not a key of source = "{self.source}"')
-        for key in ("expected_rows", "maximum_record_bytes"):
-            if getattr(self, key) < 0:
-                problems.append(f"{where}.{key}: must be 0 or more")
+        if self.expected_rows < 0:
+            problems.append(f"{where}.expected_rows: must be 0 or more")
+        if not 1 <= self.maximum_record_bytes <= _LARGEST_RECORD_BYTES:
+            problems.append(f"{where}.maximum_record_bytes: must be from 1 to {_LARGEST_RECORD_BYTES:,}")
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 problems.append(f"{where}.urls: {url!r} is no http or https address")

@@ -10,6 +10,7 @@ from unreliable_server import Remote, serve
 
 from core.config import ConfigurationError
 from data_pipeline.documents import list_shards, read_shard
+from data_pipeline.sources.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
 from workflows.corpus import DecontaminateDocuments
 from workflows.fetching import FetchBenchmark, FetchDocuments, benchmark_paths
@@ -74,7 +75,14 @@ def test_keys_that_do_not_belong_together_are_all_named(tmp_path: Path) -> None:
     tables = (
         corpus(name="a", preset="wikipedias")
         + corpus(name="b", source="huggingface")
-        + corpus(name="c", source="http", urls=["ftp://x/a.jsonl"], sha256=["1", "2"], paths=["x"])
+        + corpus(
+            name="c",
+            source="http",
+            urls=["ftp://x/a.jsonl"],
+            sha256=["1", "2"],
+            paths=["x"],
+            maximum_record_bytes=0,
+        )
         + corpus(name="d", source="huggingface", dataset="not/a/name")
         + '[benchmarks.lambada]\nrevision = "main"\npath = "mine.toml"\n'
         + '[benchmarks.race]\nsource = "huggingface"\npath = "absent"\n'
@@ -89,6 +97,7 @@ def test_keys_that_do_not_belong_together_are_all_named(tmp_path: Path) -> None:
         "corpora[2].urls: 'ftp://x/a.jsonl' is no http",
         "corpora[2].sha256: 2 of them for 1 urls",
         "corpora[2].sha256: '1' is not 64",
+        "corpora[2].maximum_record_bytes: must be from 1",
         "corpora[3].dataset: ",
         "benchmarks.lambada: revision and check_counts are keys of",
         "benchmarks.race.path: ",
@@ -132,6 +141,10 @@ def test_files_on_the_web_are_pinned_beside_the_recipe(tmp_path: Path) -> None:
     lock.write_text(json.dumps(pins))
     assert not stage.complete()
     with pytest.raises(StageError, match=r"was fetched as .*mine\.lock\.json pins .* restore the lock file"):
+        stage.make()
+    lock.write_text("{")
+    assert not stage.complete()
+    with pytest.raises(LockError, match=r"mine\.lock\.json: cannot be read .* restore it"):
         stage.make()
 
 
