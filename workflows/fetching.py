@@ -138,7 +138,7 @@ class FetchDocuments(PinnedStage):
         if source.dataset:
             keys = ("configuration", "split", "expected_rows")
             common |= {key: getattr(source, key) for key in keys}
-            if not Path(source.dataset).is_dir():
+            if not Path(source.dataset).is_absolute():
                 common |= {"dataset": source.dataset, "revision": source.revision}
         return common
 
@@ -153,7 +153,7 @@ class FetchDocuments(PinnedStage):
     def external_files(self) -> dict[str, Path]:
         if self.source.paths:
             return {f"{index:05d} {path.name}": path for index, path in enumerate(self.files())}
-        if self.source.dataset and Path(self.source.dataset).is_dir():
+        if Path(self.source.dataset).is_absolute():
             return {"dataset": Path(self.source.dataset)}
         return {}
 

@@ -68,7 +68,10 @@ def fetch_benchmark(
     """
     preset = BENCHMARKS[name]
     dataset = HubDataset(
-        str(folder or preset.dataset), preset.configuration, preset.split, revision or preset.revision
+        str(folder.absolute()) if folder else preset.dataset,
+        preset.configuration,
+        preset.split,
+        revision or preset.revision,
     )
     pins: dict[str, Any] = {}
     target = Path(output) / BENCHMARK_FILES[name]

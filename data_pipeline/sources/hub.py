@@ -36,7 +36,8 @@ class HubDataset:
     """One split of a dataset.
 
     Attributes:
-        name: its name on the hub, or a local folder in hub layout (such as data/train-00000-of-00001.parquet).
+        name: its name on the hub, or the absolute path of a folder in hub layout (such as
+            data/train-00000-of-00001.parquet).
         configuration: one of the dataset's configurations; empty for the default one.
         split: such as "train".
         revision: a commit, branch or tag; of a local folder it is not looked at.
@@ -49,7 +50,7 @@ class HubDataset:
 
     @property
     def is_local(self) -> bool:
-        return Path(self.name).is_dir()
+        return Path(self.name).is_absolute()
 
     def facts(self) -> dict[str, str]:
         """What a manifest says of it; of a folder only its name, for where it lies does not matter."""
@@ -107,6 +108,10 @@ def open_dataset(dataset: HubDataset, *, streaming: bool = False) -> Any:
 
     arguments: dict[str, Any] = {"split": dataset.split, "streaming": streaming}
     folder = Path(dataset.name)
+    if not dataset.is_local and folder.exists():  # which `datasets` would silently prefer
+        raise SourceError(
+            f"{dataset}: {folder.absolute()} has the same name; run from another folder, or give its absolute path"
+        )
     if not dataset.is_local:
         arguments |= {"name": dataset.configuration or None, "revision": dataset.revision}
     elif (folder / "README.md").exists():  # it says which files a configuration has
@@ -114,7 +119,7 @@ def open_dataset(dataset: HubDataset, *, streaming: bool = False) -> Any:
     elif dataset.configuration:
         arguments |= {"data_dir": dataset.configuration}
     with _explained(dataset):
-        return datasets.load_dataset(str(folder) if dataset.is_local else dataset.name, **arguments)
+        return datasets.load_dataset(dataset.name, **arguments)
 
 
 def hub_rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
@@ -138,11 +143,19 @@ def _explained(dataset: HubDataset) -> Iterator[None]:
                 "it is made by a script, which is not run: take a revision that holds data files "
                 '(often revision = "refs/convert/parquet") or another dataset'
             )
-        elif isinstance(error, ConnectionError | TimeoutError) or "offline" in cause.lower():
+        elif _is_network(error) or "offline" in cause.lower():
             remedy = "check the network, or give a local folder in hub layout as the dataset"
         else:
             remedy = "check its name, configuration, split and revision, or whether its files are damaged"
         raise SourceError(f"{dataset}: {type(error).__name__}: {cause} ({remedy})") from error
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether the network failed; the HTTP libraries' errors share no class with Python's own."""
+    names = {cls.__name__ for kind in (error, error.__cause__) if kind for cls in type(kind).__mro__}
+    return bool(
+        names & {"ConnectionError", "TimeoutError", "ConnectError", "TimeoutException", "TransportError"}
+    )
 
 
 @dataclass(frozen=True)

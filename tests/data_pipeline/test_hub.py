@@ -115,6 +115,15 @@ def test_the_layout_of_converted_datasets_is_read(tmp_path: Path) -> None:
         assert fetch(tmp_path / "set", output, configuration=configuration, expected_rows=3)["documents"] == 3
 
 
+def test_a_folder_that_happens_to_be_called_like_a_dataset_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hub_split(tmp_path / "wikimedia" / "wikipedia", "train", ROWS[:3])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match=r"has the same name; run from another folder"):
+        list(hub_rows(HubDataset("wikimedia/wikipedia")))
+
+
 def test_bad_rows_go_to_quarantine(tmp_path: Path) -> None:
     rows = [{"text": "good"}, {"text": None}, {"text": "x" * 200}]
     folder = write_hub_split(tmp_path / "wiki", "train", rows)
