@@ -6,6 +6,8 @@ from pathlib import Path
 
 ABSENT = [
     "pyarrow",
+    "tiktoken",
+    "ray",
     "scipy",
     "sklearn",
     "datasets",

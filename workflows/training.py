@@ -171,7 +171,13 @@ class PretrainGPT2(Pretrain):
     """GPT-2 (paper section 4)."""
 
     family = "gpt2"
-    sources = (*CORE_SOURCES, "pretrain/gpt2.py", "data_pipeline/samples.py")
+    sources = (
+        *CORE_SOURCES,
+        "pretrain/gpt2.py",
+        "data_pipeline/samples.py",
+        "data_pipeline/blends.py",
+        "data_pipeline/array_cache.py",
+    )
 
 
 class PretrainBERT(Pretrain):
