@@ -242,6 +242,7 @@ def _prefix(path: Path) -> Path:
 def _hub_dataset(value: str) -> HubDataset:
     name, _, rest = value.partition(":")
     configuration, _, split = rest.partition(":")
+    name = str(Path(name).absolute()) if Path(name).is_dir() else name
     return HubDataset(name, configuration, split or "train")
 
 
