@@ -188,3 +188,15 @@ def test_a_broken_lock_file_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(LockError, match=f"{path}: .*restore it, or remove it"):
         LockFile(path).get("a")
+
+
+def test_a_network_that_fails_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ConnectError(Exception):
+        """As the HTTP libraries have it: no ConnectionError of Python's."""
+
+    def fail(*arguments: object, **more: object) -> None:
+        raise ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
+    with pytest.raises(SourceError, match=r"owner/tales .* Name or service not known \(check the network"):
+        pinned(HubDataset("owner/tales"), None)
