@@ -6,7 +6,9 @@ block, so that the texts of two blocks are read at a time, each from front to ba
 `data_pipeline.similar_pairs`; what becomes of similar documents is decided in `data_pipeline.deduplication`.
 """
 
+import bisect
 import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -97,10 +99,9 @@ def write_texts(job: Job, block: int) -> Counts:
             for number, (is_wanted, text) in enumerate(zip(wanted, texts, strict=False), start):
                 if is_wanted:
                     codes = normalise(text)
-                    narrow = codes.astype(np.uint8) if codes.max(initial=0) < 256 else codes
-                    stream.write(narrow.tobytes())
-                    rows.append((number, offset, narrow.itemsize))
-                    offset += narrow.nbytes
+                    stream.write(codes.tobytes())
+                    rows.append((number, offset, codes.itemsize))
+                    offset += codes.nbytes
     save_array(places, np.array([*rows, (job.documents, offset, 1)], np.int64))
     return {"texts": len(rows), "bytes": offset}
 
@@ -110,23 +111,27 @@ class _Texts:
 
     def __init__(self, job: Job) -> None:
         self._edges = np.array([job.starts[shards.start] for shards in job.blocks()])
+        self._starts = self._edges.tolist()
         self._open = functools.lru_cache(maxsize=2)(functools.partial(self._map, job))
 
     @staticmethod
-    def _map(job: Job, block: int) -> tuple[Numbers, npt.NDArray[np.uint8]]:
+    def _map(job: Job, block: int) -> tuple[dict[int, tuple[int, int, int]], npt.NDArray[np.uint8]]:
+        """Start, end and bytes a code of each text, and the bytes of all."""
         content, places = _text_files(job, block)
-        rows = np.load(places)
-        size = int(rows[-1, 1])
-        return rows, np.memmap(content, np.uint8, "r", shape=(size,)) if size else np.empty(0, np.uint8)
+        rows = np.load(places).tolist()
+        spans = {row[0]: (row[1], after[1], row[2]) for row, after in itertools.pairwise(rows)}
+        size = rows[-1][1]
+        mapped = np.memmap(content, np.uint8, "r", shape=(size,)) if size else np.empty(0, np.uint8)
+        return spans, mapped.view(np.ndarray)
 
     def blocks_of(self, numbers: Numbers) -> Numbers:
         """The block of each document."""
         return np.searchsorted(self._edges, numbers, side="right") - 1
 
     def _find(self, number: int) -> tuple[npt.NDArray[np.uint8], int]:
-        rows, content = self._open(int(np.searchsorted(self._edges, number, side="right")) - 1)
-        place = int(np.searchsorted(rows[:, 0], number))
-        return content[rows[place, 1] : rows[place + 1, 1]], int(rows[place, 2])
+        spans, content = self._open(bisect.bisect_right(self._starts, number) - 1)
+        start, end, width = spans[number]
+        return content[start:end], width
 
     def length(self, number: int) -> int:
         """Characters of a normalised text."""
@@ -136,7 +141,7 @@ class _Texts:
     def read(self, number: int) -> Codes:
         """A normalised text."""
         raw, width = self._find(number)
-        return raw.astype(np.uint32) if width == 1 else np.frombuffer(raw.tobytes(), np.uint32)
+        return raw if width == 1 else np.frombuffer(raw.tobytes(), np.uint32)
 
 
 class _ShingleSets:

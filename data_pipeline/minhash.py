@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Codes = npt.NDArray[np.uint32]
+Codes = npt.NDArray[np.unsignedinteger]  # uint8 where all are ASCII, else uint32
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
 
@@ -23,11 +23,12 @@ _BLANK = 32
 _MAPPED_CODE_POINTS = 0x20000  # all cased letters and blanks of Unicode are below
 _SHORT_BASE = np.uint32(0x9E3779B1)  # odd, so that a polynomial in it keeps all bits
 _LONG_BASE = np.uint64(0x9E3779B97F4A7C15)
+_SPREAD = np.uint64(0xFF51AFD7ED558CCD)  # odd: no two hashes become one, and their high bits depend on all
 _NO_HASH = np.uint32(0xFFFFFFFF)
 _SEED = 1909_08053
 _GROUP_CHARACTERS = 1 << 17  # of so many at a time the arrays stay in the processor's cache
 _SET_CHARACTERS = 1 << 20
-_TABLE_HASHES = 1 << 14
+_TABLE_HASHES = 1 << 16
 _TABLE_MASK = np.uint64(0xFFFF)
 _TABLE_SHIFTS = tuple(np.uint64(shift) for shift in (48, 32, 16))
 
@@ -46,7 +47,7 @@ class Shingles:
 
 
 @functools.cache
-def _lower_case() -> tuple[bytes, Codes]:
+def _lower_case() -> tuple[bytes, npt.NDArray[np.uint32]]:
     """What each code point becomes: lower case, where that is one code point, and one kind of blank."""
     table = np.arange(_MAPPED_CODE_POINTS, dtype=np.uint32)
     for code in range(_MAPPED_CODE_POINTS):
@@ -72,27 +73,26 @@ def normalise(text: str) -> Codes:
             codes = mapped[codes]
         else:
             codes = np.where(codes < len(mapped), mapped[np.minimum(codes, len(mapped) - 1)], codes)
-    if len(codes) == 0:
-        return np.empty(0, np.uint32)
+        if int(codes.max()) < 128:
+            codes = codes.astype(np.uint8)
     keep = codes != _BLANK
     keep[1:] |= keep[:-1].copy()  # the first blank after something else
-    return codes[keep].astype(np.uint32)
+    return codes[keep]
 
 
 def text_hash(codes: Codes) -> bytes:
     """16 bytes that are equal for texts that are the same when normalised."""
-    narrow = codes.astype(np.uint8) if len(codes) and int(codes.max()) < 128 else codes
-    return hashlib.blake2b(narrow.tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(codes.tobytes(), digest_size=16, salt=bytes([codes.itemsize])).digest()
 
 
 def _units(codes: Codes, shingles: Shingles) -> Codes:
     """The units that shingles are made of; fewer than one shingle's are filled up with zeros."""
     units = codes
     if shingles.unit == "word":
-        text = codes.tobytes().decode("utf-32-le")
+        text = codes.astype(np.uint32).tobytes().decode("utf-32-le")
         units = np.fromiter(map(_word_hash, _WORD.findall(text)), np.uint32)
     missing = shingles.size - len(units) if len(units) else 0
-    return np.concatenate([units, np.zeros(missing, np.uint32)]) if missing > 0 else units
+    return np.concatenate([units, np.zeros(missing, units.dtype)]) if missing > 0 else units
 
 
 @functools.lru_cache(maxsize=1 << 18)
@@ -108,7 +108,7 @@ def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
         part = units[start : start + _SET_CHARACTERS + shingles.size - 1].astype(np.uint64)
         hashes = _polynomial(part, shingles.size, _LONG_BASE)
         hashes += _LONG_BASE  # so that no run of equal characters hashes to 0, an empty place in a table
-        _mix64(hashes)
+        hashes *= _SPREAD
         parts.append(_distinct(hashes))
     return parts[1] if len(parts) == 2 else np.unique(np.concatenate(parts))
 
@@ -249,7 +249,7 @@ def _groups(pieces: Iterator[Codes]) -> Iterator[list[Codes]]:
 def _minima(group: list[Codes], size: int, values: int) -> Signatures:
     """[pieces, values]: of each piece and bin the least hash of a shingle, or the largest value."""
     lengths = np.array([len(units) for units in group])
-    flat = np.concatenate(group)
+    flat = np.concatenate(group).astype(np.uint32, copy=False)
     cells = np.repeat(np.arange(len(group)) * values, lengths)
     ends = np.cumsum(lengths)[lengths > 0]
     cells[(ends[:, None] - np.arange(1, size)).ravel()] = len(group) * values  # these would cross pieces

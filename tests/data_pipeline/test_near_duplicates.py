@@ -56,7 +56,7 @@ def test_five_thousand_edited_documents_against_brute_force(tmp_path: Path) -> N
 def test_normalised_texts_are_lower_case_with_single_blanks(text: str) -> None:
     expected = " ".join("".join(c.lower() if len(c.lower()) == 1 else c for c in text).split())
     codes = minhash.normalise(text)
-    assert codes.dtype == np.uint32
+    assert codes.dtype == (np.uint8 if expected.isascii() else np.uint32)
     assert "".join(map(chr, codes.tolist())) == expected
 
 
