@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.config import ModelConfig
+from core.models.cache import KeyValueCache
 from core.models.transformer import EmbeddedTransformer, TransformerStack
 from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
@@ -18,17 +19,22 @@ class GPT2Model(EmbeddedTransformer):
         self.transformer = TransformerStack(config, mesh)
 
     def forward(
-        self, tokens: torch.Tensor, places: tuple[torch.Tensor, torch.Tensor] | None = None
+        self,
+        tokens: torch.Tensor,
+        places: tuple[torch.Tensor, torch.Tensor] | None = None,
+        cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
         """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], fp32.
 
         Args:
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
                 logits are by far the largest values, and an evaluation wants few of them.
+            cache: what was read before; `tokens` go on from there and are remembered in it. Generation only: it
+                keeps no gradients.
         """
-        values = self.embed(tokens)
+        values = self.embed(tokens, 0 if cache is None else cache.length)
         values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.transformer(values)
+        hidden = self.transformer(values, cache=cache)
         return self.token_embedding.logits(hidden if places is None else hidden[places]).float()
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from core.config import ConfigurationError, ModelConfig
+from core.models.cache import KeyValueCache, LayerCache
 from core.parallel.layers import (
     ColumnParallelLinear,
     LayerNorm,
@@ -39,12 +40,19 @@ class SelfAttention(nn.Module):
         )
         self.output = RowParallelLinear(config.hidden, config.hidden, mesh, output_std)
 
-    def forward(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen."""
+    def forward(
+        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+    ) -> torch.Tensor:
+        """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen.
+
+        With a cache, `values` are of new tokens, which see those before them, too.
+        """
         batch, sequence, _ = values.shape
         fused = self.query_key_value(values).view(batch, sequence, self.local_heads, 3, self.head_size)
         query, key, value = fused.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
-        if self.training and self.dropout:
+        if cache is not None:
+            context = cache.attend(query, key, value)
+        elif self.training and self.dropout:
             with self.streams.attention():
                 context = self._attend(query, key, value, mask, self.dropout)
         else:
@@ -93,15 +101,19 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps)
         self.feed_forward = FeedForward(config, mesh)
 
-    def forward(self, values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: LayerCache | None = None
+    ) -> torch.Tensor:
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
             return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
-        return self._compute(values, mask)
+        return self._compute(values, mask, cache)
 
-    def _compute(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def _compute(
+        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+    ) -> torch.Tensor:
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
-            values = values + self._drop(self.attention(self.attention_norm(values), mask))
+            values = values + self._drop(self.attention(self.attention_norm(values), mask, cache))
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
         values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
         return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
@@ -120,9 +132,11 @@ class TransformerStack(nn.Module):
             LayerNorm(config.hidden, mesh, config.layer_norm_eps) if config.norm_order == "pre" else None
         )
 
-    def forward(self, values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        for layer in self.layers:
-            values = layer(values, mask)
+    def forward(
+        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: KeyValueCache | None = None
+    ) -> torch.Tensor:
+        for index, layer in enumerate(self.layers):
+            values = layer(values, mask, None if cache is None else cache.layers[index])
         return values if self.final_norm is None else self.final_norm(values)
 
 
@@ -143,14 +157,15 @@ class EmbeddedTransformer(nn.Module):
         self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
         self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[batch, sequence] int64 → the sum of both embeddings, [batch, sequence, hidden]."""
-        if tokens.shape[1] > self.config.sequence_length:
+    def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """[batch, sequence] int64, the first at position `start` → the sum of both embeddings, [batch, sequence,
+        hidden]."""
+        end = start + tokens.shape[1]
+        if end > self.config.sequence_length:
             raise ValueError(
-                f"{tokens.shape[1]} tokens are more than the model's sequence_length "
-                f"{self.config.sequence_length}"
+                f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
             )
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        positions = torch.arange(start, end, device=tokens.device)
         return self.token_embedding(tokens) + self.position_embedding(positions)
 
 
