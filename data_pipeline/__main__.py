@@ -17,7 +17,6 @@ from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
 from data_pipeline.executors import Executor, make_executor
-from data_pipeline.indexed import IndexedDataset, merge
 from data_pipeline.inspection import inspect
 from data_pipeline.processes import available_cores
 from data_pipeline.sources.formats import known_suffixes
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tokenizer(command)
     command = add("merge", _merge, "join indexed datasets of one tokenizer into one")
     command.add_argument("prefixes", nargs="+", type=Path, metavar="PREFIX", help=_PREFIX_HELP)
-    command.add_argument("--output", type=Path, required=True, metavar="PREFIX", help="of the joined dataset")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write to")
     command = add("blend", _blend, "describe a weighted mixture of indexed datasets, for pretrain --data")
     command.add_argument(
         "parts", nargs="+", type=_prefix_and_weight, metavar="PREFIX=WEIGHT", help="a dataset and its share"
@@ -318,9 +317,8 @@ def _tokenize(options: argparse.Namespace) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    merge([_prefix(prefix) for prefix in options.prefixes], options.output)
-    dataset = IndexedDataset(options.output)
-    print(f"{options.output}: {dataset.documents:,} documents, {dataset.tokens:,} tokens")
+    counts = build.merge_corpora([_prefix(prefix) for prefix in options.prefixes], options.output)
+    print(f"{options.output}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
 
 
 def _blend(options: argparse.Namespace) -> None:

@@ -236,6 +236,16 @@ def load_blend(path: Path) -> BlendDescription:
 
 def _check(path: Path, prefixes: Sequence[Path], weights: Sequence[float]) -> None:
     _check_weights(str(path), len(prefixes), weights)
+    check_alike(path, prefixes)
+
+
+def check_alike(path: Path, prefixes: Sequence[Path]) -> None:
+    """Check that corpora can be put together; `path` is what is made of them.
+
+    Raises:
+        BlendError: they differ in token type or, by the `corpus.json` beside each, in tokenizer.
+        IndexedDatasetError: a corpus is missing or damaged.
+    """
     known: dict[str, tuple[Path, Any]] = {}
     for prefix in prefixes:
         facts = corpus_facts(prefix)

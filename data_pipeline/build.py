@@ -4,17 +4,20 @@ The stages as artifacts are in `data_pipeline.chain`, the commands' options in `
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.artifacts import write_json
+from data_pipeline.blends import check_alike, corpus_facts
 from data_pipeline.chain import Chain, Documents, SourceSettings
 from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
 from data_pipeline.executors import Executor
+from data_pipeline.indexed import IndexedDataset, merge
+from data_pipeline.tokenization import CORPUS, CORPUS_FILE
 from data_pipeline.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer
 
 FUNNEL_FILE = "funnel.json"
@@ -100,6 +103,28 @@ def run_stage(source: SourceSettings, stage: DocumentStage, output: Path, execut
     chain.deliver_documents(stage(chain, chain.read(source)))
     write_json(Path(output) / FUNNEL_FILE, chain.summaries)
     return chain.summaries
+
+
+def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
+    """Join indexed datasets of one tokenizer: `output/corpus.bin`, `.idx` and, where each has one, `corpus.json`.
+
+    Returns:
+        documents, sequences and tokens of the joined dataset.
+
+    Raises:
+        BlendError: they were made with different tokenizers.
+        IndexedDatasetError: one of them is missing or damaged.
+    """
+    prefix = Path(output) / CORPUS
+    check_alike(prefix, prefixes)
+    merge(prefixes, prefix)
+    facts = [corpus_facts(part) for part in prefixes]
+    dataset = IndexedDataset(prefix)
+    counts = {"documents": dataset.documents, "sequences": len(dataset), "tokens": dataset.tokens}
+    if all(facts):
+        empty = sum(fact.get("empty_documents", 0) for fact in facts)
+        write_json(Path(output) / CORPUS_FILE, {**facts[0], **counts, "empty_documents": empty})
+    return counts
 
 
 def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:

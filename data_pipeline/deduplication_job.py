@@ -17,6 +17,7 @@ from data_pipeline.minhash import Shingles
 
 Numbers = npt.NDArray[np.int64]
 
+_LARGEST_SHINGLE = 100
 _BLOCK_DOCUMENTS = 10_000
 _BLOCK_SHARDS = 16
 _MOST_BLOCKS = 256
@@ -44,8 +45,10 @@ class DeduplicationSettings:
         errors = []
         if self.shingle not in ("character", "word"):
             errors.append(f'shingle = {self.shingle!r} must be "character" or "word"')
-        if self.shingle_size < 1 or self.bands < 1:
-            errors.append(f"shingle_size = {self.shingle_size} and bands = {self.bands} must be at least 1")
+        if not 1 <= self.shingle_size <= _LARGEST_SHINGLE:
+            errors.append(f"shingle_size = {self.shingle_size} must be 1 to {_LARGEST_SHINGLE}")
+        if self.bands < 1:
+            errors.append(f"bands = {self.bands} must be at least 1")
         elif self.permutations < 1 or self.permutations % self.bands:
             errors.append(f"permutations = {self.permutations} must be a multiple of bands = {self.bands}")
         if not 1 <= self.permutations <= 1 << 16 or self.permutations & (self.permutations - 1):

@@ -74,11 +74,19 @@ def test_another_setting_replaces_the_output(inputs: Path, tmp_path: Path) -> No
     assert {name: digest for name, digest in contents(output).items() if name in before} == before
 
 
-def test_merge_joins_corpora_of_one_tokenizer(inputs: Path, tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        run("tokenize", "--input", inputs, "--train-tokenizer", "gpt2:400", "--output", tmp_path / name)
+def test_merge_joins_corpora_of_one_tokenizer(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, kind in (("one", "gpt2:400"), ("other", "gpt2:400"), ("bert", "bert:400")):
+        run("tokenize", "--input", inputs, "--train-tokenizer", kind, "--output", tmp_path / name)
     run("merge", tmp_path / "one", tmp_path / "other" / "corpus", "--output", tmp_path / "both")
-    assert IndexedDataset(tmp_path / "both").documents == 30
+    assert IndexedDataset(tmp_path / "both" / "corpus").documents == 30
+    one, both = (json.loads((tmp_path / name / "corpus.json").read_text()) for name in ("one", "both"))
+    assert both == {**one, "documents": 30, "sequences": 30, "tokens": 2 * one["tokens"]}
+    command = ["merge", str(tmp_path / "one"), str(tmp_path / "bert"), "--output", str(tmp_path / "mixed")]
+    assert main(command) == 1
+    assert "tokenized with the same tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_rows_of_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +122,7 @@ def test_a_file_on_the_web_stays_what_it_was_at_first(
         (["merge", "absent", "--output", "out"], "absent.idx: cannot be opened"),
         (["clean", "--input", "absent/*.jsonl", "--output", "out"], "absent/*.jsonl: no such file"),
         (["dedup", "--input", "{inputs}", "--output", "out", "--threshold", "2"], "threshold = 2.0 must be"),
+        (["dedup", "--input", "{inputs}", "--output", "out", "--shingle-size", "101"], "must be 1 to 100"),
         (["clean", "--input", "{inputs}", "--output", "out", "--ray", "127.0.0.1:9"], "cannot be reached"),
     ],
 )
