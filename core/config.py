@@ -86,12 +86,17 @@ class ModelConfig:
             problems.append(f"{where}: gpt2 is pre-LN without embedding_norm")
         return problems
 
-    def layout_errors(self, tensor_parallel: int, where: str = "model") -> list[str]:
+    def layout_errors(
+        self, tensor_parallel: int, where: str = "model", sequence_parallel: bool = False
+    ) -> list[str]:
         """Why this shape cannot be split over `tensor_parallel` ranks, one line each."""
         problems = []
         if tensor_parallel < 1:
             return [f"{where}: tensor_parallel must be 1 or more, is {tensor_parallel}"]
-        for name, size in (("heads", self.heads), ("padded vocabulary", self.padded_vocabulary_size)):
+        sizes = {"heads": self.heads, "padded vocabulary": self.padded_vocabulary_size}
+        if sequence_parallel:
+            sizes["sequence_length"] = self.sequence_length
+        for name, size in sizes.items():
             if size % tensor_parallel:
                 problems.append(
                     f"{where}: {name} {size} is not divisible by tensor_parallel {tensor_parallel}"
@@ -170,10 +175,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """data_parallel × tensor_parallel processes; tensor ranks are neighbours (paper section 3)."""
+    """data_parallel × tensor_parallel processes; tensor ranks are neighbours (paper section 3).
+
+    Attributes:
+        sequence_parallel: in pretraining, split what lies between tensor-parallel regions along the sequence: less
+            memory for activations, the same numbers.
+    """
 
     tensor_parallel: int = 1
     data_parallel: int = 1
+    sequence_parallel: bool = False
 
     @property
     def world_size(self) -> int:
@@ -235,10 +246,14 @@ def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
     return value
 
 
-# The paper's models (tables 2 and 5, the scaling study of table 1), and GPT-2's released sizes.
+# The paper's models (tables 2 and 5, the scaling study of table 1), and GPT-2's released sizes, first by the names
+# they were announced with, then counted (Hugging Face's gpt2, gpt2-medium, gpt2-large, gpt2-xl).
 _GPT2_VOCABULARY, _BERT_VOCABULARY = 50257, 30522
 _SHAPES: dict[str, tuple[Literal["gpt2", "bert"], int, int, int]] = {
     "gpt2-117m": ("gpt2", 12, 768, 12),
+    "gpt2-345m": ("gpt2", 24, 1024, 16),
+    "gpt2-762m": ("gpt2", 36, 1280, 20),
+    "gpt2-1542m": ("gpt2", 48, 1600, 25),
     "gpt2-355m": ("gpt2", 24, 1024, 16),
     "gpt2-774m": ("gpt2", 36, 1280, 20),
     "gpt2-1.5b": ("gpt2", 48, 1600, 25),

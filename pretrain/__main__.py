@@ -64,6 +64,11 @@ def build_parser() -> argparse.ArgumentParser:
             help="processes that share one copy of the model; the others are data-parallel (default: %(default)s)",
         )
         command.add_argument(
+            "--sequence-parallel",
+            action="store_true",
+            help="split what lies between tensor-parallel regions along the sequence: less memory, the same numbers",
+        )
+        command.add_argument(
             "--title", default="", help="before the progress bar (default: the model's name)"
         )
     return parser
@@ -78,9 +83,10 @@ def pretrain(arguments: argparse.Namespace) -> None:
             f"model {arguments.model} of {arguments.recipe} is a {shape.family}: use that command"
         )
     corpus, identity = _corpus(arguments.data, shape.family, tokenizer)
-    if errors := shape.layout_errors(arguments.tensor_parallel, f"model {arguments.model}"):
+    tensor, split = arguments.tensor_parallel, arguments.sequence_parallel
+    if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
-    mesh = initialize(arguments.tensor_parallel)
+    mesh = initialize(tensor, split)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"

@@ -227,7 +227,9 @@ class _Reader:
             result[name] = model
             if parallel is not None:
                 where = f"models.{name}"
-                self.errors += model.config.layout_errors(parallel.tensor_parallel, where)
+                self.errors += model.config.layout_errors(
+                    parallel.tensor_parallel, where, parallel.sequence_parallel
+                )
                 self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
         return result
 

@@ -28,6 +28,7 @@ CORE_SOURCES = (
     "core/parallel",
     "core/models",
     "core/training/trainer.py",
+    "core/training/data_parallel.py",
     "core/training/optimizer.py",
     "core/model_directory.py",
 )
@@ -131,6 +132,8 @@ class Pretrain(TrainingStage):
         arguments = [self.family, "--recipe", str(self.settings.path), "--model", self.model]
         arguments += ["--data", str(inputs["data"].directory)]
         arguments += ["--tokenizer", str(inputs["tokenizer"].directory), "--output", str(directory)]
+        if self.settings.parallel.sequence_parallel:
+            arguments.append("--sequence-parallel")
         return "pretrain", arguments + self.ranks_arguments()
 
     def collect(self, directory: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ class MaskedTokenHead(nn.Module):
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         self.dense = ReplicatedLinear(config.hidden, config.hidden, mesh, config.initial_std)
-        self.norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps)
+        self.norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps, whole=True)
         self.approximate = gelu_form(config)
         self.bias = new_parameter((config.padded_vocabulary_size,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"bias": "zeros"}
@@ -63,11 +63,11 @@ class BertModel(EmbeddedTransformer):
             tokens, token_types: [batch, sequence] int64.
             attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
         """
-        values = self.embed(tokens) + self.token_type_embedding(token_types)
+        values = self.embed(tokens) + self.token_type_embedding(self.part_of_sequence(token_types))
         if self.embedding_norm is not None:
             values = self.embedding_norm(values)
         values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.transformer(values, attention_mask.bool()[:, None, None, :])
+        hidden = self.whole(self.transformer(values, attention_mask.bool()[:, None, None, :]))
         return hidden, torch.tanh(self.pooler(hidden[:, 0]))
 
     def forward(

@@ -35,7 +35,9 @@ class GPT2Model(EmbeddedTransformer):
         values = self.embed(tokens, 0 if cache is None else cache.length)
         values = F.dropout(values, self.config.dropout, self.training)
         hidden = self.transformer(values, cache=cache)
-        return self.token_embedding.logits(hidden if places is None else hidden[places]).float()
+        if places is not None:
+            return self.token_embedding.logits(self.whole(hidden)[places]).float()
+        return self.token_embedding.logits(hidden, split=self.mesh.sequence_parallel).float()
 
 
 class GPT2LanguageModeling(nn.Module):

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from core.config import ConfigurationError, ModelConfig
 from core.models.cache import KeyValueCache, LayerCache
+from core.parallel.collectives import whole_sequence
 from core.parallel.layers import (
     ColumnParallelLinear,
     LayerNorm,
@@ -45,10 +46,12 @@ class SelfAttention(nn.Module):
     ) -> torch.Tensor:
         """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen.
 
-        With a cache, `values` are of new tokens, which see those before them, too.
+        Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
+        of new tokens, which see those before them, too.
         """
-        batch, sequence, _ = values.shape
-        fused = self.query_key_value(values).view(batch, sequence, self.local_heads, 3, self.head_size)
+        fused = self.query_key_value(values)
+        batch, sequence, _ = fused.shape
+        fused = fused.view(batch, sequence, self.local_heads, 3, self.head_size)
         query, key, value = fused.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
         if cache is not None:
             context = cache.attend(query, key, value)
@@ -149,7 +152,9 @@ class EmbeddedTransformer(nn.Module):
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        if errors := config.errors() + config.layout_errors(mesh.tensor_size):
+        errors = config.errors()
+        errors += config.layout_errors(mesh.tensor_size, sequence_parallel=mesh.sequence_parallel)
+        if errors:
             raise ConfigurationError(errors)
         self.config = config
         self.mesh = mesh
@@ -159,14 +164,33 @@ class EmbeddedTransformer(nn.Module):
 
     def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
         """[batch, sequence] int64, the first at position `start` → the sum of both embeddings, [batch, sequence,
-        hidden]."""
+        hidden], or this rank's part of it under sequence parallelism."""
         end = start + tokens.shape[1]
         if end > self.config.sequence_length:
             raise ValueError(
                 f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
             )
-        positions = torch.arange(start, end, device=tokens.device)
+        positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
         return self.token_embedding(tokens) + self.position_embedding(positions)
+
+    def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
+        """[..., sequence] → under sequence parallelism this rank's part of it, else all.
+
+        Raises:
+            ValueError: the sequence cannot be split evenly.
+        """
+        if not self.mesh.sequence_parallel:
+            return places
+        if places.shape[-1] % self.mesh.tensor_size:
+            raise ValueError(
+                f"sequence parallelism splits sequences over {self.mesh.tensor_size} ranks; {places.shape[-1]} "
+                "tokens do not divide evenly: pad them, or turn it off"
+            )
+        return places.chunk(self.mesh.tensor_size, dim=-1)[self.mesh.tensor_rank]
+
+    def whole(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The stack's result → [batch, sequence, hidden] on every rank, which goes on to compute the same."""
+        return whole_sequence(hidden, self.mesh.tensor_group) if self.mesh.sequence_parallel else hidden
 
 
 def gelu_form(config: ModelConfig) -> str:

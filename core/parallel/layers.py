@@ -1,6 +1,9 @@
 """The layers of the paper's section 3. Parameters are stored as DTensors on the mesh's "tp" dimension and used
 as plain local tensors, so that the forward pass reads as the paper writes it.
 
+Under sequence parallelism the values outside tensor-parallel regions are [batch, sequence / tp, hidden], and what is
+computed on them (LayerNorm, biases of row-parallel layers, positions) gives each rank the gradient of its part only.
+
 Each layer names how its parameters start (`initial`): a number is the standard deviation of N(0, ·), the words
 "zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
 """
@@ -8,9 +11,9 @@ Each layer names how its parameters start (`initial`): a number is the standard 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
-from core.parallel.collectives import f, g
+from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
 from core.parallel.mesh import Mesh
 from core.parallel.random import derived_seed
 
@@ -33,8 +36,13 @@ def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> n
     return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
 
 
-def local(parameter: torch.Tensor) -> torch.Tensor:
+def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tensor:
     """This tensor rank's part of a parameter, differentiable.
+
+    Args:
+        partial_gradient: the parameter is replicated, but this rank's gradient of it is of its part of the sequence
+            only. The gradient is then marked as a sum yet to be made, which `fully_shard`, or else
+            `core.training.data_parallel.complete_gradients`, makes.
 
     Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
     a data rank's fragment: that is refused.
@@ -45,7 +53,7 @@ def local(parameter: torch.Tensor) -> torch.Tensor:
             f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
             "module's forward; enter through it, or load the model without fully_shard"
         )
-    return parameter.to_local()
+    return parameter.to_local(grad_placements=[Partial()]) if partial_gradient else parameter.to_local()
 
 
 class ColumnParallelLinear(nn.Module):
@@ -54,12 +62,13 @@ class ColumnParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
+        self.enter = gather_sequence if mesh.sequence_parallel else f
         self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
         self.bias = new_parameter((outputs,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return F.linear(f(values, self.group), local(self.weight), local(self.bias))
+        return F.linear(self.enter(values, self.group), local(self.weight), local(self.bias))
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)
@@ -72,12 +81,15 @@ class RowParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
+        self.sequence_parallel = mesh.sequence_parallel
+        self.leave = scatter_sequence if mesh.sequence_parallel else g
         self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
         self.bias = new_parameter((outputs,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return g(F.linear(values, local(self.weight)), self.group) + local(self.bias)
+        summed = self.leave(F.linear(values, local(self.weight)), self.group)
+        return summed + local(self.bias, self.sequence_parallel)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "in", 1)
@@ -105,53 +117,65 @@ class VocabularyParallelEmbedding(nn.Module):
     def __init__(self, vocabulary_size: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
+        self.leave = scatter_sequence if mesh.sequence_parallel else g
         self.rows = vocabulary_size // mesh.tensor_size
         self.start = mesh.tensor_rank * self.rows
         self.weight = new_parameter((vocabulary_size, hidden), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[batch, sequence] ids → [batch, sequence, hidden]."""
+        """[batch, sequence] ids → [batch, sequence, hidden]; under sequence parallelism this rank's part of it."""
         if self.group.size() == 1:
             return F.embedding(tokens, local(self.weight))
         rows = tokens - self.start
         elsewhere = (rows < 0) | (rows >= self.rows)
         embedded = F.embedding(rows.masked_fill(elsewhere, 0), local(self.weight))
-        return g(embedded.masked_fill(elsewhere.unsqueeze(-1), 0.0), self.group)
+        return self.leave(embedded.masked_fill(elsewhere.unsqueeze(-1), 0.0), self.group)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The tied output layer (behind f): [..., hidden] → this rank's columns [..., vocabulary / tp]."""
-        return F.linear(f(hidden, self.group), local(self.weight))
+    def logits(self, hidden: torch.Tensor, split: bool = False) -> torch.Tensor:
+        """The tied output layer (behind f): [..., hidden] → this rank's columns [..., vocabulary / tp].
+
+        Args:
+            split: `hidden` is this rank's part of the sequence, [batch, sequence / tp, hidden].
+        """
+        enter = gather_sequence if split else f
+        return F.linear(enter(hidden, self.group), local(self.weight))
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "rows", 0)
 
 
 class ReplicatedEmbedding(nn.Module):
-    """A table that every tensor rank holds whole (positions, token types)."""
+    """A table that every tensor rank holds whole (positions, token types), for ids of its part of the sequence."""
 
     def __init__(self, rows: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
+        self.sequence_parallel = mesh.sequence_parallel
         self.weight = new_parameter((rows, hidden), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
-        return F.embedding(indices, local(self.weight))
+        return F.embedding(indices, local(self.weight, self.sequence_parallel))
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm, computed by every tensor rank on the same values."""
+    """LayerNorm, computed by every tensor rank on the same values, or on its part of the sequence.
 
-    def __init__(self, hidden: int, mesh: Mesh, eps: float) -> None:
+    Args:
+        whole: the values are whole on every rank even under sequence parallelism.
+    """
+
+    def __init__(self, hidden: int, mesh: Mesh, eps: float, whole: bool = False) -> None:
         super().__init__()
         self.eps = eps
+        self.sequence_parallel = mesh.sequence_parallel and not whole
         self.weight = new_parameter((hidden,), Replicate(), mesh)
         self.bias = new_parameter((hidden,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        weight = local(self.weight)
-        return F.layer_norm(values, weight.shape, weight, local(self.bias), self.eps)
+        weight, bias = (local(p, self.sequence_parallel) for p in (self.weight, self.bias))
+        return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 
 
 def initialize_parameters(model: nn.Module, seed: int) -> None:

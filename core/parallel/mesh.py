@@ -22,12 +22,14 @@ class Mesh:
         device: where this rank computes.
         control_group: all ranks, over gloo: small messages on the host, checkpoints.
         streams: the two random streams of dropout.
+        sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
     """
 
     device_mesh: DeviceMesh
     device: torch.device
     control_group: dist.ProcessGroup
     streams: RandomStreams
+    sequence_parallel: bool = False
 
     @property
     def rank(self) -> int:
@@ -76,11 +78,13 @@ class Mesh:
         dist.destroy_process_group()
 
 
-def initialize(tensor_parallel: int = 1) -> Mesh:
+def initialize(tensor_parallel: int = 1, sequence_parallel: bool = False) -> Mesh:
     """Join the process group (torchrun's, or a world of one) and lay the grid.
 
     Args:
         tensor_parallel: ranks that share a model; the world's size must be a multiple of it.
+        sequence_parallel: split what lies between tensor-parallel regions along the sequence (for training; sequences
+            must be a multiple of tensor_parallel). One tensor rank has nothing to split.
 
     Raises:
         ValueError: the world cannot be divided so.
@@ -97,14 +101,16 @@ def initialize(tensor_parallel: int = 1) -> Mesh:
     device_mesh = init_device_mesh(
         device.type, (world_size // tensor_parallel, tensor_parallel), mesh_dim_names=("dp", "tp")
     )
+    sequence_parallel = sequence_parallel and tensor_parallel > 1
     streams = RandomStreams(
         device,
         data_rank=device_mesh.get_local_rank("dp"),
         tensor_rank=device_mesh.get_local_rank("tp"),
         tensor_size=tensor_parallel,
+        sequence_parallel=sequence_parallel,
     )
     control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
-    return Mesh(device_mesh, device, control_group, streams)
+    return Mesh(device_mesh, device, control_group, streams, sequence_parallel)
 
 
 def _device() -> torch.device:

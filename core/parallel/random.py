@@ -2,6 +2,7 @@
 
 Dropout on the residual stream must be the same on all tensor ranks, which hold the same values, and different
 across data ranks; dropout on attention probabilities must differ across tensor ranks, which hold different heads.
+Under sequence parallelism the ranks hold different parts of the residual stream too, and one stream a rank serves.
 
 Streams are derived, not carried: each micro-batch seeds both from (seed, step, micro-batch, rank), so a resumed
 run needs no saved random state. The residual stream is torch's default generator; attention swaps its own state in.
@@ -24,16 +25,24 @@ def derived_seed(*parts: object) -> int:
 class RandomStreams:
     """Residual stream (the default generator) and attention stream (a state swapped in where it is used)."""
 
-    def __init__(self, device: torch.device, data_rank: int, tensor_rank: int, tensor_size: int) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        data_rank: int,
+        tensor_rank: int,
+        tensor_size: int,
+        sequence_parallel: bool = False,
+    ) -> None:
         self._device = device
-        self._data_rank = data_rank
         self._tensor_rank = tensor_rank
-        self._separate = tensor_size > 1  # one rank holds all heads: one stream serves
+        self._rank = (data_rank, "sequence", tensor_rank) if sequence_parallel else (data_rank,)
+        # One rank that holds all heads, or values of its own only: one stream serves.
+        self._separate = tensor_size > 1 and not sequence_parallel
         self._attention_state: torch.Tensor | None = None
 
     def start_micro_batch(self, seed: int, step: int, micro_batch: int) -> None:
         """Seed both streams for one forward (and backward) pass."""
-        place = (seed, "dropout", step, micro_batch, self._data_rank)
+        place = (seed, "dropout", step, micro_batch, *self._rank)
         if self._separate:
             torch.manual_seed(derived_seed(*place, "attention", self._tensor_rank))
             self._attention_state = self._get_state()

@@ -52,6 +52,7 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float) -> float:
         the norm before clipping.
     """
     gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
+    assert not any(p.is_partial() for g in gradients for p in g.placements), "see complete_gradients"
     local = [gradient.to_local() for gradient in gradients]
     mesh = gradients[0].device_mesh
     squares = [norm.double().square() for norm in torch._foreach_norm(local)]

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule
 
 from core.config import ConfigurationError, TrainingConfig
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.checkpoint import Checkpoints
+from core.training.data_parallel import complete_gradients, prepare_backward, shard_over_data
 from core.training.metrics import Recorder, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 
@@ -190,23 +191,30 @@ class _Run:
         rate = learning_rate(config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        sums: dict[str, torch.Tensor] = {}
-        for number, (batch, weight) in enumerate(batches):
-            self._sync_gradients(number == len(batches) - 1)
-            self.mesh.streams.start_micro_batch(config.seed, step, number)
-            terms = self.model(**self._on_device(batch))
-            # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
-            scale = weight * self.mesh.data_size
-            loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
-            loss.backward()
-            _add(sums, terms, weight)
-        losses = self._global_means(sums, totals)
+        losses = self._global_means(self._accumulate(batches, totals), totals)
         self._check_finite(losses)
         norm = clip_gradients(self.model.parameters(), config.clip_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         self._record(losses, rate, norm, batches)
+
+    def _accumulate(
+        self, batches: list[tuple[Batch, float]], totals: dict[str, float]
+    ) -> dict[str, torch.Tensor]:
+        """Forward and backward passes of a step; returns the summed losses of this data rank, by term."""
+        sums: dict[str, torch.Tensor] = {}
+        for number, (batch, weight) in enumerate(batches):
+            prepare_backward(self.model, last=number == len(batches) - 1)
+            self.mesh.streams.start_micro_batch(self.config.seed, self.done, number)
+            terms = self.model(**self._on_device(batch))
+            # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
+            scale = weight * self.mesh.data_size
+            loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
+            loss.backward()
+            _add(sums, terms, weight)
+        complete_gradients(self.model)
+        return sums
 
     def _record(
         self, losses: dict[str, float], rate: float, norm: float, batches: list[tuple[Batch, float]]
@@ -219,13 +227,6 @@ class _Run:
         record |= {"learning_rate": rate, "gradient_norm": norm}
         tokens = sum(batch["tokens"].numel() for batch, _ in batches) * self.mesh.data_size
         self.recorder.step(record, tokens, log=self.done % self.config.log_interval == 0)
-
-    def _sync_gradients(self, last: bool) -> None:
-        """Reduce gradients over the data ranks after the last micro-batch only."""
-        if isinstance(self.model, FSDPModule):
-            self.model.set_requires_gradient_sync(last)
-            self.model.set_reshard_after_backward(last)
-            self.model.set_is_last_backward(last)
 
     def _micro_batches(self, source: BatchSource, step: int) -> list[tuple[Batch, float]]:
         """This data rank's micro-batches of a global batch, each with weight 1.
@@ -316,23 +317,6 @@ def set_recompute(model: nn.Module, recompute: bool) -> None:
     for module in model.modules():
         if isinstance(module, TransformerLayer):
             module.recompute = recompute
-
-
-def shard_over_data(model: nn.Module, mesh: Mesh, precision: str) -> None:
-    """Make `fully_shard` the data-parallel engine: gradients reduced and optimizer state split over data ranks.
-
-    With one data rank and fp32 there is nothing to do, and it would keep a second copy of the weights.
-    """
-    if mesh.data_size == 1 and precision == "fp32":
-        return
-    policy = MixedPrecisionPolicy()
-    if precision == "bf16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    data_mesh = mesh.device_mesh["dp"]
-    for module in model.modules():
-        if isinstance(module, TransformerLayer):
-            fully_shard(module, mesh=data_mesh, mp_policy=policy, reshard_after_forward=False)
-    fully_shard(model, mesh=data_mesh, mp_policy=policy, reshard_after_forward=False)
 
 
 class _Stop:

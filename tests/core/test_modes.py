@@ -1,0 +1,208 @@
+"""Sequence parallelism on every layout, with and without accumulation: the numbers of a plain
+single-process model, by the trainer itself."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed import run_distributed
+from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, random_batch, whole
+from reference import bert_loss, gpt2_loss
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import core.training.trainer as trainer
+from core.config import ConfigurationError, ModelConfig, TrainingConfig
+from core.model_directory import build_model
+from core.parallel.mesh import Mesh, initialize
+from core.training.trainer import train
+
+LAYOUTS = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4)]  # (data, tensor)
+CONFIGS = {"gpt2": GPT2, "bert": BERT, "post-norm bert": POST_NORM_BERT}
+ODD = ModelConfig("gpt2", 1, 40, 5, 1, 131, vocabulary_multiple=1, dropout=0.0, attention_dropout=0.0)
+SGD_RATE = 0.5
+STEPS, BATCH = 2, 8
+TRAINING = TrainingConfig(
+    steps=STEPS, global_batch=BATCH, micro_batch=1, learning_rate=SGD_RATE, schedule="constant",
+    clip_gradient_norm=0.0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mode:
+    sequence_parallel: bool = False
+    accumulation: int = 1
+
+
+SPLIT = Mode(sequence_parallel=True)
+MODES = {
+    "gpt2": [Mode(), SPLIT],
+    "bert": [SPLIT],
+    "post-norm bert": [SPLIT],
+}
+ACCUMULATIONS = (1, 4)
+
+
+def _modes(name: str) -> list[Mode]:
+    return [replace(mode, accumulation=n) for mode in MODES[name] for n in ACCUMULATIONS]
+
+
+class _RecordingSGD(torch.optim.SGD):
+    """Keeps the whole gradients of every step."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(model.parameters(), lr=SGD_RATE)
+        self.model, self.seen = model, []
+
+    def step(self, closure=None):
+        self.seen.append({name: whole(p.grad) for name, p in self.model.named_parameters()})
+        return super().step(closure)
+
+
+def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh, output: Path, samples=1000):
+    """Losses and gradients of the first steps, by the trainer with plain SGD."""
+    task = RandomTask(config, mesh, samples)
+    task.save = lambda directory: None
+    optimizers = []
+
+    def build_optimizer(model, config):
+        optimizers.append(_RecordingSGD(model))
+        return optimizers[0]
+
+    trainer.build_optimizer = build_optimizer
+    train(task, mesh, training, output)
+    if not mesh.is_main:
+        return None
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return {"losses": [line["loss"] for line in lines], "gradients": optimizers[0].seen}
+
+
+def _train_in_modes(data: int, tensor: int, output: Path) -> dict:
+    results = {}
+    meshes = {split: initialize(tensor, split) for split in (False, True)}
+    for name, config in CONFIGS.items():
+        for mode in _modes(name):
+            training = replace(TRAINING, micro_batch=BATCH // data // mode.accumulation)
+            folder = output / f"{name} {mode}"
+            results[name, mode] = _train(config, training, mode, meshes[mode.sequence_parallel], folder)
+    return results
+
+
+def _initial_weights() -> dict:
+    mesh = initialize(1)
+    models = {**CONFIGS, "odd": ODD}
+    return {
+        name: {k: whole(p) for k, p in RandomTask(config, mesh).model.named_parameters()}
+        for name, config in models.items()
+    }
+
+
+def _reference(config: ModelConfig, initial: dict, samples: int) -> dict:
+    """Losses and gradients of the same steps by the plain model."""
+    weights = {k: torch.from_numpy(v).clone().requires_grad_() for k, v in initial.items()}
+    loss_of = gpt2_loss if config.family == "gpt2" else bert_loss
+    result: dict = {"losses": [], "gradients": []}
+    for step in range(STEPS):
+        batch = random_batch(config, np.arange(step * BATCH, min((step + 1) * BATCH, samples)))
+        loss = loss_of(weights, config, batch)
+        gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+        result["losses"].append(loss.item())
+        result["gradients"].append({k: g.numpy() for k, g in zip(weights, gradients, strict=True)})
+        with torch.no_grad():
+            for value, gradient in zip(weights.values(), gradients, strict=True):
+                value -= SGD_RATE * gradient
+    return result
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict:
+    initial = run_distributed(_initial_weights, 1)[0]
+    results = {name: _reference(config, initial[name], 1000) for name, config in CONFIGS.items()}
+    return {**results, "odd": _reference(ODD, initial["odd"], BATCH + 1)}
+
+
+def _assert_same(result: dict, wanted: dict, what: str) -> None:
+    np.testing.assert_allclose(result["losses"], wanted["losses"], rtol=1e-5, err_msg=what)
+    for step, gradients in enumerate(wanted["gradients"]):
+        assert result["gradients"][step].keys() == gradients.keys()
+        for name, gradient in gradients.items():
+            error = np.linalg.norm(result["gradients"][step][name] - gradient)
+            error /= max(np.linalg.norm(gradient), 1e-3)
+            assert error < 1e-5, f"{what}, step {step + 1}: gradient of {name} is off by {error:.1e}"
+
+
+@pytest.mark.parametrize(("data", "tensor"), LAYOUTS)
+def test_every_mode_agrees_with_a_plain_model(data, tensor, expected, tmp_path):
+    results = run_distributed(_train_in_modes, data * tensor, data, tensor, tmp_path)[0]
+    assert len(results) == sum(len(_modes(name)) for name in CONFIGS)
+    for (name, mode), result in results.items():
+        _assert_same(result, expected[name], f"{name}, {mode}")
+
+
+def _train_odd(output: Path) -> dict:
+    """5 heads, a vocabulary of 131 without padding, sequences of 1, micro-batches of 1, and a last batch of 1."""
+    return _train(ODD, TRAINING, Mode(), initialize(1), output, BATCH + 1)
+
+
+def test_odd_sizes_agree_with_a_plain_model(expected, tmp_path):
+    _assert_same(run_distributed(_train_odd, 1, tmp_path)[0], expected["odd"], "odd sizes")
+
+
+COLLECTIVES = {
+    "allreduce_": "all-reduce", "all_reduce": "all-reduce", "_allgather_base_": "all-gather",
+    "_reduce_scatter_base_": "reduce-scatter",
+}  # fmt: skip
+
+
+class _CollectiveCounter(TorchDispatchMode):
+    """Counts the collectives and the bytes of the whole tensors they move, whoever starts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter = Counter()
+        self.bytes: Counter = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        namespace, name = function._schema.name.split("::")
+        if namespace in ("c10d", "_c10d_functional") and name != "wait_tensor":
+            kind = COLLECTIVES[name]  # no other may appear
+            tensors = [t for a in arguments[:2] for t in (a if isinstance(a, list) else [a])]
+            self.calls[kind] += 1
+            self.bytes[kind] += max(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+        return function(*arguments, **(keywords or {}))
+
+
+def _sequence_collectives(family: str) -> tuple[Counter, Counter]:
+    mesh = initialize(2, True)
+    task = RandomTask(CONFIGS[family], mesh)
+    with _CollectiveCounter() as counter:
+        sum(task.model(**task.batch(np.arange(2))).values()).backward()
+    return counter.calls, counter.bytes
+
+
+def test_sequence_parallelism_turns_each_all_reduce_into_two_halves():
+    # GPT-2 with L layers: forward g at the embedding, 2 f and 2 g a layer, f at the tied output; the same backward.
+    calls, moved = run_distributed(_sequence_collectives, 2, "gpt2")[0]
+    layers, rows, activation = GPT2.layers, 2 * 16, 2 * 16 * 32 * 4
+    halves = 2 * (2 * layers + 1)
+    assert calls == {"all-gather": halves, "reduce-scatter": halves, "all-reduce": 2}
+    assert moved["all-gather"] == moved["reduce-scatter"] == halves * activation
+    assert moved["all-reduce"] == 3 * rows * 4, "the loss: a maximum, then two sums for each token"
+
+
+def _too_odd() -> tuple[str, str]:
+    mesh = initialize(2, True)
+    with pytest.raises(ConfigurationError) as configured:
+        build_model(replace(GPT2, sequence_length=15), mesh)
+    with pytest.raises(ValueError, match="divide evenly") as given:
+        build_model(GPT2, mesh)(torch.zeros(1, 7, dtype=torch.int64))
+    return str(configured.value), str(given.value)
+
+
+def test_sequences_that_cannot_be_split_are_refused():
+    configured, given = run_distributed(_too_odd, 2)[0]
+    assert "sequence_length 15 is not divisible by tensor_parallel 2" in configured
+    assert "7 tokens" in given
