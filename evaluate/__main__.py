@@ -1,4 +1,4 @@
-"""Command line: `python -m evaluate wikitext103|lambada …`, alone or under torchrun."""
+"""Command line: `python -m evaluate wikitext103|lambada|generate …`, alone or under torchrun."""
 
 import argparse
 import sys
@@ -11,17 +11,20 @@ from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
+from evaluate.generate import add_arguments, generate_texts, read_prompts, typed_prompts
 from evaluate.lambada import Lambada
+from evaluate.sampling import Sampling
 from evaluate.wikitext103 import WikiText103
 
 DESCRIPTION = """\
-Zero-shot evaluation of GPT-2 models (paper section 5.3). Ends by printing one JSON object.
+Zero-shot evaluation of GPT-2 models (paper section 5.3), which ends by printing one JSON object; and their text.
 
   python -m evaluate wikitext103 --checkpoint out --tokenizer tokenizer.json --data wiki.test.tokens
   torchrun --nproc-per-node 4 -m evaluate lambada --checkpoint out --tokenizer tokenizer.json \\
       --data lambada_test.jsonl --tensor-parallel 2
+  python -m evaluate generate --checkpoint out --tokenizer tokenizer.json --prompt 'Once upon a time'
 
-Processes beyond the tensor-parallel group share the work; results are exact for any number of them."""
+An evaluation's processes beyond the tensor-parallel group share the work; results are exact for any number of them."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="wikitext103|lambada")
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="wikitext103|lambada|generate")
     wikitext = tasks.add_parser(
         "wikitext103",
         help="perplexity of the WikiText-103 test (or validation) set",
@@ -42,8 +45,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="accuracy of predicting the last word",
         description="Accuracy on LAMBADA: the last word of each passage, right at every one of its tokens.",
     )
-    _add_common_arguments(wikitext, 'the benchmark\'s word-tokenized text, such as "wiki.test.tokens"')
-    _add_common_arguments(lambada, 'one {"text": ...} a line, such as "lambada_test.jsonl"')
+    generate = tasks.add_parser(
+        "generate",
+        help="text that goes on from prompts",
+        description="Show each prompt and the text that a model writes after it, as it comes. A text is the same on "
+        "any number of tensor-parallel processes. A model that has filled its sequence length reads the last half of "
+        "it again and goes on.",
+    )
+    for task in (wikitext, lambada):
+        _add_common_arguments(task, "write the result's JSON object here, too")
+    _add_common_arguments(
+        generate, "at the end, write prompts, texts and settings here as a JSON object, and print it"
+    )
+    _add_scoring_arguments(wikitext, 'the benchmark\'s word-tokenized text, such as "wiki.test.tokens"')
+    _add_scoring_arguments(lambada, 'one {"text": ...} a line, such as "lambada_test.jsonl"')
+    add_arguments(generate)
     wikitext.add_argument(
         "--stride",
         type=positive,
@@ -55,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common_arguments(parser: argparse.ArgumentParser, data_help: str) -> None:
+def _add_common_arguments(parser: argparse.ArgumentParser, output_help: str) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -70,7 +86,6 @@ def _add_common_arguments(parser: argparse.ArgumentParser, data_help: str) -> No
         metavar="PATH",
         help="the tokenizer.json the model was trained with, or a folder with vocab.json and merges.txt",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help=data_help)
     parser.add_argument(
         "--tensor-parallel",
         type=positive,
@@ -78,6 +93,11 @@ def _add_common_arguments(parser: argparse.ArgumentParser, data_help: str) -> No
         metavar="N",
         help="processes that share one copy of the model (default: %(default)s)",
     )
+    parser.add_argument("--output", type=Path, metavar="FILE", help=output_help)
+
+
+def _add_scoring_arguments(parser: argparse.ArgumentParser, data_help: str) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help=data_help)
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -91,10 +111,27 @@ def _add_common_arguments(parser: argparse.ArgumentParser, data_help: str) -> No
         action="store_true",
         help="also score an untrained model of the same shape and, for LAMBADA, contexts swapped between rows",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the result's JSON object here, too"
-    )
     parser.add_argument("--title", default="", help="description of the progress bar (default: the task)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """The command's task, on this rank."""
+    if arguments.task == "generate":
+        generate(arguments)
+    else:
+        evaluate(arguments)
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """Generate, and publish the texts when there is a file for them."""
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed)
+    prompts = read_prompts(arguments) or typed_prompts()
+    _, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "gpt2")
+    mesh = initialize(arguments.tensor_parallel)
+    model = _load(arguments.checkpoint, mesh)
+    result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, sampling)
+    if mesh.is_main and arguments.output is not None:
+        publish(result, arguments.output)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -145,4 +182,4 @@ def _build(config: ModelConfig, mesh: Mesh) -> GPT2Model:
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), evaluate))
+    sys.exit(run_on_ranks(build_parser(), run))

@@ -1,0 +1,218 @@
+"""`python -m evaluate generate`: prompts in, text out, shown as it comes. How tokens are chosen is in `sampling`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from core.models.gpt2 import GPT2Model
+from core.parallel.mesh import Mesh
+from data_pipeline.tokenizers import Tokenizer
+from evaluate.command import positive
+from evaluate.sampling import Sampling, generate_tokens
+
+_INCOMPLETE = "\ufffd"  # what a decoder puts for bytes that are no complete character
+
+
+class TextStream:
+    """Tokens in, text out: complete characters only, which may need the bytes of several tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._held: list[int] = []
+
+    def add(self, token: int) -> str:
+        """The text that can be shown now."""
+        self._held.append(token)
+        text = self._tokenizer.decode(self._held)
+        if text.endswith(_INCOMPLETE):
+            return ""
+        self._held.clear()
+        return text
+
+    def end(self) -> str:
+        """What is left when no token follows."""
+        text = self._tokenizer.decode(self._held)
+        self._held.clear()
+        return text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m evaluate generate`, beside those of every task."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="go on from this text, which may be empty and have several lines; can be repeated (default: each line of "
+        "the standard input is a prompt)",
+    )
+    source.add_argument("--prompt-file", type=Path, metavar="FILE", help="one prompt a line")
+    parser.add_argument(
+        "--tokens",
+        type=positive,
+        default=100,
+        metavar="N",
+        help="longest text; it ends before at the end of a document (default: %(default)s)",
+    )
+    defaults = Sampling()
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=defaults.temperature,
+        metavar="X",
+        help="0 takes the likeliest token, always the same text; 1 draws as the model believes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        default=defaults.top_k,
+        metavar="K",
+        help="draw among the K likeliest tokens; 0 among all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=defaults.top_p,
+        metavar="P",
+        help="draw among the likeliest tokens that together have probability P (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=defaults.seed, metavar="N", help="of the draws (default: %(default)s)"
+    )
+
+
+def read_prompts(arguments: argparse.Namespace) -> Iterator[str] | None:
+    """The prompts that the options name, or None for the standard input.
+
+    Raises:
+        ValueError: the file cannot be read, is not UTF-8 text or empty.
+    """
+    if arguments.prompt is not None:
+        return iter(arguments.prompt)
+    path = arguments.prompt_file
+    if path is None:
+        return None
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
+    if not text:
+        raise ValueError(f"{path}: is empty; one prompt a line is expected")
+    return iter(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
+
+
+def typed_prompts() -> Iterator[str]:
+    """Lines of the standard input, as they come."""
+    asks = sys.stdin.isatty()
+    while True:
+        if asks:
+            print("prompt> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.buffer.readline()
+        if not line:
+            return
+        yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+
+def generate_texts(
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    prompts: Iterator[str],
+    tokens: int,
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """Generate for each prompt, and show prompt and text on the main rank's standard output as the text comes.
+
+    Args:
+        prompts: used on the main rank, which tells the others.
+
+    Returns:
+        the content of the JSON object that the command prints with --output.
+
+    Raises:
+        ValueError: there are ranks beyond the tensor group, or the model's logits are not finite.
+    """
+    if mesh.data_size > 1:
+        raise ValueError(
+            f"{mesh.world_size} processes for --tensor-parallel {mesh.tensor_size}: a text is generated by one tensor "
+            "group; start as many processes as --tensor-parallel says"
+        )
+    texts = []
+    for number, prompt in enumerate(_shared(prompts, mesh)):
+        texts.append(_generate_text(model, tokenizer, mesh, prompt, tokens, sampling, number))
+    return {"task": "generate", "texts": texts, "settings": {"tokens": tokens, **asdict(sampling)}}
+
+
+def _shared(prompts: Iterator[str], mesh: Mesh) -> Iterator[str]:
+    while True:
+        item = [next(prompts, None) if mesh.is_main else None]
+        dist.broadcast_object_list(item, src=0, group=mesh.control_group)
+        if item[0] is None:
+            return
+        yield item[0]
+
+
+def _generate_text(
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    prompt: str,
+    tokens: int,
+    sampling: Sampling,
+    number: int,
+) -> dict[str, Any]:
+    context = tokenizer.encode(prompt)
+    cut = max(0, len(context) - model.config.sequence_length)
+    if cut:
+        _say(
+            mesh,
+            f"warning: prompt {number + 1} has {len(context)} tokens, the model reads {model.config.sequence_length}: "
+            f"the first {cut} are left out",
+        )
+    _show(mesh, prompt)
+    stream = TextStream(tokenizer)
+    pieces: list[str] = []
+    started = time.perf_counter()
+    produced = generate_tokens(
+        model,
+        mesh,
+        context or [tokenizer.end_of_document],
+        tokens,
+        stop=tokenizer.end_of_document,
+        sampling=sampling,
+        number=number,
+    )
+    for token in produced:
+        pieces.append(stream.add(token))
+        _show(mesh, pieces[-1])
+    count, seconds = len(pieces), time.perf_counter() - started
+    pieces.append(stream.end())
+    _show(mesh, pieces[-1] + "\n")
+    _say(mesh, f"{count} tokens, {count / seconds:.1f} a second")
+    return {
+        "prompt": prompt,
+        "text": "".join(pieces),
+        "prompt_tokens": len(context),
+        "prompt_tokens_left_out": cut,
+        "tokens": count,
+        "end": "length" if count == tokens else "end of document",
+    }
+
+
+def _show(mesh: Mesh, text: str) -> None:
+    if mesh.is_main:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _say(mesh: Mesh, line: str) -> None:
+    if mesh.is_main:
+        print(line, file=sys.stderr, flush=True)
