@@ -77,7 +77,10 @@ def read_config(directory: Path) -> ModelConfig:
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a model of this project (format is not {FORMAT!r})")
+        raise ValueError(
+            f"{path}: not a model of this project (format is not {FORMAT!r}); make one of a Hugging Face model with "
+            "python -m core import-hf"
+        )
     errors: list[str] = []
     config = from_table(ModelConfig, record.get("model", {}), str(path), errors)
     if config is None:

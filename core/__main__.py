@@ -1,0 +1,81 @@
+"""Command line: `python -m core import-hf|export-hf …`: models to and from Hugging Face's format, on one process."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.interop.huggingface import Summary, export_model, import_model
+
+DESCRIPTION = """\
+Models to and from Hugging Face's format: GPT-2, BERT and Megatron-BERT, safetensors only.
+
+  python -m core import-hf gpt2-medium/ imported     # config.json + model.safetensors, on this disk
+  python -m core export-hf out exported              # what transformers' from_pretrained loads
+
+Tensors go by one at a time: a model needs no more memory than a few copies of its largest tensor. `transformers` is not
+needed. The tokenizer's files are not copied; they are used where they lie."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m core",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import-hf|export-hf")
+    importing = commands.add_parser(
+        "import-hf",
+        help="make a model directory from Hugging Face's",
+        description="Make a model directory, which trains, evaluates and generates in any layout. Weights stored as "
+        "bf16 or fp16 become fp32, which holds them exactly.",
+    )
+    importing.add_argument(
+        "source", type=Path, metavar="HF_DIR", help="with config.json and safetensors files"
+    )
+    importing.add_argument(
+        "--vocabulary-multiple",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="pad the vocabulary to a multiple of it, with zeros (default: %(default)s, as in the presets)",
+    )
+    exporting = commands.add_parser(
+        "export-hf",
+        help="make a directory that transformers loads",
+        description="Make a directory for from_pretrained of GPT2LMHeadModel, BertForPreTraining or "
+        "MegatronBertForPreTraining, fp32. The vocabulary's padding is cut.",
+    )
+    exporting.add_argument(
+        "source", type=Path, metavar="CHECKPOINT", help="a model directory, or a training stage's output"
+    )
+    for command in (importing, exporting):
+        command.add_argument("output", type=Path, metavar="OUT", help="the new directory; must not exist")
+    return parser
+
+
+def main() -> int:
+    parser = build_parser()
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "import-hf":
+            summary = import_model(arguments.source, arguments.output, arguments.vocabulary_multiple)
+        else:
+            summary = export_model(arguments.source, arguments.output)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    print(_line(summary, arguments.output))
+    return 0
+
+
+def _line(summary: Summary, output: Path) -> str:
+    config = summary.config
+    line = (
+        f"{output}: {summary.kind}, {config.layers} layers, hidden {config.hidden}, {config.heads} heads, "
+        f"{config.vocabulary_size} tokens, {summary.parameters:,} parameters, fp32"
+    )
+    return line + (f" (converted from {' and '.join(summary.converted)})" if summary.converted else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

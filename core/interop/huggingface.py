@@ -1,0 +1,203 @@
+"""Import and export of Hugging Face's GPT-2, BERT and Megatron-BERT: `config.json` with safetensors files.
+
+Both ways whole tensors go by one at a time, on one process, without the `transformers` library; any layout reads the
+result of an import. What belongs to what stands in `correspondence`, the settings in `settings`.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.config import ConfigurationError, ModelConfig
+from core.interop.correspondence import BUFFERS, PREFIX, TIED, Correspondence, Kind, correspondences
+from core.interop.settings import kind_of, read_kind, to_ours, to_theirs
+from core.interop.tensor_files import TensorFiles, refuse_existing, write_directory
+from core.model_directory import CONFIG_FILE, FORMAT, model_path, read_config
+
+_FLOATS = ("F32", "F16", "BF16")
+_LISTED = 8  # names in a message, before "and … more"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was imported or exported.
+
+    Attributes:
+        kind: "gpt2", "bert" or "megatron-bert".
+        parameters: values, each counted once, without rows of padding.
+        converted: what the tensors were stored as, if not only as fp32: "BF16", "F16" or both.
+    """
+
+    kind: Kind
+    config: ModelConfig
+    parameters: int
+    converted: tuple[str, ...] = ()
+
+
+def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) -> Summary:
+    """Write a model directory from a directory of Hugging Face's.
+
+    Args:
+        source: with `config.json` and `model.safetensors`, or several files and their index.
+        output: must not exist, or be empty.
+        vocabulary_multiple: the embedding is padded to a multiple of it, with zeros.
+
+    Raises:
+        ValueError: `source` cannot be read or holds what is not supported; all that is wrong is listed at once.
+    """
+    source = Path(source)
+    refuse_existing(Path(output))
+    table = _read_table(source)
+    where = str(source / CONFIG_FILE)
+    kind = read_kind(table, where)
+    errors: list[str] = []
+    config = to_ours(kind, table, vocabulary_multiple, where, errors)
+    files = TensorFiles(source)
+    if config is None:
+        raise ConfigurationError(errors)
+    stored_names = _strip_prefix(files, kind)
+    entries = correspondences(kind, config)
+    errors += _tensor_errors(files, stored_names, entries, kind, config)
+    if errors:
+        raise ConfigurationError(errors)
+    by_name = {entry.ours: entry for entry in entries}
+
+    def read(name: str) -> torch.Tensor:
+        entry = by_name[name]
+        return entry.to_ours([files.read(stored_names[part]) for part in entry.theirs], config)
+
+    record = {"format": FORMAT, "model": dataclasses.asdict(config)}
+    write_directory(output, record, {entry.ours: entry.shape for entry in entries}, read)
+    used = {files.dtype(stored_names[name]) for entry in entries for name in entry.theirs}
+    return Summary(kind, config, _parameters(entries, config), tuple(sorted(used - {"F32"})))
+
+
+def export_model(checkpoint: Path, output: Path) -> Summary:
+    """Write a directory that `transformers` loads, fp32, from a model directory or a training stage's output.
+
+    Args:
+        output: must not exist, or be empty.
+
+    Raises:
+        ValueError: no model there, damaged or unexpected tensors, or an order of layer norms unknown to transformers.
+    """
+    refuse_existing(Path(output))
+    source = model_path(checkpoint)
+    config = read_config(source)
+    try:
+        kind = kind_of(config)
+    except ValueError as error:
+        raise ValueError(f"{source / CONFIG_FILE}: {error}") from error
+    files = TensorFiles(source)
+    entries = correspondences(kind, config)
+    wanted = {entry.ours: entry.shape for entry in entries}
+    if errors := _differences(files, {name: name for name in files.names}, wanted):
+        raise ConfigurationError(errors)
+    parts = {
+        _with_prefix(name, kind): (entry, index)
+        for entry in entries
+        for index, name in enumerate(entry.theirs)
+    }
+
+    def read(name: str) -> torch.Tensor:
+        entry, index = parts[name]
+        return entry.to_theirs(files.read(entry.ours).float(), config)[index]
+
+    shapes = {name: entry.their_shape(config) for name, (entry, _) in parts.items()}
+    write_directory(output, to_theirs(config), shapes, read)
+    return Summary(kind, config, _parameters(entries, config))
+
+
+def _read_table(source: Path) -> dict[str, Any]:
+    path = source / CONFIG_FILE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); give a local directory, as `save_pretrained` writes or "
+            "a hub's download leaves it"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: must be a JSON object")
+    if table.get("format") == FORMAT:
+        raise ValueError(f"{source}: is a model directory of this project already")
+    return table
+
+
+def _strip_prefix(files: TensorFiles, kind: Kind) -> dict[str, str]:
+    """Stored names by plain ones: without the prefix, `weight` and `bias` for TensorFlow's `gamma` and `beta`, and
+    without buffers."""
+    names = {}
+    for stored in files.names:
+        plain = stored.removeprefix(PREFIX[kind])
+        plain = plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+            "LayerNorm.beta", "LayerNorm.bias"
+        )
+        if not plain.endswith(BUFFERS[kind]):
+            names[plain] = stored
+    return names
+
+
+def _with_prefix(name: str, kind: Kind) -> str:
+    return name if name.startswith("cls.") else PREFIX[kind] + name
+
+
+def _tensor_errors(
+    files: TensorFiles,
+    stored_names: dict[str, str],
+    entries: list[Correspondence],
+    kind: Kind,
+    config: ModelConfig,
+) -> list[str]:
+    wanted = {name: entry.their_shape(config) for entry in entries for name in entry.theirs}
+    tied = {second: first for second, first in TIED[kind].items() if second in stored_names}
+    plain = {name: stored for name, stored in stored_names.items() if name not in tied}
+    errors = _differences(files, plain, wanted)
+    for second, first in tied.items():
+        if first in plain and not torch.equal(
+            files.read(stored_names[second]).float(), files.read(plain[first]).float()
+        ):
+            errors.append(
+                f"{files.path(stored_names[second])}: {stored_names[second]} is not {plain[first]}: only tied "
+                "embeddings are supported"
+            )
+    return errors
+
+
+def _differences(files: TensorFiles, stored: dict[str, str], wanted: dict[str, tuple[int, ...]]) -> list[str]:
+    """Missing and unexpected tensors, and those of a wrong shape or type, a line for each kind of error.
+
+    Args:
+        stored: names in the files, by the names in `wanted`.
+    """
+    where = files.directory
+    found = {name: files.shape(stored[name]) for name in wanted if name in stored}
+    shapes = [
+        f"{stored[name]} {list(shape)} instead of {list(wanted[name])}"
+        for name, shape in found.items()
+        if shape != wanted[name]
+    ]
+    types = {name: files.dtype(stored[name]) for name in found}
+    wrong_types = [f"{stored[name]} {kind}" for name, kind in types.items() if kind not in _FLOATS]
+    lists = {
+        "tensors are missing": [name for name in wanted if name not in stored],
+        "unexpected tensors": [stored[name] for name in stored if name not in wanted],
+        "tensors of another shape than config.json says": shapes,
+        f"tensors of a type other than {', '.join(_FLOATS)}": wrong_types,
+    }
+    return [f"{where}: {what}: {_listed(names)}" for what, names in lists.items() if names]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _parameters(entries: list[Correspondence], config: ModelConfig) -> int:
+    return sum(torch.Size(entry.their_shape(config)).numel() * len(entry.theirs) for entry in entries)

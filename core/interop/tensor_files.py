@@ -1,0 +1,197 @@
+"""Directories of safetensors files: tensors read by name and written one at a time, whatever the model's size.
+
+safetensors only: a pickle (`pytorch_model.bin`) can run code when it is read, and is refused.
+"""
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from core.model_directory import CONFIG_FILE, INDEX_FILE, LARGEST_FILE_BYTES, WEIGHTS_FILE
+
+Shape = tuple[int, ...]
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_CONVERT = """\
+python -c "import sys, transformers as t; m = t.AutoModelForPreTraining.from_pretrained(sys.argv[1]); \
+m.save_pretrained(sys.argv[2])" {source} {target}"""
+
+
+class TensorFiles:
+    """The tensors in `model.safetensors`, or in the files that `model.safetensors.index.json` names.
+
+    Raises:
+        ValueError: no such file, only a pickle, or a damaged one; the message names it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        self._files: dict[str, Any] = {}
+        self._paths: dict[str, Path] = {}
+        for path in self._weight_paths():
+            try:
+                opened = safe_open(path, framework="pt")
+                names = list(opened.keys())
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{path}: is missing or damaged ({error}); copy it again") from error
+            self._files |= dict.fromkeys(names, opened)
+            self._paths |= dict.fromkeys(names, path)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def path(self, name: str) -> Path:
+        """The file that holds a tensor, for messages."""
+        return self._paths[name]
+
+    def shape(self, name: str) -> Shape:
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """As safetensors spells it: "F32", "BF16", …"""
+        return self._files[name].get_slice(name).get_dtype()
+
+    def read(self, name: str) -> torch.Tensor:
+        try:
+            return self._files[name].get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{self.path(name)}: cannot read tensor {name!r} ({error}); copy it again"
+            ) from error
+
+    def _weight_paths(self) -> list[Path]:
+        index = self.directory / INDEX_FILE
+        if not index.is_file():
+            if not (self.directory / WEIGHTS_FILE).is_file():
+                raise ValueError(self._nothing_here())
+            return [self.directory / WEIGHTS_FILE]
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{index}: is not an index of safetensors files ({error}); copy it again"
+            ) from error
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name:
+                raise ValueError(f"{index}: {name!r} is not a file name in the same directory")
+        return [self.directory / name for name in names]
+
+    def _nothing_here(self) -> str:
+        pickles = sorted(path.name for pattern in _PICKLES for path in self.directory.glob(pattern))
+        if not pickles:
+            return f"{self.directory}: holds neither {WEIGHTS_FILE} nor {INDEX_FILE}"
+        source = str(self.directory)
+        convert = _CONVERT.format(source=shlex.quote(source), target=shlex.quote(f"{source}-safetensors"))
+        return (
+            f"{self.directory}: holds {', '.join(pickles)} but no safetensors files. A pickle can run code when it "
+            f"is read, and is not read here. If you trust where it comes from, convert it with a transformers that "
+            f"reads it, then import the result:\n  {convert}"
+        )
+
+
+def write_directory(
+    directory: Path,
+    config: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    read: Callable[[str], torch.Tensor],
+) -> None:
+    """Write `config.json` and fp32 tensors; the directory appears whole, or not at all.
+
+    Only one tensor is in memory at a time. Files hold at most `LARGEST_FILE_BYTES`, or one tensor.
+
+    Args:
+        shapes: of each tensor, by name.
+        read: gives a tensor when its turn comes.
+
+    Raises:
+        ValueError: the directory exists and is not empty.
+    """
+    directory = Path(directory)
+    refuse_existing(directory)
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        parts = list(_parts(shapes))
+        digits = (
+            [f"-{n:05d}-of-{len(parts):05d}" for n in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
+        )
+        weight_map: dict[str, str] = {}
+        for part, number in zip(parts, digits, strict=True):
+            file = f"model{number}.safetensors"
+            _write_file(temporary / file, {name: shapes[name] for name in part}, read)
+            weight_map |= dict.fromkeys(part, file)
+        if len(parts) > 1:
+            total = sum(_bytes(shape) for shape in shapes.values())
+            _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        _write_json(temporary / CONFIG_FILE, config)
+        if directory.exists():
+            directory.rmdir()
+        os.replace(temporary, directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_existing(directory: Path) -> None:
+    """Nothing that a user has is overwritten.
+
+    Raises:
+        ValueError: there is something at `directory` other than an empty directory.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"{directory}: exists already; remove it, or give another directory")
+
+
+def _parts(shapes: Mapping[str, Shape]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for name in sorted(shapes):
+        size += _bytes(shapes[name])
+        if part and size > LARGEST_FILE_BYTES:
+            yield part
+            part, size = [], _bytes(shapes[name])
+        part.append(name)
+    yield part
+
+
+def _bytes(shape: Shape) -> int:
+    return 4 * torch.Size(shape).numel()
+
+
+def _write_file(path: Path, shapes: Mapping[str, Shape], read: Callable[[str], torch.Tensor]) -> None:
+    """The format: the header's length (8 bytes, little-endian), the header (JSON, padded with blanks so that the
+    values are aligned), the values."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + _bytes(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name, shape in shapes.items():
+            values = read(name)
+            assert tuple(values.shape) == shape and values.dtype == torch.float32, name
+            stream.write(values.contiguous().numpy().astype("<f4", copy=False).data.cast("B"))
+        _sync(stream)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(content, indent=2) + "\n")
+        _sync(stream)
+
+
+def _sync(stream: Any) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
