@@ -5,8 +5,8 @@ block of shards, `comparison`), connected components, and writing what is kept (
 Documents whose similarity is above the threshold are linked, connected documents are a cluster, and of a cluster the
 first document in the order of the inputs stays.
 
-Memory for N documents: 80 N bytes in the calling process, and in each worker, whatever N, some 500 MB and the texts of
-one shard; so 50 million documents take 4 GB and the workers. Disk, besides the output: 530 N bytes, and the text of
+Memory for N documents: 80 N bytes in the calling process, and in each worker, whatever N, 400 to 800 MB (the more, the
+more documents share a band); so 50 million documents take 4 GB and the workers. Disk, besides the output: 530 N bytes, and the text of
 the documents that are compared.
 """
 

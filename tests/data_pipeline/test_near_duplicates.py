@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from corpus_files import english
 
-import data_pipeline.long_texts
+import data_pipeline.deduplication_job
 import data_pipeline.similar_pairs
 from benchmarks import near_duplicates
 from data_pipeline import deduplication, minhash
@@ -145,6 +145,18 @@ def test_books_are_deduplicated(tmp_path: Path, book: str) -> None:
     assert min(map(len, texts[:4])) > LONG_CHARACTERS
     kept, _ = near_duplicates.deduplicated(texts, tmp_path, shards=2)
     assert kept == {0, 1, 3, 4}
+
+
+def test_how_the_work_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(3)
+    originals = [english(seed, 200) for seed in range(40)]
+    texts = originals + [near_duplicates.edited(text, draw.uniform(0, 0.1), draw) for text in originals * 3]
+    whole = near_duplicates.deduplicated(texts, tmp_path / "whole", shards=1)
+    assert len(whole[0]) < 80
+    for name, value in (("_BLOCK_DOCUMENTS", 7), ("_BLOCK_SHARDS", 2)):
+        monkeypatch.setattr(data_pipeline.deduplication_job, name, value)
+    monkeypatch.setattr(data_pipeline.similar_pairs, "_TASK_HASHES", 50)
+    assert near_duplicates.deduplicated(texts, tmp_path / "pieces", shards=9) == whole
 
 
 def _peak_bytes(job: Job, step: str) -> int:
