@@ -117,7 +117,8 @@ class TrainingConfig:
         weight_decay: on matrices and embeddings, not on biases and LayerNorm.
         clip_gradient_norm: global norm; 0 turns clipping off.
         precision: "fp32", or "bf16" compute with fp32 master weights and gradient reduction.
-        recompute: "none", or "full": every layer's activations are recomputed in the backward pass.
+        recompute: what the backward pass computes again instead of keeping it: "none", "selective" (the attention
+            core) or "full" (every layer, from its input). No collective is repeated but by "full".
         seed: of initial weights, data order and dropout.
         checkpoint_interval, log_interval, validation_interval: in steps; 0 turns validation off.
         validation_batches: global batches a validation.
@@ -137,7 +138,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_gradient_norm: float = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    recompute: Literal["none", "full"] = "none"
+    recompute: Literal["none", "selective", "full"] = "none"
     seed: int = 1234
     checkpoint_interval: int = 500
     log_interval: int = 10

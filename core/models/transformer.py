@@ -25,7 +25,8 @@ class SelfAttention(nn.Module):
     """Multi-head attention; each tensor rank computes heads / tp of them.
 
     The fused projection's rows are ordered (head, query/key/value, head size), so that a slice of dimension 0
-    is whole heads.
+    is whole heads. With `recompute`, the backward pass computes the attention's core, between query, key and value
+    and the output projection, again: large to keep and cheap to repeat (Korthikanti et al. 2022, section 5).
     """
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
@@ -35,6 +36,7 @@ class SelfAttention(nn.Module):
         self.causal = config.family == "gpt2"
         self.dropout = config.attention_dropout
         self.streams = mesh.streams
+        self.recompute = False
         output_std = config.initial_std / math.sqrt(2 * config.layers)
         self.query_key_value = ColumnParallelLinear(
             config.hidden, 3 * config.hidden, mesh, config.initial_std
@@ -55,12 +57,22 @@ class SelfAttention(nn.Module):
         query, key, value = fused.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
         if cache is not None:
             context = cache.attend(query, key, value)
-        elif self.training and self.dropout:
-            with self.streams.attention():
-                context = self._attend(query, key, value, mask, self.dropout)
+        elif self.recompute and self.training:
+            contexts = self.streams.recomputation_contexts
+            context = checkpoint(
+                self._core, query, key, value, mask, use_reentrant=False, context_fn=contexts
+            )
         else:
-            context = self._attend(query, key, value, mask, 0.0)
+            context = self._core(query, key, value, mask)
         return self.output(context.transpose(1, 2).reshape(batch, sequence, -1))
+
+    def _core(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self.training and self.dropout:
+            with self.streams.attention():
+                return self._attend(query, key, value, mask, self.dropout)
+        return self._attend(query, key, value, mask, 0.0)
 
     def _attend(
         self,

@@ -121,7 +121,7 @@ class _Run:
         self.task, self.mesh, self.config, self.output = task, mesh, config, output
         self.done = 0  # optimizer steps
         self.model = task.model.train()
-        set_recompute(self.model, config.recompute == "full")
+        set_recompute(self.model, config.recompute)
         shard_over_data(self.model, mesh, config.precision)
         self.optimizer = build_optimizer(self.model, config)
         self.checkpoints = Checkpoints(
@@ -312,11 +312,12 @@ def _add(sums: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], weight: 
         )
 
 
-def set_recompute(model: nn.Module, recompute: bool) -> None:
-    """Turn activation recomputation of every transformer layer on or off."""
+def set_recompute(model: nn.Module, recompute: str) -> None:
+    """Choose what every transformer layer recomputes: "none", "selective" or "full", see `TrainingConfig`."""
     for module in model.modules():
         if isinstance(module, TransformerLayer):
-            module.recompute = recompute
+            module.recompute = recompute == "full"
+            module.attention.recompute = recompute == "selective"
 
 
 class _Stop:

@@ -1,6 +1,7 @@
 """Dropout's two streams: what must agree across ranks does, what must differ does, recomputation included."""
 
 import numpy as np
+import pytest
 import torch
 from distributed import run_distributed
 from objectives import GPT2, RandomTask, random_batch, whole
@@ -8,13 +9,16 @@ from objectives import GPT2, RandomTask, random_batch, whole
 import core.models.transformer as transformer
 from core.config import ModelConfig
 from core.parallel.mesh import initialize
+from core.training.trainer import set_recompute
 
 DROPPING = ModelConfig("gpt2", 2, 32, 4, 16, 131, vocabulary_multiple=8, dropout=0.3, attention_dropout=0.3)
 
 
-def _masks(tensor: int, recompute: bool) -> tuple[list[list[float]], list[list[float]], dict]:
+def _masks(
+    tensor: int, recompute: str = "none", sequence_parallel: bool = False
+) -> tuple[list[list[float]], list[list[float]], dict]:
     """What the residual and the attention dropouts drew (by hashable samples), and the gradients."""
-    mesh = initialize(tensor)
+    mesh = initialize(tensor, sequence_parallel)
     residual, attention = [], []
     original_dropout, original_attend = transformer.F.dropout, transformer.SelfAttention._attend
 
@@ -29,30 +33,36 @@ def _masks(tensor: int, recompute: bool) -> tuple[list[list[float]], list[list[f
     transformer.F.dropout, transformer.SelfAttention._attend = dropout, attend
     task = RandomTask(DROPPING, mesh)
     task.model.train()
-    for layer in task.network.transformer.layers:
-        layer.recompute = recompute
+    set_recompute(task.model, recompute)
     mesh.streams.start_micro_batch(seed=3, step=5, micro_batch=1)
     task.model(**random_batch(DROPPING, np.arange(2)))["language_model"].backward()
     return residual, attention, {n: whole(p.grad) for n, p in task.model.named_parameters()}
 
 
 def test_residual_masks_agree_and_attention_masks_differ_across_tensor_ranks():
-    first, second = run_distributed(_masks, 2, 2, False)
+    first, second = run_distributed(_masks, 2, 2)
     assert first[0] == second[0]
     assert all(a != b for a, b in zip(first[1], second[1], strict=True))
     assert len({str(draw) for draw in first[1]}) == DROPPING.layers, "each layer draws anew"
 
 
 def test_both_differ_across_data_ranks():
-    first, second = run_distributed(_masks, 2, 1, False)
+    first, second = run_distributed(_masks, 2, 1)
     assert all(a != b for a, b in zip(first[0], second[0], strict=True))
     assert all(a != b for a, b in zip(first[1], second[1], strict=True))
 
 
-def test_recomputation_draws_the_same_masks():
-    for ranks in (1, 2):
-        plain = run_distributed(_masks, ranks, ranks, False)
-        recomputed = run_distributed(_masks, ranks, ranks, True)
+def test_under_sequence_parallelism_both_differ_across_tensor_ranks():
+    first, second = run_distributed(_masks, 2, 2, "none", True)
+    assert all(a != b for a, b in zip(first[0], second[0], strict=True))
+    assert all(a != b for a, b in zip(first[1], second[1], strict=True))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputation_draws_the_same_masks(recompute):
+    for ranks, sequence_parallel in ((1, False), (2, False), (2, True)):
+        plain = run_distributed(_masks, ranks, ranks, "none", sequence_parallel)
+        recomputed = run_distributed(_masks, ranks, ranks, recompute, sequence_parallel)
         for (_, attention, gradients), (_, again, gradients_again) in zip(plain, recomputed, strict=True):
             assert again[: DROPPING.layers] == attention
             assert sorted(again[DROPPING.layers :]) == sorted(attention), (
