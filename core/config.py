@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+ZERO_LEVELS = (0, 1, 2, 3)
+
 Configuration = TypeVar("Configuration")
 
 
@@ -181,22 +183,28 @@ class ParallelConfig:
     Attributes:
         sequence_parallel: in pretraining, split what lies between tensor-parallel regions along the sequence: less
             memory for activations, the same numbers.
+        zero: in pretraining, what is split over the data ranks (Rajbhandari et al. 2020): 0 nothing (the paper's data
+            parallelism), 1 optimizer state, 2 gradients too, 3 weights too. Less memory, more communication.
     """
 
     tensor_parallel: int = 1
     data_parallel: int = 1
     sequence_parallel: bool = False
+    zero: int = 1
 
     @property
     def world_size(self) -> int:
         return self.tensor_parallel * self.data_parallel
 
     def errors(self, where: str = "parallel") -> list[str]:
-        return [
+        problems = [
             f"{where}.{name}: must be 1 or more, is {getattr(self, name)}"
             for name in ("tensor_parallel", "data_parallel")
             if getattr(self, name) < 1
         ]
+        if self.zero not in ZERO_LEVELS:
+            problems.append(f"{where}.zero: must be one of {ZERO_LEVELS}, is {self.zero}")
+        return problems
 
 
 def from_table(

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core.config import ConfigurationError, ModelConfig, TrainingConfig
+from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
 from core.training.trainer import NonFiniteLoss, train
@@ -69,6 +69,14 @@ def build_parser() -> argparse.ArgumentParser:
             help="split what lies between tensor-parallel regions along the sequence: less memory, the same numbers",
         )
         command.add_argument(
+            "--zero",
+            type=int,
+            choices=ZERO_LEVELS,
+            default=1,
+            help="split over the data-parallel processes: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too "
+            "(default: %(default)s)",
+        )
+        command.add_argument(
             "--title", default="", help="before the progress bar (default: the model's name)"
         )
     return parser
@@ -91,7 +99,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
             task = _task(shape, training, corpus, tokenizer, mesh)
-            train(task, mesh, training, arguments.output, title, identity)
+            train(task, mesh, training, arguments.output, title, identity, arguments.zero)
 
 
 def _corpus(data: Path, family: str, tokenizer: Tokenizer) -> tuple[Path, str]:

@@ -132,6 +132,7 @@ class Pretrain(TrainingStage):
         arguments = [self.family, "--recipe", str(self.settings.path), "--model", self.model]
         arguments += ["--data", str(inputs["data"].directory)]
         arguments += ["--tokenizer", str(inputs["tokenizer"].directory), "--output", str(directory)]
+        arguments += ["--zero", str(self.settings.parallel.zero)]
         if self.settings.parallel.sequence_parallel:
             arguments.append("--sequence-parallel")
         return "pretrain", arguments + self.ranks_arguments()

@@ -18,7 +18,8 @@ class Mesh:
     """A (data, tensor) grid. Tensor ranks are neighbours, so that they share a host's fast links.
 
     Attributes:
-        device_mesh: dimensions "dp" and "tp".
+        device_mesh: dimensions "dp", "shard" and "tp". "shard" has size 1: over ("dp", "shard") `fully_shard` shards
+            nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
         control_group: all ranks, over gloo: small messages on the host, checkpoints.
         streams: the two random streams of dropout.
@@ -99,7 +100,7 @@ def initialize(tensor_parallel: int = 1, sequence_parallel: bool = False) -> Mes
             f"start a multiple of {tensor_parallel} (torchrun --nproc-per-node)"
         )
     device_mesh = init_device_mesh(
-        device.type, (world_size // tensor_parallel, tensor_parallel), mesh_dim_names=("dp", "tp")
+        device.type, (world_size // tensor_parallel, 1, tensor_parallel), mesh_dim_names=("dp", "shard", "tp")
     )
     sequence_parallel = sequence_parallel and tensor_parallel > 1
     streams = RandomStreams(

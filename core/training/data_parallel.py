@@ -1,4 +1,15 @@
-"""Data parallelism by torch's `fully_shard`, around layers that do their tensor parallelism themselves."""
+"""Data parallelism by torch's `fully_shard`, around layers that do their tensor parallelism themselves.
+
+What a step of M micro-batches sends between D data ranks (D > 1), in collectives on units: each layer is one, and all
+else (embeddings, heads) is one more. Gradients are fp32, weights of the precision of the computation:
+
+zero 0: an all-reduce of each unit's gradients, after the last micro-batch; every rank keeps everything
+zero 1: an all-gather of each unit's weights, before the first micro-batch, and a reduce-scatter of its gradients,
+        after the last; optimizer state and weights outside of the passes are split
+zero 2: the same, but a reduce-scatter after every micro-batch: between them gradients are split as well
+zero 3: as 2, and a layer's weights are gathered for each pass and freed after it: 2 M all-gathers a layer (M of the
+        rest, which is used at both ends and stays from the forward to the backward pass)
+"""
 
 import torch
 from torch import nn
@@ -9,8 +20,8 @@ from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 
 
-def shard_over_data(model: nn.Module, mesh: Mesh, precision: str) -> None:
-    """Make `fully_shard` the data-parallel engine: gradients reduced and optimizer state split over data ranks.
+def shard_over_data(model: nn.Module, mesh: Mesh, precision: str, zero: int = 1) -> None:
+    """Make `fully_shard` the data-parallel engine: gradients reduced and state split over data ranks.
 
     With one data rank and fp32 there is nothing to do, and it would keep a second copy of the weights.
     """
@@ -19,18 +30,18 @@ def shard_over_data(model: nn.Module, mesh: Mesh, precision: str) -> None:
     policy = MixedPrecisionPolicy()
     if precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    data_mesh = mesh.device_mesh["dp"]
+    data_mesh = mesh.device_mesh["dp", "shard"] if zero == 0 else mesh.device_mesh["dp"]
     for module in model.modules():
         if isinstance(module, TransformerLayer):
-            fully_shard(module, mesh=data_mesh, mp_policy=policy, reshard_after_forward=False)
+            fully_shard(module, mesh=data_mesh, mp_policy=policy, reshard_after_forward=zero == 3)
     fully_shard(model, mesh=data_mesh, mp_policy=policy, reshard_after_forward=False)
 
 
-def prepare_backward(model: nn.Module, last: bool) -> None:
-    """Reduce gradients over the data ranks after the `last` micro-batch only."""
+def prepare_backward(model: nn.Module, zero: int, last: bool) -> None:
+    """Say, before a micro-batch, whether it is the `last` of its step: see above what happens when."""
     if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-        model.set_reshard_after_backward(last)
+        model.set_requires_gradient_sync(last or zero >= 2)
+        model.set_reshard_after_backward(last or zero == 3)
         model.set_is_last_backward(last)
 
 

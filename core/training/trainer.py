@@ -78,6 +78,7 @@ def train(
     output: Path,
     title: str = "",
     identity: str = "",
+    zero: int = 1,
 ) -> TrainingResult:
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
@@ -86,6 +87,7 @@ def train(
 
     Args:
         identity: what the samples and the initial weights come from; a checkpoint of another is refused.
+        zero: what is split over the data ranks, see `ParallelConfig`.
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks.
@@ -96,7 +98,7 @@ def train(
     output = Path(output)
     if read_state(output).get("status") == "finished":
         return TrainingResult("finished", config.steps)
-    run = _Run(task, mesh, config, output, title, identity)
+    run = _Run(task, mesh, config, output, title, identity, zero)
     try:
         with _stop_signals() as stop:
             return run.loop(stop)
@@ -117,12 +119,13 @@ class _Run:
         output: Path,
         title: str,
         identity: str,
+        zero: int,
     ) -> None:
-        self.task, self.mesh, self.config, self.output = task, mesh, config, output
+        self.task, self.mesh, self.config, self.output, self.zero = task, mesh, config, output, zero
         self.done = 0  # optimizer steps
         self.model = task.model.train()
         set_recompute(self.model, config.recompute)
-        shard_over_data(self.model, mesh, config.precision)
+        shard_over_data(self.model, mesh, config.precision, zero)
         self.optimizer = build_optimizer(self.model, config)
         self.checkpoints = Checkpoints(
             output / "checkpoints", mesh, self._fingerprint(identity), config.keep_checkpoints, self._say
@@ -205,7 +208,7 @@ class _Run:
         """Forward and backward passes of a step; returns the summed losses of this data rank, by term."""
         sums: dict[str, torch.Tensor] = {}
         for number, (batch, weight) in enumerate(batches):
-            prepare_backward(self.model, last=number == len(batches) - 1)
+            prepare_backward(self.model, self.zero, last=number == len(batches) - 1)
             self.mesh.streams.start_micro_batch(self.config.seed, self.done, number)
             terms = self.model(**self._on_device(batch))
             # fully_shard averages gradients over the data ranks: times their number makes it the global mean.

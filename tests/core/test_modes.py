@@ -1,5 +1,5 @@
-"""Sequence parallelism on every layout, with and without accumulation: the numbers of a plain
-single-process model, by the trainer itself."""
+"""Sequence parallelism, recomputation and the zero levels on every layout, with and without accumulation: the numbers
+of a plain single-process model, by the trainer itself, and each mode's collectives."""
 
 import json
 from collections import Counter
@@ -34,20 +34,33 @@ TRAINING = TrainingConfig(
 @dataclass(frozen=True)
 class Mode:
     sequence_parallel: bool = False
+    recompute: str = "none"
+    zero: int = 1
     accumulation: int = 1
 
 
 SPLIT = Mode(sequence_parallel=True)
 MODES = {
-    "gpt2": [Mode(), SPLIT],
-    "bert": [SPLIT],
+    "gpt2": [
+        Mode(),
+        SPLIT,
+        Mode(recompute="selective"),
+        Mode(recompute="full"),
+        Mode(zero=0),
+        Mode(zero=2),
+        Mode(zero=3),
+        Mode(True, "full", zero=3),
+    ],
+    "bert": [SPLIT, replace(SPLIT, recompute="full")],
     "post-norm bert": [SPLIT],
 }
 ACCUMULATIONS = (1, 4)
 
 
-def _modes(name: str) -> list[Mode]:
-    return [replace(mode, accumulation=n) for mode in MODES[name] for n in ACCUMULATIONS]
+def _modes(name: str, data: int) -> list[Mode]:
+    """One data rank shards nothing, whatever the level."""
+    modes = [mode for mode in MODES[name] if data > 1 or mode.zero == 1]
+    return [replace(mode, accumulation=n) for mode in modes for n in ACCUMULATIONS]
 
 
 class _RecordingSGD(torch.optim.SGD):
@@ -73,7 +86,7 @@ def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh
         return optimizers[0]
 
     trainer.build_optimizer = build_optimizer
-    train(task, mesh, training, output)
+    train(task, mesh, training, output, zero=mode.zero)
     if not mesh.is_main:
         return None
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
@@ -84,8 +97,10 @@ def _train_in_modes(data: int, tensor: int, output: Path) -> dict:
     results = {}
     meshes = {split: initialize(tensor, split) for split in (False, True)}
     for name, config in CONFIGS.items():
-        for mode in _modes(name):
-            training = replace(TRAINING, micro_batch=BATCH // data // mode.accumulation)
+        for mode in _modes(name, data):
+            training = replace(
+                TRAINING, micro_batch=BATCH // data // mode.accumulation, recompute=mode.recompute
+            )
             folder = output / f"{name} {mode}"
             results[name, mode] = _train(config, training, mode, meshes[mode.sequence_parallel], folder)
     return results
@@ -137,7 +152,7 @@ def _assert_same(result: dict, wanted: dict, what: str) -> None:
 @pytest.mark.parametrize(("data", "tensor"), LAYOUTS)
 def test_every_mode_agrees_with_a_plain_model(data, tensor, expected, tmp_path):
     results = run_distributed(_train_in_modes, data * tensor, data, tensor, tmp_path)[0]
-    assert len(results) == sum(len(_modes(name)) for name in CONFIGS)
+    assert len(results) == sum(len(_modes(name, data)) for name in CONFIGS)
     for (name, mode), result in results.items():
         _assert_same(result, expected[name], f"{name}, {mode}")
 
@@ -175,22 +190,73 @@ class _CollectiveCounter(TorchDispatchMode):
         return function(*arguments, **(keywords or {}))
 
 
-def _sequence_collectives(family: str) -> tuple[Counter, Counter]:
-    mesh = initialize(2, True)
-    task = RandomTask(CONFIGS[family], mesh)
+def _activation_collectives(
+    sequence_parallel: bool, recompute: str, dropout: float
+) -> tuple[Counter, Counter]:
+    mesh = initialize(2, sequence_parallel)
+    task = RandomTask(replace(GPT2, dropout=dropout), mesh)
+    trainer.set_recompute(task.model.train(), recompute)
     with _CollectiveCounter() as counter:
-        sum(task.model(**task.batch(np.arange(2))).values()).backward()
+        task.model(**task.batch(np.arange(2)))["language_model"].backward()
     return counter.calls, counter.bytes
 
 
 def test_sequence_parallelism_turns_each_all_reduce_into_two_halves():
     # GPT-2 with L layers: forward g at the embedding, 2 f and 2 g a layer, f at the tied output; the same backward.
-    calls, moved = run_distributed(_sequence_collectives, 2, "gpt2")[0]
+    calls, moved = run_distributed(_activation_collectives, 2, True, "none", 0.0)[0]
     layers, rows, activation = GPT2.layers, 2 * 16, 2 * 16 * 32 * 4
     halves = 2 * (2 * layers + 1)
     assert calls == {"all-gather": halves, "reduce-scatter": halves, "all-reduce": 2}
     assert moved["all-gather"] == moved["reduce-scatter"] == halves * activation
     assert moved["all-reduce"] == 3 * rows * 4, "the loss: a maximum, then two sums for each token"
+
+
+@pytest.mark.parametrize(
+    ("recompute", "dropout", "a_layer"),
+    [("none", 0.1, 4), ("selective", 0.1, 4), ("full", 0.1, 6), ("full", 0.0, 5)],
+)
+def test_collectives_of_recomputation(recompute, dropout, a_layer):
+    # Without dropout nothing after the last g is needed again, and the recomputation stops before it.
+    calls, moved = run_distributed(_activation_collectives, 2, False, recompute, dropout)[0]
+    layers, rows, activation = GPT2.layers, 2 * 16, 2 * 16 * 32 * 4
+    whole_activations = a_layer * layers + 2  # the embedding's g, the output's f
+    assert calls == {"all-reduce": whole_activations + 2}
+    assert moved["all-reduce"] == whole_activations * activation + 3 * rows * 4
+
+
+def _data_collectives(zero: int, output: Path) -> tuple[Counter, Counter, int]:
+    """Of the second step's passes, and the bytes of all weights in fp32."""
+    mesh = initialize(1)
+    task = RandomTask(GPT2, mesh)
+    size = sum(parameter.numel() * 4 for parameter in task.model.parameters())
+    accumulate, counters = trainer._Run._accumulate, []
+
+    def counting(run, batches, totals):
+        with _CollectiveCounter() as counter:
+            sums = accumulate(run, batches, totals)
+        counters.append(counter)
+        return sums
+
+    trainer._Run._accumulate = counting
+    train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, zero=zero)
+    return counters[1].calls, counters[1].bytes, size
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_collectives_of_the_zero_levels(zero, tmp_path):
+    calls, moved, size = run_distributed(_data_collectives, 2, zero, tmp_path)[0]
+    layers, micro_batches = GPT2.layers, 2
+    units = layers + 1
+    if zero == 0:
+        assert calls == {"all-reduce": units}
+        assert moved == {"all-reduce": size}
+        return
+    reductions = 1 if zero == 1 else micro_batches
+    gathers = units if zero < 3 else micro_batches * (2 * layers + 1)
+    assert calls == {"all-gather": gathers, "reduce-scatter": reductions * units}
+    assert moved["reduce-scatter"] == reductions * size
+    if zero < 3:
+        assert moved["all-gather"] == size
 
 
 def _too_odd() -> tuple[str, str]:

@@ -31,7 +31,9 @@ TRAINING = TrainingConfig(
 DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)
 
 
-def _train(output: Path, tensor: int, training=TRAINING, model=DROPPING, die_at=0, samples=1000) -> str:
+def _train(
+    output: Path, tensor: int, training=TRAINING, model=DROPPING, die_at=0, samples=1000, zero=1
+) -> str:
     """Train; with `die_at`, the process dies by SIGKILL when that many steps are done."""
     mesh = initialize(tensor)
     task = RandomTask(model, mesh, samples)
@@ -45,7 +47,7 @@ def _train(output: Path, tensor: int, training=TRAINING, model=DROPPING, die_at=
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer._Run._step = deadly
-    return train(task, mesh, training, output).status
+    return train(task, mesh, training, output, zero=zero).status
 
 
 def _metrics(output: Path) -> list[dict]:
@@ -76,11 +78,11 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, precision):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory) -> tuple[Path, list[float]]:
-    """A (2,2) run killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
+    """A (2,2) run with zero 2 killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
     folder = tmp_path_factory.mktemp("stopped")
-    run_distributed(_train, 4, folder / "whole", 2, TRAINING, GPT2)
+    run_distributed(_train, 4, folder / "whole", 2, TRAINING, GPT2, 0, 1000, 2)
     with pytest.raises(AssertionError, match="died"):
-        run_distributed(_train, 4, folder / "killed", 2, TRAINING, GPT2, 5)
+        run_distributed(_train, 4, folder / "killed", 2, TRAINING, GPT2, 5, 1000, 2)
     return folder / "killed", _losses(folder / "whole")
 
 
@@ -88,7 +90,7 @@ def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target))
 
 
-@pytest.mark.parametrize(("data", "tensor"), [(1, 1), (1, 2), (4, 1)])
+@pytest.mark.parametrize(("data", "tensor"), [(1, 1), (4, 1), (1, 4)])
 def test_a_checkpoint_goes_on_in_another_layout_with_the_same_losses(tmp_path, stopped, data, tensor):
     killed, wanted = stopped
     output = _copy(killed, tmp_path / "run")
