@@ -15,6 +15,7 @@ from data_pipeline.artifacts import write_json
 from data_pipeline.resumable import add_counts
 from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
 from workflows.fetching import FetchDocuments
+from workflows.report_page import origins
 from workflows.stage import Pipeline, RecipeParameter, Stage, walk
 from workflows.tokenization import TokenizeCorpus
 
@@ -99,10 +100,12 @@ class CorpusReport(Stage):
             for stage in stages
             if isinstance(stage, (*_DOCUMENT_STAGES, TokenizeCorpus))
         }
-        write_json(directory / "funnel.json", {"stages": tables, "totals": funnel(stages)})
+        totals = funnel(stages)
+        write_json(directory / "funnel.json", {"stages": tables, "totals": totals})
         corpora = [stage for stage in stages if isinstance(stage, TokenizeCorpus)]
         places = [stage.directory.relative_to(stage.runs).as_posix() for stage in corpora]
         lines = [funnel_table(tables), *(f"{place}/corpus.bin and .idx" for place in places)]
+        lines += [f"{name}: {origin}" for name, origin in origins(totals).items()]
         (directory / "funnel.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return {"families": sorted(stage.family for stage in corpora)}
 

@@ -106,6 +106,7 @@ def page_content(
         "stages": stages,
         "total_seconds": sum(stage["record"]["seconds"] for stage in stages),
         "length_notes": length_notes(results),
+        "origins": origins(results["corpus"]),
         "software": software(stages),
         "paper_zero_shot": PAPER_ZERO_SHOT,
         "paper_race": PAPER_RACE,
@@ -152,6 +153,23 @@ def length_notes(results: Mapping[str, Any]) -> list[str]:
         if "length_counted_by" in part
     }
     return sorted(notes)
+
+
+def origins(corpus: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each fetched corpus that is not the user's own files: where it is from, under what terms, and for what it
+    stands in."""
+    found = {}
+    for row in corpus:
+        for name, part in row["parts"].items():
+            if origin := part.get("origin"):
+                place = [origin.get("dataset", ""), origin.get("configuration", ""), *origin.get("urls", [])]
+                notes = [" ".join(filter(None, place))]
+                notes += [
+                    f"{words(key)} {origin[key]}" for key in ("revision", "licence", "terms") if key in origin
+                ]
+                notes += [f"differs from the paper's: {origin['stand_in']}"] if "stand_in" in origin else []
+                found[name] = "; ".join(filter(None, notes))
+    return found
 
 
 def accuracy_bars(models: Mapping[str, Mapping[str, Any]]) -> list[pictures.Bar]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_layout import write_hub_split
 
 from data_pipeline.indexed import IndexedDataset
 
@@ -86,3 +87,16 @@ def test_an_absent_corpus_is_an_error_before_anything_runs(tmp_path: Path) -> No
     assert result.returncode == 2
     assert "absent.toml: no such recipe" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_funnel_says_what_stands_in_for_the_papers_corpus(tmp_path: Path, corpus: Path) -> None:
+    rows = [json.loads(line) for line in (tmp_path / "mine.jsonl").read_text().splitlines()]
+    write_hub_split(tmp_path / "news", "train", rows)
+    text = corpus.read_text().replace('source = "local"\npaths = ["mine.jsonl"]', 'preset = "realnews"')
+    text = text.replace('"realnews"', '"realnews"\ndataset = "news"\nconfiguration = ""\nexpected_rows = 32')
+    corpus.write_text(text)
+    result = _luigi(tmp_path, "--corpus", str(corpus))
+    assert result.returncode == 0, result.stdout + result.stderr
+    page = (tmp_path / "runs" / "latest" / "mine-corpus" / "funnel.txt").read_text()
+    assert "tales: news; licence ODC-BY 1.0" in page
+    assert "differs from the paper's: C4 restricted to RealNews' sites" in page
