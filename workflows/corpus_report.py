@@ -4,7 +4,6 @@ Its page, `funnel.txt`, is linked from `runs/latest/<recipe>-corpus` and says wh
 a whole reproduction is in `report.py`.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from data_pipeline.resumable import add_counts
 from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
 from workflows.fetching import FetchDocuments
 from workflows.report_page import origins
-from workflows.stage import Pipeline, RecipeParameter, Stage, walk
+from workflows.stage import LinkedStage, Pipeline, RecipeParameter, Stage, walk
 from workflows.tokenization import TokenizeCorpus
 
 _DOCUMENT_STAGES = (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
@@ -47,16 +46,7 @@ def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def replace_link(link: Path, target: Path) -> None:
-    """Point a relative symbolic link at a directory, atomically."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(temporary, link)
-
-
-class CorpusReport(Stage):
+class CorpusReport(LinkedStage):
     """The funnel of a recipe's corpora, as a table and as JSON."""
 
     stage = "corpus"
@@ -64,9 +54,6 @@ class CorpusReport(Stage):
 
     def label(self) -> str:
         return "write the funnel"
-
-    def layout(self) -> dict[str, int]:
-        return {"processes": 1}
 
     def inputs(self) -> dict[str, Stage]:
         every = self.clone(TokenizeCorpus)
@@ -76,16 +63,8 @@ class CorpusReport(Stage):
         return {"recipe": self.settings.name}
 
     @property
-    def link(self) -> Path:
-        """`runs/latest/<recipe>-corpus`, which points to the newest one."""
-        return Path(self.runs) / "latest" / f"{self.settings.name}-corpus"
-
-    def complete(self) -> bool:
-        return super().complete() and self.link.resolve() == self.directory.resolve()
-
-    def run(self) -> None:
-        super().run()
-        replace_link(self.link, self.directory)
+    def link_name(self) -> str:
+        return f"{self.settings.name}-corpus"
 
     @property
     def page(self) -> Path:

@@ -17,18 +17,18 @@ from workflows.corpus import (
     DecontaminateDocuments,
     DeduplicateDocuments,
 )
-from workflows.corpus_report import funnel, replace_link, summary_of
+from workflows.corpus_report import funnel, summary_of
 from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
 from workflows.fetching import WriteSample
 from workflows.planted import planted_outcomes
 from workflows.report_page import write_pages
-from workflows.stage import Pipeline, Stage, walk
+from workflows.stage import LinkedStage, Pipeline, Stage, walk
 from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
 
 CHANCE = 0.25  # RACE has four options
 
 
-class Report(Stage):
+class Report(LinkedStage):
     """The report of a recipe."""
 
     stage = "report"
@@ -39,9 +39,6 @@ class Report(Stage):
     def label(self) -> str:
         return "write the report"
 
-    def layout(self) -> dict[str, int]:
-        return {"processes": 1}
-
     def inputs(self) -> dict[str, Stage]:
         stages: list[Stage] = [self.clone(DeduplicateDocuments)]
         for task, family in ((PretrainGPT2, "gpt2"), (PretrainBERT, "bert")):
@@ -51,18 +48,6 @@ class Report(Stage):
 
     def parameters(self) -> dict[str, Any]:
         return {"recipe": self.settings.name, "description": self.settings.identity.description}
-
-    @property
-    def link(self) -> Path:
-        """`runs/latest/<recipe>`, which points to the newest report."""
-        return Path(self.runs) / "latest" / self.settings.name
-
-    def complete(self) -> bool:
-        return super().complete() and self.link.resolve() == self.directory.resolve()
-
-    def run(self) -> None:
-        super().run()
-        replace_link(self.link, self.directory)
 
     @property
     def page(self) -> Path:

@@ -251,6 +251,32 @@ class Stage(RecipeTask):
         return True
 
 
+class LinkedStage(Stage):
+    """A stage whose newest output is linked from `runs/latest/<link_name>`, where people look for it."""
+
+    @property
+    def link_name(self) -> str:
+        return self.settings.name
+
+    @property
+    def link(self) -> Path:
+        return Path(self.runs) / "latest" / self.link_name
+
+    def complete(self) -> bool:
+        return super().complete() and self.link.resolve() == self.directory.resolve()
+
+    def run(self) -> None:
+        super().run()
+        self.link.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(self.directory, self.link.parent))
+        os.replace(temporary, self.link)
+
+    def layout(self) -> dict[str, int]:
+        return {"processes": 1}
+
+
 class RunRecord:
     """Who made an artifact, where and when: one segment an attempt, so that a resumed stage lists them all.
 
