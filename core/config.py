@@ -118,7 +118,8 @@ class TrainingConfig:
             "linear" decay or "constant", reaching minimum_learning_rate at `steps`.
         weight_decay: on matrices and embeddings, not on biases and LayerNorm.
         clip_gradient_norm: global norm; 0 turns clipping off.
-        precision: "fp32", or "bf16" compute with fp32 master weights and gradient reduction.
+        precision: "fp32", or "bf16" or "fp16" compute with fp32 master weights and gradient reduction.
+        initial_loss_scale, loss_scale_window: of fp16's dynamic loss scaling, see `core.training.loss_scale`.
         recompute: what the backward pass computes again instead of keeping it: "none", "selective" (the attention
             core) or "full" (every layer, from its input). No collective is repeated but by "full".
         seed: of initial weights, data order and dropout.
@@ -139,7 +140,9 @@ class TrainingConfig:
     adam_eps: float = 1e-8
     weight_decay: float = 0.01
     clip_gradient_norm: float = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    initial_loss_scale: float = 2.0**32
+    loss_scale_window: int = 1000
     recompute: Literal["none", "selective", "full"] = "none"
     seed: int = 1234
     checkpoint_interval: int = 500
@@ -158,6 +161,8 @@ class TrainingConfig:
             "log_interval",
             "checkpoint_interval",
             "keep_checkpoints",
+            "initial_loss_scale",
+            "loss_scale_window",
         ):
             if getattr(self, name) < 1:
                 problems.append(f"{where}.{name}: must be 1 or more, is {getattr(self, name)}")
@@ -166,6 +171,13 @@ class TrainingConfig:
         if not 0 <= self.warmup_steps <= self.steps:
             problems.append(f"{where}.warmup_steps: must be between 0 and steps, is {self.warmup_steps}")
         return problems
+
+    def significant(self) -> dict[str, Any]:
+        """The settings that set the course of a run; how its work is cut and kept changes no more than rounding."""
+        free = {"micro_batch", "recompute", "checkpoint_interval", "log_interval", "keep_checkpoints"}
+        if self.precision != "fp16":
+            free |= {"initial_loss_scale", "loss_scale_window"}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
 
     def layout_errors(self, data_parallel: int, where: str = "training") -> list[str]:
         """Why a global batch cannot be dealt to `data_parallel` ranks, one line each."""

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="TEXT",
         help="go on from this text, which may be empty and have several lines; can be repeated (default: each line of "
-        "the standard input is a prompt)",
+        "the standard input is a prompt, until Ctrl-D)",
     )
     source.add_argument("--prompt-file", type=Path, metavar="FILE", help="one prompt a line")
     parser.add_argument(

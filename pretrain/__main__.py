@@ -8,6 +8,7 @@ from typing import Any
 from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.checkpoint import CheckpointError
+from core.training.loss_scale import EndlessOverflow
 from core.training.trainer import NonFiniteLoss, train
 from data_pipeline.artifacts import canonical_json, read_json
 from data_pipeline.blends import corpus_facts, load_blend
@@ -131,4 +132,4 @@ def _task(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), pretrain, (NonFiniteLoss, CheckpointError)))
+    sys.exit(run_on_ranks(build_parser(), pretrain, (NonFiniteLoss, EndlessOverflow, CheckpointError)))

@@ -21,14 +21,13 @@ from workflows.recipe import Model
 from workflows.stage import Pipeline, RunRecord, Stage
 from workflows.tokenization import TokenizeCorpus, TrainTokenizer
 
-# How the work is cut and kept does not change what is learned beyond rounding.
-_INSIGNIFICANT = ("micro_batch", "recompute", "checkpoint_interval", "keep_checkpoints", "log_interval")
 CORE_SOURCES = (
     "core/config.py",
     "core/parallel",
     "core/models",
     "core/training/trainer.py",
     "core/training/data_parallel.py",
+    "core/training/loss_scale.py",
     "core/training/optimizer.py",
     "core/model_directory.py",
 )
@@ -121,11 +120,7 @@ class Pretrain(TrainingStage):
     def parameters(self) -> dict[str, Any]:
         shape = dataclasses.asdict(self.specification.config)
         del shape["vocabulary_size"]  # the tokenizer's
-        training = dataclasses.asdict(self.specification.training)
-        return {
-            "model": shape,
-            "training": {key: value for key, value in training.items() if key not in _INSIGNIFICANT},
-        }
+        return {"model": shape, "training": self.specification.training.significant()}
 
     def program(self, directory: Path) -> tuple[str, list[str]]:
         inputs = self.inputs()

@@ -49,8 +49,14 @@ class Checkpoints:
         self._keep = keep
         self._report = report
 
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the state after `step` steps; all ranks call it."""
+    def save(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+    ) -> None:
+        """Write the state after `step` steps; all ranks call it.
+
+        Args:
+            facts: the little that is not in model and optimizer, the same on every rank; goes through JSON.
+        """
         final = self.directory / f"step-{step:08d}"
         temporary = self.directory / f".step-{step:08d}.tmp"
         if self._mesh.is_main:
@@ -62,7 +68,7 @@ class Checkpoints:
         dcp.save(state, checkpoint_id=temporary, process_group=self._mesh.control_group)
         if self._mesh.is_main:
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            record = {"step": step, "fingerprint": self._fingerprint, "files": files}
+            record = {"step": step, "fingerprint": self._fingerprint, "facts": facts, "files": files}
             (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             _sync(temporary)
             os.replace(temporary, final)
@@ -70,8 +76,8 @@ class Checkpoints:
                 shutil.rmtree(old)
         dist.barrier(self._mesh.control_group)
 
-    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Load the newest intact checkpoint; returns its step, or 0 when there is none.
+    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+        """Load the newest intact checkpoint; returns its step and facts, or (0, {}) when there is none.
 
         Raises:
             CheckpointError: the newest intact checkpoint belongs to another run.
@@ -81,8 +87,8 @@ class Checkpoints:
             chosen = [self._choose()]
         dist.broadcast_object_list(chosen, src=0, group=self._mesh.control_group)
         if chosen[0] is None:
-            return 0
-        step, path, fingerprint = chosen[0]
+            return 0, {}
+        step, path, fingerprint, facts = chosen[0]
         if fingerprint != self._fingerprint:
             raise CheckpointError(
                 f"{path}: a checkpoint of another model or of other training settings; remove "
@@ -91,17 +97,17 @@ class Checkpoints:
         state = _state(model, optimizer)
         dcp.load(state, checkpoint_id=path, process_group=self._mesh.control_group)
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-        return step
+        return step, facts
 
     def _all(self) -> list[Path]:
         return sorted(self.directory.glob("step-*")) if self.directory.exists() else []
 
-    def _choose(self) -> tuple[int, str, str] | None:
+    def _choose(self) -> tuple[int, str, str, dict[str, Any]] | None:
         for path in reversed(self._all()):
             problem = damage(path)
             if problem is None:
                 record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-                return record["step"], str(path), record["fingerprint"]
+                return record["step"], str(path), record["fingerprint"], record.get("facts", {})
             self._report(f"{problem}; it is left aside, the one before is used")
         return None
 

@@ -19,6 +19,8 @@ from torch.distributed.tensor import DTensor
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 
+COMPUTE_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def shard_over_data(model: nn.Module, mesh: Mesh, precision: str, zero: int = 1) -> None:
     """Make `fully_shard` the data-parallel engine: gradients reduced and state split over data ranks.
@@ -28,8 +30,8 @@ def shard_over_data(model: nn.Module, mesh: Mesh, precision: str, zero: int = 1)
     if mesh.data_size == 1 and precision == "fp32":
         return
     policy = MixedPrecisionPolicy()
-    if precision == "bf16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    if precision != "fp32":
+        policy = MixedPrecisionPolicy(param_dtype=COMPUTE_TYPES[precision], reduce_dtype=torch.float32)
     data_mesh = mesh.device_mesh["dp", "shard"] if zero == 0 else mesh.device_mesh["dp"]
     for module in model.modules():
         if isinstance(module, TransformerLayer):

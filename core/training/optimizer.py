@@ -42,14 +42,15 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float) -> float:
-    """Scale the gradients so that their global norm is at most `maximum` (0: only measure).
+def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scale: float = 1.0) -> float:
+    """Divide the gradients by the loss scale, and scale them so that their global norm is at most `maximum` (0: no
+    limit).
 
     Shards are counted once each, replicated parameters once: one all-reduce of one number over every mesh
     dimension that some gradient is split on.
 
     Returns:
-        the norm before clipping.
+        the norm before clipping; not finite when a gradient is not, and the gradients are then of no use.
     """
     gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
     assert not any(p.is_partial() for g in gradients for p in g.placements), "see complete_gradients"
@@ -65,7 +66,8 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float) -> float:
         for dimension in split:
             if mesh.size(dimension) > 1:
                 dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
-    norm = math.sqrt(sum(value.item() for value in by_dimensions.values()))
-    if maximum > 0 and norm > maximum:
-        torch._foreach_mul_(local, maximum / (norm + 1e-6))
+    norm = math.sqrt(sum(value.item() for value in by_dimensions.values())) / loss_scale
+    factor = maximum / (norm + 1e-6) if 0 < maximum < norm else 1.0
+    if factor != 1.0 or loss_scale != 1.0:
+        torch._foreach_mul_(local, factor / loss_scale)
     return norm

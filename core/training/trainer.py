@@ -1,7 +1,6 @@
 """The trainer: data × tensor parallel training of any objective, resumable at any moment."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import complete_gradients, prepare_backward, shard_over_data
+from core.training.loss_scale import LossScale
 from core.training.metrics import Recorder, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 
@@ -91,7 +91,7 @@ def train(
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks.
-        NonFiniteLoss, CheckpointError: as they say; `state.json` then says "failed".
+        NonFiniteLoss, EndlessOverflow, CheckpointError: as they say; `state.json` then says "failed".
     """
     if errors := config.errors() + config.layout_errors(mesh.data_size):
         raise ConfigurationError(errors)
@@ -130,7 +130,10 @@ class _Run:
         self.checkpoints = Checkpoints(
             output / "checkpoints", mesh, self._fingerprint(identity), config.keep_checkpoints, self._say
         )
-        self.done = self.checkpoints.load_latest(self.model, self.optimizer)
+        self.loss_scale = LossScale(config) if config.precision == "fp16" else None
+        self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)
+        if self.loss_scale and facts:
+            self.loss_scale.load(facts["loss_scale"])
         if mesh.is_main:
             if self.done:
                 self._say(f"{title} resumes at step {self.done} of {config.steps}")
@@ -142,10 +145,8 @@ class _Run:
 
     def _fingerprint(self, identity: str) -> str:
         """What a checkpoint must agree on: the shapes and everything that sets the course of the run."""
-        free = {"micro_batch", "recompute", "checkpoint_interval", "log_interval", "keep_checkpoints"}
-        settings = {k: v for k, v in dataclasses.asdict(self.config).items() if k not in free}
         shapes = [(name, list(parameter.shape)) for name, parameter in self.model.named_parameters()]
-        facts = [settings, shapes, self.task.total_samples, identity]
+        facts = [self.config.significant(), shapes, self.task.total_samples, identity]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def loop(self, stop: "_Stop") -> TrainingResult:
@@ -159,7 +160,8 @@ class _Run:
             stopping = self._agreed(stop.requested)
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
-                self.checkpoints.save(self.done, self.model, self.optimizer)
+                facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
+                self.checkpoints.save(self.done, self.model, self.optimizer, facts)
                 saved = self.done
             if finished or stopping:
                 break
@@ -194,13 +196,36 @@ class _Run:
         rate = learning_rate(config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = self._global_means(self._accumulate(batches, totals), totals)
-        self._check_finite(losses)
-        norm = clip_gradients(self.model.parameters(), config.clip_gradient_norm)
+        losses, norm = self._gradients(batches, totals)
+        overflows = 0
+        while self._overflowed(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            losses, norm = self._gradients(batches, totals)
+            overflows += 1
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        self._record(losses, rate, norm, batches)
+        facts = {"learning_rate": rate, "gradient_norm": norm}
+        if self.loss_scale:
+            facts |= {"loss_scale": self.loss_scale.value, "overflows": overflows}
+        self._record(losses, facts, batches)
+
+    def _gradients(
+        self, batches: list[tuple[Batch, float]], totals: dict[str, float]
+    ) -> tuple[dict[str, float], float]:
+        """The step's mean losses, its gradients (in the parameters, clipped), and their norm before that."""
+        losses = self._global_means(self._accumulate(batches, totals), totals)
+        self._check_finite(losses)
+        scale = self.loss_scale.value if self.loss_scale else 1.0
+        return losses, clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, scale)
+
+    def _overflowed(self, norm: float) -> bool:
+        """With fp16: whether gradients overflowed on any rank, so that the step is to be tried again."""
+        if self.loss_scale is None:
+            return False
+        overflowed = self._agreed(not math.isfinite(norm))
+        self.loss_scale.update(overflowed)
+        return overflowed
 
     def _accumulate(
         self, batches: list[tuple[Batch, float]], totals: dict[str, float]
@@ -214,20 +239,20 @@ class _Run:
             # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
             scale = weight * self.mesh.data_size
             loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
-            loss.backward()
+            (loss * self.loss_scale.value if self.loss_scale else loss).backward()
             _add(sums, terms, weight)
         complete_gradients(self.model)
         return sums
 
     def _record(
-        self, losses: dict[str, float], rate: float, norm: float, batches: list[tuple[Batch, float]]
+        self, losses: dict[str, float], facts: dict[str, float], batches: list[tuple[Batch, float]]
     ) -> None:
         if not self.mesh.is_main:
             return
         record: dict[str, Any] = {"step": self.done, "loss": sum(losses.values())}
         if len(losses) > 1:
             record["losses"] = losses
-        record |= {"learning_rate": rate, "gradient_norm": norm}
+        record |= facts
         tokens = sum(batch["tokens"].numel() for batch, _ in batches) * self.mesh.data_size
         self.recorder.step(record, tokens, log=self.done % self.config.log_interval == 0)
 

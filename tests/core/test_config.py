@@ -1,8 +1,17 @@
 """Configuration: all errors at once, each with its place; the paper's sizes."""
 
+from dataclasses import replace
+
 import pytest
 
-from core.config import ConfigurationError, ModelConfig, TrainingConfig, from_table, preset
+from core.config import (
+    ConfigurationError,
+    ModelConfig,
+    ParallelConfig,
+    TrainingConfig,
+    from_table,
+    preset,
+)
 
 
 def test_all_errors_are_reported_at_once():
@@ -62,3 +71,20 @@ def test_the_vocabulary_is_padded_to_one_fixed_multiple():
 def test_an_unknown_size_names_the_known_ones():
     with pytest.raises(ConfigurationError, match=r"gpt2-355m"):
         preset("gpt5")
+
+
+def test_a_layout_that_cannot_be_is_named():
+    assert "parallel.zero: must be one of (0, 1, 2, 3), is 4" in ParallelConfig(zero=4).errors()
+    config = ModelConfig("gpt2", 2, 32, 4, 15, 131)
+    assert not config.layout_errors(2)
+    assert config.layout_errors(2, "model", True) == [
+        "model: sequence_length 15 is not divisible by tensor_parallel 2"
+    ]
+
+
+def test_what_sets_the_course_of_a_run():
+    settings = TrainingConfig(steps=1, global_batch=4, micro_batch=1, learning_rate=1.0)
+    otherwise_cut = replace(settings, micro_batch=4, recompute="full", keep_checkpoints=9)
+    assert settings.significant() == otherwise_cut.significant()
+    assert "loss_scale_window" not in settings.significant()
+    assert replace(settings, precision="fp16").significant()["loss_scale_window"] == 1000

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.config import ModelConfig, TrainingConfig
 from core.parallel.mesh import initialize
-from core.training.trainer import shard_over_data
+from core.training.data_parallel import shard_over_data
 
 BATCH = 4
 SGD_RATE = 0.5
@@ -186,10 +186,10 @@ def _use_sharded_parameter() -> None:
     task.network.token_embedding(torch.zeros(1, 1, dtype=torch.int64))
 
 
-def _bfloat16_loss(tensor: int) -> float:
+def _half_precision_loss(tensor: int, precision: str) -> float:
     mesh = initialize(tensor)
     task = RandomTask(GPT2, mesh)
-    shard_over_data(task.model, mesh, "bf16")
+    shard_over_data(task.model, mesh, precision)
     batch = task.batch(np.arange(4))
     loss = task.model(**batch)["language_model"]
     loss.backward()
@@ -198,10 +198,11 @@ def _bfloat16_loss(tensor: int) -> float:
     return loss.item() / batch["targets"].numel()
 
 
-def test_bfloat16_keeps_master_weights_and_losses_in_fp32(expected):
-    loss = run_distributed(_bfloat16_loss, 2, 2)[0]
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_keeps_master_weights_and_losses_in_fp32(expected, precision):
+    loss = run_distributed(_half_precision_loss, 2, 2, precision)[0]
     assert loss == pytest.approx(expected["gpt2"]["losses"][0], rel=1e-2)
-    assert loss != pytest.approx(expected["gpt2"]["losses"][0], rel=1e-9), "it did compute in bf16"
+    assert loss != pytest.approx(expected["gpt2"]["losses"][0], rel=1e-9), "it did compute in 16 bits"
 
 
 def test_training_configuration_reports_impossible_batches():
