@@ -9,9 +9,9 @@ from typing import Any
 from core.config import ModelConfig
 from core.model_directory import quick_fingerprint
 from core.parallel.mesh import Mesh, initialize
-from core.training.checkpoint import CheckpointError
+from core.training.errors import TrainingError
 from core.training.metrics import read_state
-from core.training.trainer import NonFiniteLoss, train
+from core.training.trainer import RunOptions, train
 from data_pipeline.artifacts import read_json, write_json
 from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
@@ -138,7 +138,8 @@ def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _D
     config = settings.training_config(len(split))
     start = quick_fingerprint(arguments.checkpoint)
     identity = f"{start} {data.sequence_length} {data.tokenizer.fingerprint}"
-    return train(task, mesh, config, arguments.output, arguments.title, identity).status == "finished"
+    options = RunOptions(arguments.title, identity)
+    return train(task, mesh, config, arguments.output, options).status == "finished"
 
 
 def _score(
@@ -166,4 +167,4 @@ def _score(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), finetune, (NonFiniteLoss, CheckpointError)))
+    sys.exit(run_on_ranks(build_parser(), finetune, (TrainingError,)))

@@ -19,7 +19,7 @@ from core.model_directory import load_parameters, model_path, read_config, save_
 from core.models.bert import BertModel
 from core.parallel.layers import ReplicatedLinear, initialize_parameters
 from core.parallel.mesh import Mesh
-from core.training.trainer import BatchSource
+from core.training.batches import BatchSource
 from evaluate.scoring import batches_by_length, total_over_batches
 from finetune.race_data import LEVELS, OPTIONS, EncodedSplit
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
-from core.training.checkpoint import CheckpointError
-from core.training.loss_scale import EndlessOverflow
-from core.training.trainer import NonFiniteLoss, train
+from core.training.errors import TrainingError
+from core.training.trainer import RunOptions, train
 from data_pipeline.artifacts import canonical_json, read_json
 from data_pipeline.blends import corpus_facts, load_blend
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
@@ -99,8 +98,9 @@ def pretrain(arguments: argparse.Namespace) -> None:
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
+            options = RunOptions(title, identity, arguments.zero)
             task = _task(shape, training, corpus, tokenizer, mesh)
-            train(task, mesh, training, arguments.output, title, identity, arguments.zero)
+            train(task, mesh, training, arguments.output, options)
 
 
 def _corpus(data: Path, family: str, tokenizer: Tokenizer) -> tuple[Path, str]:
@@ -132,4 +132,4 @@ def _task(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), pretrain, (NonFiniteLoss, EndlessOverflow, CheckpointError)))
+    sys.exit(run_on_ranks(build_parser(), pretrain, (TrainingError,)))

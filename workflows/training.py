@@ -26,6 +26,7 @@ CORE_SOURCES = (
     "core/parallel",
     "core/models",
     "core/training/trainer.py",
+    "core/training/batches.py",
     "core/training/data_parallel.py",
     "core/training/loss_scale.py",
     "core/training/optimizer.py",

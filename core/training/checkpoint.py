@@ -21,12 +21,9 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from core.parallel.mesh import Mesh
+from core.training.errors import CheckpointError
 
 RECORD = "checkpoint.json"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used; the message names it and says what to do."""
 
 
 class Checkpoints:

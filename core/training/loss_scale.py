@@ -11,14 +11,11 @@ asks only the ranks that the first gradient is split over.)
 from typing import Any
 
 from core.config import TrainingConfig
+from core.training.errors import EndlessOverflow
 
 FACTOR = 2.0
 MINIMUM = 1.0
 MOST_OVERFLOWS = 40  # in a row; from 2^32 a healthy run skips 13 or 14
-
-
-class EndlessOverflow(RuntimeError):
-    """Gradients overflow fp16 at any loss scale."""
 
 
 class LossScale:

@@ -15,7 +15,8 @@ from objectives import GPT2, RandomTask
 import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
-from core.training.loss_scale import EndlessOverflow, LossScale
+from core.training.errors import EndlessOverflow
+from core.training.loss_scale import LossScale
 from core.training.metrics import read_state
 from core.training.trainer import train
 

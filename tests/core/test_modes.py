@@ -18,7 +18,7 @@ import core.training.trainer as trainer
 from core.config import ConfigurationError, ModelConfig, TrainingConfig
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
-from core.training.trainer import train
+from core.training.trainer import RunOptions, train
 
 LAYOUTS = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4)]  # (data, tensor)
 CONFIGS = {"gpt2": GPT2, "bert": BERT, "post-norm bert": POST_NORM_BERT}
@@ -86,7 +86,7 @@ def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh
         return optimizers[0]
 
     trainer.build_optimizer = build_optimizer
-    train(task, mesh, training, output, zero=mode.zero)
+    train(task, mesh, training, output, RunOptions(zero=mode.zero))
     if not mesh.is_main:
         return None
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
@@ -238,7 +238,7 @@ def _data_collectives(zero: int, output: Path) -> tuple[Counter, Counter, int]:
         return sums
 
     trainer._Run._accumulate = counting
-    train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, zero=zero)
+    train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, RunOptions(zero=zero))
     return counters[1].calls, counters[1].bytes, size
 
 

@@ -22,7 +22,7 @@ from core.parallel.mesh import initialize
 from core.training.checkpoint import damage
 from core.training.metrics import read_state
 from core.training.optimizer import learning_rate
-from core.training.trainer import train
+from core.training.trainer import RunOptions, train
 
 TRAINING = TrainingConfig(
     steps=8, global_batch=4, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=3,
@@ -47,7 +47,7 @@ def _train(
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer._Run._step = deadly
-    return train(task, mesh, training, output, zero=zero).status
+    return train(task, mesh, training, output, RunOptions(zero=zero)).status
 
 
 def _metrics(output: Path) -> list[dict]:
@@ -127,7 +127,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, stopped):
 
 
 def _train_on_other_data(output: Path) -> None:
-    train(RandomTask(GPT2, initialize(1)), initialize(1), TRAINING, output, identity="another corpus")
+    train(
+        RandomTask(GPT2, initialize(1)),
+        initialize(1),
+        TRAINING,
+        output,
+        RunOptions(identity="another corpus"),
+    )
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):

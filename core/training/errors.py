@@ -1,0 +1,17 @@
+"""What can end a training that its user can mend; every message says what to do."""
+
+
+class TrainingError(RuntimeError):
+    """The base of them all: a command line prints its message without a traceback."""
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss became infinite or not a number; the message says at which step."""
+
+
+class EndlessOverflow(TrainingError):
+    """Gradients overflow fp16 at any loss scale."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be used; the message names it and says what to do."""
