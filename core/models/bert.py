@@ -34,9 +34,9 @@ class MaskedTokenHead(nn.Module):
         self.initial: dict[str, Initial] = {"bias": "zeros"}
 
     def forward(self, hidden: torch.Tensor, embedding: VocabularyParallelEmbedding) -> torch.Tensor:
-        """[rows, hidden] → this rank's logits [rows, padded vocabulary / tp], fp32."""
+        """[rows, hidden] → this rank's logits [rows, padded vocabulary / tp]."""
         hidden = self.norm(F.gelu(self.dense(hidden), approximate=self.approximate))
-        return (embedding.logits(hidden) + local(self.bias)).float()
+        return embedding.logits(hidden, bias=local(self.bias))
 
 
 class BertModel(EmbeddedTransformer):
@@ -83,7 +83,7 @@ class BertModel(EmbeddedTransformer):
             masked_positions: [batch, predictions] int64, places in the sequence whose tokens are predicted.
 
         Returns:
-            this rank's columns [batch, predictions, padded vocabulary / tp], and [batch, 2]; both fp32.
+            this rank's columns [batch, predictions, padded vocabulary / tp], and [batch, 2] in fp32.
         """
         hidden, pooled = self.encode(tokens, token_types, attention_mask)
         index = masked_positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])

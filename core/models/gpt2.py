@@ -24,7 +24,8 @@ class GPT2Model(EmbeddedTransformer):
         places: tuple[torch.Tensor, torch.Tensor] | None = None,
         cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], fp32.
+        """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], in the precision of the
+        weights; what is made of them is fp32.
 
         Args:
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
@@ -36,8 +37,8 @@ class GPT2Model(EmbeddedTransformer):
         values = F.dropout(values, self.config.dropout, self.training)
         hidden = self.transformer(values, cache=cache)
         if places is not None:
-            return self.token_embedding.logits(self.whole(hidden)[places]).float()
-        return self.token_embedding.logits(hidden, split=self.mesh.sequence_parallel).float()
+            return self.token_embedding.logits(self.whole(hidden)[places])
+        return self.token_embedding.logits(hidden, split=self.mesh.sequence_parallel)
 
 
 class GPT2LanguageModeling(nn.Module):

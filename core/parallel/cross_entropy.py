@@ -18,48 +18,50 @@ def _shard(width: int, group: dist.ProcessGroup, vocabulary_size: int) -> tuple[
 
 class _VocabularyParallelCrossEntropy(torch.autograd.Function):
     """Two all-reduces of [rows]-sized tensors forward (the maximum; the sum of exponentials together with the
-    target's logit), none backward, where the gradient is softmax − onehot on the local columns."""
+    target's logit), none backward, where the gradient is softmax − onehot on the local columns.
+
+    Logits are the largest tensors of a step, so they are passed over as seldom as can be: one softmax over the local
+    columns, which the ranks' sums later correct by a factor a row, and which becomes the gradient in its place.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, logits: torch.Tensor, targets: torch.Tensor, group: dist.ProcessGroup, vocabulary_size: int
     ) -> torch.Tensor:
         start, real = _shard(logits.shape[-1], group, vocabulary_size)
-        values = logits.detach()[..., :real].float()  # [..., real columns]
+        values = logits.detach()
+        values[..., real:] = -torch.inf
         if real:
-            maximum = values.amax(dim=-1)
+            maximum, place = values.max(dim=-1, keepdim=True)
+            softmax = values.softmax(dim=-1, dtype=torch.float32)  # [..., columns], of this rank alone
+            exponentials = 1.0 / softmax.gather(-1, place).squeeze(-1)  # the largest is 1
+            maximum = maximum.squeeze(-1).float()
         else:
             maximum = torch.full(targets.shape, -torch.inf, device=logits.device)
-        all_reduce(maximum, group, dist.ReduceOp.MAX)
-        shifted = values - maximum.unsqueeze(-1)
+            softmax = torch.zeros(logits.shape, device=logits.device)
+            exponentials = torch.zeros_like(maximum)
+        overall = all_reduce(maximum.clone(), group, dist.ReduceOp.MAX)
 
         local_targets = targets - start
         is_local = (local_targets >= 0) & (local_targets < real)
         local_targets = torch.where(is_local, local_targets, 0)
-        sums = torch.zeros(2, *targets.shape, device=logits.device)  # exponentials, target's logit
-        if real:
-            target_logit = shifted.gather(-1, local_targets.unsqueeze(-1)).squeeze(-1)
-            sums[1] = torch.where(is_local, target_logit, 0.0)
-            shifted.exp_()
-            sums[0] = shifted.sum(dim=-1)
-        all_reduce(sums, group)
+        target_logit = values.gather(-1, local_targets.unsqueeze(-1)).squeeze(-1).float()
+        exponentials = exponentials * (maximum - overall).exp()
+        sums = torch.stack([exponentials, torch.where(is_local, target_logit - overall, 0.0)])
+        total, target_logit = all_reduce(sums, group)
 
         scored = targets != IGNORED
-        ctx.save_for_backward(shifted, sums[0], local_targets, is_local, scored)
-        ctx.columns, ctx.dtype = logits.shape[-1], logits.dtype
-        return torch.where(scored, sums[0].log() - sums[1], 0.0)
+        ctx.save_for_backward(softmax, exponentials / total, local_targets, is_local, scored)
+        ctx.dtype = logits.dtype
+        return torch.where(scored, total.log() - target_logit, 0.0)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        exponentials, total, local_targets, is_local, scored = ctx.saved_tensors
+        softmax, share, local_targets, is_local, scored = ctx.saved_tensors
         gradient = torch.where(scored, gradient, 0.0)
-        result = exponentials * (gradient / total).unsqueeze(-1)
-        real = result.shape[-1]
-        if real:
-            at_target = torch.where(is_local, gradient, 0.0).unsqueeze(-1)
-            result.scatter_add_(-1, local_targets.unsqueeze(-1), -at_target)
-        if real < ctx.columns:
-            result = torch.nn.functional.pad(result, (0, ctx.columns - real))
+        result = softmax.mul_((gradient * share).unsqueeze(-1))  # a second backward pass would be refused
+        at_target = torch.where(is_local, gradient, 0.0).unsqueeze(-1)
+        result.scatter_add_(-1, local_targets.unsqueeze(-1), -at_target)
         return result.to(ctx.dtype), None, None, None
 
 
@@ -69,7 +71,7 @@ def vocabulary_parallel_cross_entropy(
     """Per-token loss in nats, in fp32 (paper section 3: the fused output layer and loss).
 
     Args:
-        logits: this rank's columns, [..., padded vocabulary / tensor ranks].
+        logits: this rank's columns, [..., padded vocabulary / tensor ranks]; the padded ones become -inf.
         targets: vocabulary ids, [...]; `IGNORED` (-100) gives loss 0 and no gradient.
         group: the tensor group.
         vocabulary_size: real tokens; padded columns beyond them take no part.

@@ -88,6 +88,8 @@ class RowParallelLinear(nn.Module):
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if self.group.size() == 1:
+            return F.linear(values, local(self.weight), local(self.bias))
         summed = self.leave(F.linear(values, local(self.weight)), self.group)
         return summed + local(self.bias, self.sequence_parallel)
 
@@ -132,14 +134,17 @@ class VocabularyParallelEmbedding(nn.Module):
         embedded = F.embedding(rows.masked_fill(elsewhere, 0), local(self.weight))
         return self.leave(embedded.masked_fill(elsewhere.unsqueeze(-1), 0.0), self.group)
 
-    def logits(self, hidden: torch.Tensor, split: bool = False) -> torch.Tensor:
+    def logits(
+        self, hidden: torch.Tensor, split: bool = False, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The tied output layer (behind f): [..., hidden] → this rank's columns [..., vocabulary / tp].
 
         Args:
             split: `hidden` is this rank's part of the sequence, [batch, sequence / tp, hidden].
+            bias: of this rank's columns.
         """
         enter = gather_sequence if split else f
-        return F.linear(enter(hidden, self.group), local(self.weight))
+        return F.linear(enter(hidden, self.group), local(self.weight), bias)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "rows", 0)

@@ -69,11 +69,10 @@ def global_means(sums: dict[str, torch.Tensor], totals: dict[str, float], mesh: 
 
 
 def add_losses(sums: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], weight: float) -> None:
-    """Add a micro-batch's loss sums to the running ones, in float64 on the host."""
+    """Add a micro-batch's loss sums to the running ones, in float64 and where they are: nothing waits for the device."""
     for term, value in terms.items():
-        sums[term] = (
-            sums.get(term, torch.zeros((), dtype=torch.float64)) + weight * value.detach().double().cpu()
-        )
+        added = weight * value.detach().double()
+        sums[term] = sums[term] + added if term in sums else added
 
 
 def _sum_over_data(values: list[float], mesh: Mesh) -> list[float]:
