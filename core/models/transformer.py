@@ -52,39 +52,44 @@ class SelfAttention(nn.Module):
         of new tokens, which see those before them, too.
         """
         fused = self.query_key_value(values)
-        batch, sequence, _ = fused.shape
-        fused = fused.view(batch, sequence, self.local_heads, 3, self.head_size)
-        query, key, value = fused.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
-        if cache is not None:
-            context = cache.attend(query, key, value)
-        elif self.recompute and self.training:
-            contexts = self.streams.recomputation_contexts
-            context = checkpoint(
-                self._core, query, key, value, mask, use_reentrant=False, context_fn=contexts
-            )
+        if self.training and (self.recompute or (self.dropout and self.streams.separate)):
+            context = self._core_apart(fused, mask)
         else:
-            context = self._core(query, key, value, mask)
-        return self.output(context.transpose(1, 2).reshape(batch, sequence, -1))
+            context = self._core(fused, mask, cache)
+        return self.output(context)
 
     def _core(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+        self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
     ) -> torch.Tensor:
-        if self.training and self.dropout:
-            with self.streams.attention():
-                return self._attend(query, key, value, mask, self.dropout)
-        return self._attend(query, key, value, mask, 0.0)
+        """Projected values [batch, sequence, 3 · hidden / tp] → context [batch, sequence, hidden / tp]."""
+        batch, sequence, _ = fused.shape
+        parts = fused.view(batch, sequence, self.local_heads, 3, self.head_size)
+        query, key, value = parts.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
+        if cache is None:
+            context = self._attend(query, key, value, mask)
+        else:
+            context = cache.attend(query, key, value)
+        return context.transpose(1, 2).reshape(batch, sequence, -1)
 
     def _attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor | None,
-        dropout: float,
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
+        dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=self.causal
         )
+
+    @torch.compiler.disable
+    def _core_apart(self, fused: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """With a random stream of its own, or recomputed: what a compiler cannot see through."""
+        if not self.recompute:
+            return self._core_on_stream(fused, mask)
+        contexts = self.streams.recomputation_contexts
+        return checkpoint(self._core_on_stream, fused, mask, use_reentrant=False, context_fn=contexts)
+
+    def _core_on_stream(self, fused: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        with self.streams.attention():
+            return self._core(fused, mask)
 
 
 class FeedForward(nn.Module):
@@ -132,6 +137,10 @@ class TransformerLayer(nn.Module):
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
         values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
         return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
+
+    def compile_computation(self) -> None:
+        """Let `torch.compile` fuse what lies between the matrix products; recomputation stays outside of it."""
+        self._compute = torch.compile(self._compute)  # type: ignore[method-assign]
 
     def _drop(self, values: torch.Tensor) -> torch.Tensor:
         return F.dropout(values, self.dropout, self.training)

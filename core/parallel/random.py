@@ -37,13 +37,13 @@ class RandomStreams:
         self._tensor_rank = tensor_rank
         self._rank = (data_rank, "sequence", tensor_rank) if sequence_parallel else (data_rank,)
         # One rank that holds all heads, or values of its own only: one stream serves.
-        self._separate = tensor_size > 1 and not sequence_parallel
+        self.separate = tensor_size > 1 and not sequence_parallel
         self._attention_state: torch.Tensor | None = None
 
     def start_micro_batch(self, seed: int, step: int, micro_batch: int) -> None:
         """Seed both streams for one forward (and backward) pass."""
         place = (seed, "dropout", step, micro_batch, *self._rank)
-        if self._separate:
+        if self.separate:
             torch.manual_seed(derived_seed(*place, "attention", self._tensor_rank))
             self._attention_state = self._get_state()
         torch.manual_seed(derived_seed(*place))
@@ -51,7 +51,7 @@ class RandomStreams:
     @contextlib.contextmanager
     def attention(self) -> Iterator[None]:
         """Inside, random numbers come from the attention stream."""
-        if not self._separate or self._attention_state is None:
+        if not self.separate or self._attention_state is None:
             yield
             return
         residual_state = self._get_state()

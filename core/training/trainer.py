@@ -114,6 +114,8 @@ class _Run:
         self.done = 0  # optimizer steps
         self.model = task.model.train()
         set_recompute(self.model, config.recompute)
+        if config.compile:
+            compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
         self.checkpoints = Checkpoints(
@@ -289,6 +291,13 @@ def set_recompute(model: nn.Module, recompute: str) -> None:
         if isinstance(module, TransformerLayer):
             module.recompute = recompute == "full"
             module.attention.recompute = recompute == "selective"
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Compile every transformer layer."""
+    for module in model.modules():
+        if isinstance(module, TransformerLayer):
+            module.compile_computation()
 
 
 class _Stop:

@@ -26,9 +26,9 @@ def _masks(
         residual.append((original_dropout(torch.ones(64), probability, training) > 0).tolist())
         return original_dropout(values, probability, training)
 
-    def attend(self, query, key, value, mask, probability):
+    def attend(self, query, key, value, mask):
         attention.append(torch.rand(8).tolist())
-        return original_attend(self, query, key, value, mask, probability)
+        return original_attend(self, query, key, value, mask)
 
     transformer.F.dropout, transformer.SelfAttention._attend = dropout, attend
     task = RandomTask(DROPPING, mesh)

@@ -1,0 +1,56 @@
+"""`compile = true`: the same losses as without, on every path through a compiled layer."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distributed import run_distributed
+from objectives import BERT, GPT2, RandomTask
+
+from core.config import TrainingConfig
+from core.parallel.mesh import initialize
+from core.training.trainer import RunOptions, train
+
+TRAINING = TrainingConfig(
+    steps=3, global_batch=4, micro_batch=2, learning_rate=1e-3, schedule="constant", validation_interval=2,
+    validation_batches=1,
+)  # fmt: skip
+DROPPING = replace(GPT2, attention_dropout=0.1)  # its masks are drawn outside of what is compiled
+
+
+def _losses(output: Path, model, training: TrainingConfig, tensor: int, zero: int) -> list[float]:
+    mesh = initialize(tensor)
+    task = RandomTask(model, mesh)
+    task.validation = RandomTask(model, mesh, 4)
+    train(task, mesh, training, output, RunOptions(zero=zero))
+    if not mesh.is_main:
+        return []
+    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [record.get("loss", record.get("validation_loss")) for record in records]
+
+
+def _compiled_and_eager(output: Path, cases: list) -> tuple[list, list, int]:
+    torch._dynamo.reset()
+    results: list[list] = [[], []]
+    for number, (model, settings, tensor, zero) in enumerate(cases):
+        for side, compiled in enumerate((True, False)):
+            training = replace(TRAINING, compile=compiled, **settings)
+            results[side].append(_losses(output / f"{number}-{side}", model, training, tensor, zero))
+    return results[0], results[1], torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(
+    ("world", "cases"),
+    [
+        (1, [(GPT2, {}, 1, 1), (BERT, {"recompute": "full"}, 1, 1)]),
+        (2, [(DROPPING, {"recompute": "selective"}, 2, 1), (GPT2, {}, 1, 3)]),
+    ],
+)
+def test_compiled_layers_give_the_same_losses(world, cases, tmp_path):
+    compiled, eager, graphs = run_distributed(_compiled_and_eager, world, tmp_path, cases)[0]
+    assert graphs >= len(cases), "something was compiled"
+    for one, other in zip(compiled, eager, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
