@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import near_duplicates, pipeline, sample_index, tensor_parallel, tokenization
+from benchmarks import near_duplicates, pipeline, sample_index, tensor_parallel, tokenization, training
 
 BENCHMARKS = {
     "near-duplicates": near_duplicates,
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "sample-index": sample_index,
     "tensor-parallel": tensor_parallel,
     "tokenization": tokenization,
+    "training": training,
 }
 
 
