@@ -17,6 +17,7 @@ from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
+from pretrain.options import timeout
 from pretrain.output import on_main, writing
 
 RESULT_FILE = "result.json"
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sequence-length", "longest input in tokens; the model's by default", type=positive)
     add("--tensor-parallel", "processes that share one copy of the model", type=positive, default=1)
     add("--controls", "also answer the test set with the passages left out", action="store_true")
+    add_run_options(race)
     add("--title", "before the progress bar", default="finetune race")
     return parser
 
@@ -76,7 +78,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     config, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "bert")
     length = _sequence_length(arguments, config)
-    mesh = initialize(arguments.tensor_parallel)
+    mesh = initialize(arguments.tensor_parallel, timeout=timeout(arguments))
     with writing(arguments.output, mesh) as finished:
         if finished:
             return
@@ -138,7 +140,7 @@ def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _D
     config = settings.training_config(len(split))
     start = quick_fingerprint(arguments.checkpoint)
     identity = f"{start} {data.sequence_length} {data.tokenizer.fingerprint}"
-    options = RunOptions(arguments.title, identity)
+    options = RunOptions(arguments.title, identity, exit_after_minutes=arguments.exit_after_minutes)
     return train(task, mesh, config, arguments.output, options).status == "finished"
 
 

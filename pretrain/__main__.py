@@ -15,6 +15,7 @@ from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
 from pretrain.gpt2 import GPT2Task
+from pretrain.options import add_run_options, timeout
 from pretrain.output import writing
 from pretrain.recipe import read_model, recipe_path
 
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="split over the data-parallel processes: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too "
             "(default: %(default)s)",
         )
+        add_run_options(command)
         command.add_argument(
             "--title", default="", help="before the progress bar (default: the model's name)"
         )
@@ -94,11 +96,11 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tensor, split = arguments.tensor_parallel, arguments.sequence_parallel
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split)
+    mesh = initialize(tensor, split, timeout=timeout(arguments))
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
-            options = RunOptions(title, identity, arguments.zero)
+            options = RunOptions(title, identity, arguments.zero, arguments.exit_after_minutes)
             task = _task(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 

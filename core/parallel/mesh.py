@@ -3,14 +3,16 @@
 import datetime
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from core.parallel.random import RandomStreams
 
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+DEFAULT_TIMEOUT = datetime.timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Mesh:
             nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
         control_group: all ranks, over gloo: small messages on the host, checkpoints.
+        watch_group: all ranks, over gloo: used only to find out which of them is lost.
+        timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
     """
@@ -29,6 +33,8 @@ class Mesh:
     device_mesh: DeviceMesh
     device: torch.device
     control_group: dist.ProcessGroup
+    watch_group: dist.ProcessGroup
+    timeout: datetime.timedelta
     streams: RandomStreams
     sequence_parallel: bool = False
 
@@ -79,21 +85,27 @@ class Mesh:
         dist.destroy_process_group()
 
 
-def initialize(tensor_parallel: int = 1, sequence_parallel: bool = False) -> Mesh:
+def initialize(
+    tensor_parallel: int = 1,
+    sequence_parallel: bool = False,
+    timeout: datetime.timedelta = DEFAULT_TIMEOUT,
+) -> Mesh:
     """Join the process group (torchrun's, or a world of one) and lay the grid.
 
     Args:
         tensor_parallel: ranks that share a model; the world's size must be a multiple of it.
         sequence_parallel: split what lies between tensor-parallel regions along the sequence (for training; sequences
             must be a multiple of tensor_parallel). One tensor rank has nothing to split.
+        timeout: how long a collective waits for a rank before it fails.
 
     Raises:
-        ValueError: the world cannot be divided so.
+        ValueError: the world cannot be divided so, or the ranks were asked for different layouts.
     """
     device = _device()
     if not dist.is_initialized():
-        _join(device)
+        _join(device, timeout)
     world_size = dist.get_world_size()
+    _check_same_layout(tensor_parallel, sequence_parallel)
     if tensor_parallel < 1 or world_size % tensor_parallel:
         raise ValueError(
             f"{world_size} processes cannot be divided into tensor-parallel groups of {tensor_parallel}; "
@@ -110,8 +122,22 @@ def initialize(tensor_parallel: int = 1, sequence_parallel: bool = False) -> Mes
         tensor_size=tensor_parallel,
         sequence_parallel=sequence_parallel,
     )
-    control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
-    return Mesh(device_mesh, device, control_group, streams, sequence_parallel)
+    for dimension in ("dp", "tp"):  # a mesh's groups do not take over the time-out of the world's
+        _set_pg_timeout(timeout, device_mesh.get_group(dimension))
+    control_group, watch_group = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
+    return Mesh(device_mesh, device, control_group, watch_group, timeout, streams, sequence_parallel)
+
+
+def _check_same_layout(*layout: object) -> None:
+    """Ranks with different layouts would wait for each other without end."""
+    given: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(given, layout)
+    for rank, theirs in enumerate(given):
+        if theirs != given[0]:
+            raise ValueError(
+                f"rank {rank} was started with (tensor_parallel, sequence_parallel) = {theirs}, rank 0 with {given[0]}; "
+                "start all ranks with the same command"
+            )
 
 
 def _device() -> torch.device:
@@ -122,9 +148,9 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def _join(device: torch.device) -> None:
+def _join(device: torch.device, timeout: datetime.timedelta) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+        dist.init_process_group(backend, timeout=timeout)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

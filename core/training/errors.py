@@ -15,3 +15,15 @@ class EndlessOverflow(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be used; the message names it and says what to do."""
+
+
+class RanksDisagree(TrainingError):
+    """Ranks have different settings, or different copies of what must be the same."""
+
+
+class LostRank(TrainingError):
+    """A rank hangs or is gone; the message names it."""
+
+
+class OutOfMemory(TrainingError):
+    """A device or host has no memory left; the message says what needs less."""

@@ -15,7 +15,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     """Fused AdamW; weight decay on matrices and embeddings, none on biases and LayerNorm."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
@@ -25,6 +25,13 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         eps=config.adam_eps,
         fused=True,
     )
+    for parameter in model.parameters():  # what torch does at the first step: memory is taken before it
+        zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            **dict(zip(("exp_avg", "exp_avg_sq"), zeros, strict=True)),
+        }
+    return optimizer
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

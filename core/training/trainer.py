@@ -1,13 +1,10 @@
 """The trainer: data × tensor parallel training of any objective, resumable at any moment."""
 
-import contextlib
 import hashlib
 import json
 import math
-import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +31,8 @@ from core.training.errors import NonFiniteLoss
 from core.training.loss_scale import LossScale
 from core.training.metrics import Recorder, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from core.training.safety import check_same_settings, check_same_weights, explained_failures
+from core.training.stopping import NO_REASON, StopRequest, reason_name
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -62,16 +61,18 @@ class RunOptions:
         title: before progress lines.
         identity: what the samples and the initial weights come from; a checkpoint of another is refused.
         zero: what is split over the data ranks, see `ParallelConfig`.
+        exit_after_minutes: save and stop when this call has taken so long (0: no limit), for batch systems.
     """
 
     title: str = ""
     identity: str = ""
     zero: int = 1
+    exit_after_minutes: float = 0.0
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a call of `train` ended: "finished" or "stopped" (by a signal, after a checkpoint)."""
+    """How a call of `train` ended: "finished" or "stopped" (by a signal or the time limit, after a checkpoint)."""
 
     status: str
     step: int
@@ -83,7 +84,7 @@ def train(
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
     Writes `output/model/` when finished, `metrics.jsonl`, `logs/`, `state.json`, and `checkpoints/` (private).
-    SIGTERM and SIGINT finish the step, save a checkpoint and return "stopped".
+    SIGTERM, SIGINT and the time limit finish the step, save a checkpoint and return "stopped".
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks.
@@ -96,11 +97,12 @@ def train(
         return TrainingResult("finished", config.steps)
     run = _Run(task, mesh, config, output, options or RunOptions())
     try:
-        with _stop_signals() as stop:
+        with StopRequest(run.options.exit_after_minutes) as stop, explained_failures(mesh):
+            run.prepare()
             return run.loop(stop)
     except Exception as error:
         if mesh.is_main:
-            write_state(output, "failed", run.done, error=str(error))
+            write_state(output, "failed", run.done or read_state(output).get("step", 0), error=str(error))
         raise
 
 
@@ -113,38 +115,54 @@ class _Run:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
         self.done = 0  # optimizer steps
         self.model = task.model.train()
+        self.loss_scale = LossScale(config) if config.precision == "fp16" else None
+
+    def prepare(self) -> None:
+        """Check that the ranks agree, shard the model, go back to the newest checkpoint, and rehearse."""
+        config, mesh, options = self.config, self.mesh, self.options
+        settings = asdict(config) | self._origin() | {"zero": options.zero, "torch": torch.__version__}
+        check_same_settings(settings, mesh)
+        check_same_weights(self.model, mesh, "before the first step")
         set_recompute(self.model, config.recompute)
         if config.compile:
             compile_layers(self.model)
+        fingerprint = self._fingerprint()
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
         self.checkpoints = Checkpoints(
-            output / "checkpoints",
-            mesh,
-            self._fingerprint(options.identity),
-            config.keep_checkpoints,
-            self._say,
+            self.output / "checkpoints", mesh, fingerprint, config.keep_checkpoints, self._say
         )
-        self.loss_scale = LossScale(config) if config.precision == "fp16" else None
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         if mesh.is_main:
             if self.done:
                 self._say(f"{options.title} resumes at step {self.done} of {config.steps}")
-            self.recorder = Recorder(output, self.done, config.steps, options.title)
-            write_state(output, "running", self.done)
+            self.recorder = Recorder(self.output, self.done, config.steps, options.title)
+            write_state(self.output, "running", self.done)
+        if self.done < config.steps:
+            self._rehearse()
+
+    def _rehearse(self) -> None:
+        """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
+        batches = micro_batches(self.task, self.done, self.config, self.mesh)
+        self._accumulate(batches[:1], global_counts(self.task, batches, self.mesh))
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def _fingerprint(self, identity: str) -> str:
+    def _origin(self) -> dict[str, Any]:
+        """What is trained, and on what."""
+        shapes = {name: list(parameter.shape) for name, parameter in self.model.named_parameters()}
+        return {"shapes": shapes, "samples": self.task.total_samples, "identity": self.options.identity}
+
+    def _fingerprint(self) -> str:
         """What a checkpoint must agree on: the shapes and everything that sets the course of the run."""
-        shapes = [(name, list(parameter.shape)) for name, parameter in self.model.named_parameters()]
-        facts = [self.config.significant(), shapes, self.task.total_samples, identity]
+        facts = {**self._origin(), **self.config.significant()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def loop(self, stop: "_Stop") -> TrainingResult:
+    def loop(self, stop: StopRequest) -> TrainingResult:
         """Validate and save at the top, so that the first and the last step share one path."""
         config = self.config
         saved = self.done
@@ -152,37 +170,42 @@ class _Run:
             finished = self.done == config.steps
             if self._validation_is_due(finished):
                 self._validate()
-            stopping = self._agreed(stop.requested)
+            reason = int(self._largest(stop.reason()))
+            stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
+                check_same_weights(self.model, self.mesh, f"after step {self.done}")
                 facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
                 self.checkpoints.save(self.done, self.model, self.optimizer, facts)
                 saved = self.done
             if finished or stopping:
                 break
             self._step()
-        return self._end(finished)
+        return self._end(finished, reason)
 
     def _validation_is_due(self, finished: bool) -> bool:
         interval = self.config.validation_interval
         return interval > 0 and (finished or self.done % interval == 0)
 
-    def _end(self, finished: bool) -> TrainingResult:
+    def _end(self, finished: bool, reason: int) -> TrainingResult:
         if finished:
             self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             self.recorder.close()
-            write_state(self.output, status, self.done)
-            if not finished:
-                self._say(f"stopped by a signal after step {self.done}; the same command goes on from there")
+            if finished:
+                write_state(self.output, status, self.done)
+            else:
+                name = reason_name(reason)
+                write_state(self.output, status, self.done, reason=name)
+                self._say(f"stopped by {name} after step {self.done}; the same command goes on from there")
         return TrainingResult(status, self.done)
 
-    def _agreed(self, flag: bool) -> bool:
-        """True on all ranks when it is true on any."""
-        value = torch.tensor([float(flag)])
-        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.mesh.control_group)
-        return bool(value.item())
+    def _largest(self, value: float) -> float:
+        """The largest of all ranks' values."""
+        values = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.mesh.control_group)
+        return values.item()
 
     def _step(self) -> None:
         config, step = self.config, self.done
@@ -209,8 +232,9 @@ class _Run:
         self, batches: list[WeightedBatch], totals: dict[str, float]
     ) -> tuple[dict[str, float], float]:
         """The step's mean losses, its gradients (in the parameters, clipped), and their norm before that."""
-        losses = global_means(self._accumulate(batches, totals), totals, self.mesh)
-        self._check_finite(losses)
+        sums = self._accumulate(batches, totals)
+        losses = global_means(sums, totals, self.mesh)
+        self._check_finite(losses, sums)
         scale = self.loss_scale.value if self.loss_scale else 1.0
         return losses, clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, scale)
 
@@ -218,7 +242,7 @@ class _Run:
         """With fp16: whether gradients overflowed on any rank, so that the step is to be tried again."""
         if self.loss_scale is None:
             return False
-        overflowed = self._agreed(not math.isfinite(norm))
+        overflowed = self._largest(not math.isfinite(norm)) > 0
         self.loss_scale.update(overflowed)
         return overflowed
 
@@ -249,13 +273,19 @@ class _Run:
         tokens = sum(batch["tokens"].numel() for batch, _ in batches) * self.mesh.data_size
         self.recorder.step(record, tokens, log=self.done % self.config.log_interval == 0)
 
-    def _check_finite(self, losses: dict[str, float]) -> None:
-        for term, value in losses.items():
-            if not math.isfinite(value):
-                raise NonFiniteLoss(
-                    f"the {term} loss is {value} at step {self.done + 1}; lower the learning rate, or go on "
-                    "from an earlier checkpoint"
-                )
+    def _check_finite(self, losses: dict[str, float], sums: dict[str, torch.Tensor]) -> None:
+        """Stop at a mean loss that is no number, and say which ranks' own `sums` are none. All see the same mean."""
+        bad = [term for term, value in losses.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        finite: list[bool] = [True] * self.mesh.world_size
+        own = all(math.isfinite(sums[term].item()) for term in bad)
+        dist.all_gather_object(finite, own, group=self.mesh.control_group)
+        ranks = ", ".join(str(rank) for rank, is_finite in enumerate(finite) if not is_finite)
+        raise NonFiniteLoss(
+            f"the {bad[0]} loss is {losses[bad[0]]} at step {self.done + 1}, on rank {ranks}; lower the learning rate, "
+            "or go on from an earlier checkpoint"
+        )
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -298,23 +328,3 @@ def compile_layers(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, TransformerLayer):
             module.compile_computation()
-
-
-class _Stop:
-    requested = False
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """While inside, SIGTERM and SIGINT ask the loop to stop after the current step."""
-    stop = _Stop()
-
-    def request(number: int, frame: object) -> None:
-        stop.requested = True
-
-    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -156,7 +156,7 @@ def _train_and_stop(output: Path) -> str:
 
 def test_a_signal_saves_and_says_so(tmp_path):
     assert run_distributed(_train_and_stop, 2, tmp_path) == ["stopped", "stopped"]
-    assert read_state(tmp_path) == {"status": "stopped", "step": 2}
+    assert read_state(tmp_path) == {"status": "stopped", "step": 2, "reason": "SIGTERM"}
     assert not (tmp_path / "model").exists()
     assert damage(tmp_path / "checkpoints/step-00000002") is None
     assert run_distributed(_train, 2, tmp_path, 2) == ["finished", "finished"]

@@ -1,0 +1,141 @@
+"""What is checked before and while a training runs: that ranks agree, which rank is lost, and what to do without memory.
+
+A run that goes wrong in silence costs more than one that stops.
+"""
+
+import contextlib
+import datetime
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from core.parallel.mesh import Mesh
+from core.training.errors import LostRank, OutOfMemory, RanksDisagree
+
+_LONGEST_ROLL_CALL = datetime.timedelta(seconds=60)
+_SHOWN = 5
+_OUT_OF_MEMORY_SIGNS = ("out of memory", "DefaultCPUAllocator")
+_LOST_SIGNS = ("timed out", "connection closed", "connection reset", "read error", "broken pipe")
+
+
+def check_same_settings(settings: Mapping[str, Any], mesh: Mesh) -> None:
+    """Compare what every rank was told to do. Collective.
+
+    Raises:
+        RanksDisagree: some rank has other settings than rank 0; the message names it and the first of them.
+    """
+    given: list[Mapping[str, Any]] = [{}] * mesh.world_size
+    dist.all_gather_object(given, dict(settings), group=mesh.control_group)
+    lines = []
+    for rank, theirs in enumerate(given):
+        for name, value in given[0].items():
+            if theirs.get(name) != value:
+                lines.append(f"rank {rank} has {name} {theirs.get(name)!r}, rank 0 has {value!r}")
+    if lines:
+        raise RanksDisagree(
+            f"the ranks were not given the same settings: {_listed(lines)}; start all of them with the same "
+            "command, recipe, data and version"
+        )
+
+
+def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
+    """Compare, bit for bit, parameters (or parts of them) that several ranks hold the same of. Collective.
+
+    Args:
+        when: for the message.
+
+    Raises:
+        RanksDisagree: some rank's copy differs; the message names parameter and ranks.
+    """
+    parameters = dict(model.named_parameters())
+    own = torch.stack([_checksum(parameter) for parameter in parameters.values()]).cpu()
+    every = [torch.empty_like(own) for _ in range(mesh.world_size)]
+    dist.all_gather(every, own, group=mesh.control_group)
+    lines = []
+    for index, (name, parameter) in enumerate(parameters.items()):
+        holders: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for rank in range(mesh.world_size):
+            holders[_part(parameter, rank, mesh)].append(rank)
+        for ranks in holders.values():
+            differing = [
+                rank for rank in ranks if not torch.equal(every[rank][index], every[ranks[0]][index])
+            ]
+            if differing:
+                lines.append(f"{name} on rank {', '.join(map(str, differing))} is not rank {ranks[0]}'s")
+    if lines:
+        raise RanksDisagree(
+            f"ranks that must hold the same weights differ {when}: {_listed(lines)}; a device or a link is faulty, or "
+            "the ranks run different software; go on from a checkpoint without the faulty host"
+        )
+
+
+def _checksum(parameter: torch.Tensor) -> torch.Tensor:
+    """Two sums over the bits of the local values: [2] int64."""
+    values = parameter.detach()
+    values = values.to_local() if isinstance(values, DTensor) else values
+    bits = values.contiguous().view(torch.int32).flatten()
+    places = torch.arange(bits.numel(), device=bits.device) % 65521
+    return torch.stack([bits.sum(dtype=torch.int64), (bits * places).sum(dtype=torch.int64)])
+
+
+def _part(parameter: torch.Tensor, rank: int, mesh: Mesh) -> tuple[int, ...]:
+    """Which part of a parameter a rank holds: ranks with the same part must have the same values."""
+    assert isinstance(parameter, DTensor)
+    coordinates = {"dp": rank // mesh.tensor_size, "shard": 0, "tp": rank % mesh.tensor_size}
+    names = parameter.device_mesh.mesh_dim_names or ()
+    return tuple(
+        coordinates[name]
+        for name, placement in zip(names, parameter.placements, strict=True)
+        if not placement.is_replicate()
+    )
+
+
+@contextlib.contextmanager
+def explained_failures(mesh: Mesh) -> Iterator[None]:
+    """Inside, running out of memory and losing a rank end in messages that say so.
+
+    Raises:
+        OutOfMemory: on the rank that has none left.
+        LostRank: a collective ended without some rank; the message names it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in _OUT_OF_MEMORY_SIGNS):
+            raise OutOfMemory(_out_of_memory(mesh, text)) from error
+        if any(sign in text.lower() for sign in _LOST_SIGNS):
+            raise LostRank(_roll_call(mesh, text)) from error
+        raise
+
+
+def _out_of_memory(mesh: Mesh, text: str) -> str:
+    return (
+        f"rank {mesh.rank} ran out of memory ({text.splitlines()[0]}). In this order: a smaller micro_batch (the same "
+        'results); recompute = "selective", then "full"; precision = "bf16"; more processes with --zero 2 or 3; '
+        "--sequence-parallel; a larger --tensor-parallel"
+    )
+
+
+def _roll_call(mesh: Mesh, text: str) -> str:
+    """Who is missing, asked over a group that nothing else uses."""
+    wait = min(mesh.timeout, _LONGEST_ROLL_CALL)
+    try:
+        dist.monitored_barrier(mesh.watch_group, timeout=wait, wait_all_ranks=True)
+        found = "all ranks still answer, so that one of them was only late"
+    except RuntimeError as barrier:
+        found = str(barrier).splitlines()[0]
+    return (
+        f"a collective did not end ({text.splitlines()[0]}): {found}. Look at that rank's host and log; the same "
+        "command goes on from the last checkpoint. If the rank was only slow, give a longer --timeout-minutes"
+    )
+
+
+def _listed(lines: list[str]) -> str:
+    shown = "; ".join(lines[:_SHOWN])
+    return shown + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
