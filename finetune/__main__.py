@@ -17,7 +17,7 @@ from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
-from pretrain.options import timeout
+from pretrain.options import add_run_options, timeout
 from pretrain.output import on_main, writing
 
 RESULT_FILE = "result.json"
