@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-STEPS, LOG_INTERVAL, WARMUP_STEPS = 30, 10, 10
+WARMUP_STEPS = 3
 SEQUENCE = 256
 LAYERS = 4
 VOCABULARY = 4096
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", type=int, default=3, help="interleaved measurements of each (default: %(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=10, help="timed steps (default: %(default)s)")
     parser.add_argument(
         "--worker", type=int, nargs=3, help=argparse.SUPPRESS
     )  # hidden, tokens, tensor parallel
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.worker:
-        _work(*arguments.worker, arguments.output)
+        _work(*arguments.worker, arguments.steps, arguments.output)
         return
     import torch
 
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     for hidden in arguments.hidden:
         for tokens in arguments.micro_batch_tokens:
             pairs = [
-                (_measure(hidden, tokens, 1), _measure(hidden, tokens, 2)) for _ in range(arguments.pairs)
+                tuple(_measure(hidden, tokens, ranks, arguments.steps) for ranks in (1, 2))
+                for _ in range(arguments.pairs)
             ]
             ratios = [two / one for one, two in pairs]
             one, two = (statistics.median(values) for values in zip(*pairs, strict=True))
@@ -58,9 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"| {hidden} | {tokens} | {one:.0f} | {two:.0f} | {ratio} |", flush=True)
 
 
-def _measure(hidden: int, tokens: int, tensor_parallel: int) -> float:
-    """Tokens a second after the warm-up, from the trainer's own record."""
-    with tempfile.TemporaryDirectory() as output:
+def _measure(hidden: int, tokens: int, tensor_parallel: int, steps: int) -> float:
+    """Tokens a second, by the median step after the warm-up."""
+    with tempfile.TemporaryDirectory() as folder:
         launch = [sys.executable, "-m"]
         if tensor_parallel > 1:
             launch += [
@@ -70,52 +72,31 @@ def _measure(hidden: int, tokens: int, tensor_parallel: int) -> float:
                 str(tensor_parallel),
                 "-m",
             ]
-        worker = ["--worker", str(hidden), str(tokens), str(tensor_parallel), "--output", output]
+        output = Path(folder) / "seconds.json"
+        worker = ["--worker", str(hidden), str(tokens), str(tensor_parallel), "--output", str(output)]
         subprocess.run(
-            [*launch, "benchmarks", "tensor-parallel", *worker],
+            [*launch, "benchmarks", "tensor-parallel", *worker, "--steps", str(steps)],
             check=True,
             capture_output=True,
             env={**os.environ, "OMP_NUM_THREADS": str(2 // tensor_parallel)},
         )
-        lines = (Path(output) / "logs" / "throughput.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return statistics.median(r["tokens_per_second"] for r in records if r["step"] > WARMUP_STEPS)
+        return tokens / statistics.median(json.loads(output.read_text()))
 
 
-def _work(hidden: int, tokens: int, tensor_parallel: int, output: Path) -> None:
-    import numpy as np
-    import torch
-
+def _work(hidden: int, tokens: int, tensor_parallel: int, steps: int, output: Path) -> None:
+    from benchmarks.random_tokens import step_seconds
     from core.config import ModelConfig, TrainingConfig
-    from core.model_directory import build_model
-    from core.models.gpt2 import GPT2LanguageModeling
     from core.parallel.mesh import initialize
-    from core.training.trainer import train
 
     mesh = initialize(tensor_parallel)
     shape = ModelConfig(
         "gpt2", LAYERS, hidden, hidden // 32, SEQUENCE, VOCABULARY, dropout=0.0, attention_dropout=0.0
     )
-
-    class RandomTokens:
-        total_samples = STEPS * (tokens // SEQUENCE)
-        validation = None
-        model = GPT2LanguageModeling(build_model(shape, mesh))  # type: ignore[arg-type]
-
-        def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-            generator = torch.Generator().manual_seed(int(indices[0]))
-            values = torch.randint(VOCABULARY, (len(indices), SEQUENCE + 1), generator=generator)
-            return {"tokens": values[:, :-1], "targets": values[:, 1:]}
-
-        def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-            return {"language_model": float(batch["targets"].numel())}
-
-        def save(self, directory: Path) -> None:
-            """Nothing is kept."""
-
     batch = tokens // SEQUENCE
     training = TrainingConfig(
-        steps=STEPS, global_batch=batch, micro_batch=batch, learning_rate=1e-4, log_interval=LOG_INTERVAL
+        steps=WARMUP_STEPS + steps, global_batch=batch, micro_batch=batch, learning_rate=1e-4
     )
-    train(RandomTokens(), mesh, training, output)
+    seconds = step_seconds(shape, mesh, training, WARMUP_STEPS)
+    if mesh.is_main:
+        output.write_text(json.dumps(seconds))
     mesh.shutdown()

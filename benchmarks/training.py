@@ -14,7 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,66 +135,35 @@ class _Worker:
         self.before = _resident_bytes()
         return self._ours() if side == OURS else self._peer(side)
 
-    def _batch(self, step: int) -> Any:
-        """[batch, sequence + 1] random tokens."""
-        generator = self.torch.Generator().manual_seed(step)
-        size = (self.arguments.batch, self.shape.sequence_length + 1)
-        return self.torch.randint(self.shape.vocabulary_size, size, generator=generator)
-
     def _ours(self) -> dict[str, float]:
+        from benchmarks.random_tokens import step_seconds
         from core.config import TrainingConfig
-        from core.model_directory import build_model
-        from core.models.gpt2 import GPT2LanguageModeling
         from core.parallel.mesh import initialize
-        from core.training import trainer
 
-        batch_of, arguments = self._batch, self.arguments
+        arguments = self.arguments
         steps = WARMUP_STEPS + arguments.steps
-        mesh = initialize()
-
-        class RandomTokens:
-            total_samples = steps * arguments.batch
-            validation = None
-            model = GPT2LanguageModeling(build_model(self.shape, mesh))  # type: ignore[arg-type]
-
-            def batch(self, indices: Any) -> dict[str, Any]:
-                values = batch_of(int(indices[0]))
-                return {"tokens": values[:, :-1], "targets": values[:, 1:]}
-
-            def counts(self, batch: dict[str, Any]) -> dict[str, float]:
-                return {"language_model": float(batch["targets"].numel())}
-
-            def save(self, directory: Path) -> None:
-                """Nothing is kept."""
-
         training = TrainingConfig(
             steps=steps, global_batch=arguments.batch, micro_batch=arguments.batch, learning_rate=1e-4,
             precision=self.precision, compile=self.compiled, recompute=arguments.recompute,
             checkpoint_interval=steps + 1, log_interval=steps,
         )  # fmt: skip
-        clock = _Clock(self)
-        step = trainer._Run._step
-
-        def timed(run: Any) -> None:
-            step(run)
-            clock.step_done()
-
-        trainer._Run._step = timed  # type: ignore[method-assign]
-        with tempfile.TemporaryDirectory() as output:
-            trainer.train(RandomTokens(), mesh, training, Path(output))
+        mesh = initialize()
+        durations = step_seconds(self.shape, mesh, training, WARMUP_STEPS)
         mesh.shutdown()
-        return clock.result()
+        return self._result(durations)
 
     def _peer(self, side: str) -> dict[str, float]:
+        from benchmarks.random_tokens import random_tokens
+
         torch = self.torch
         model = _transformers_model(self.shape) if side == "transformers" else _plain_model(self.shape)
         model.to(self.device).train()
         forward: Callable = torch.compile(model) if self.compiled else model
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
         low = self.precision != "fp32"
-        clock = _Clock(self)
+        ends: list[float] = []
         for step in range(WARMUP_STEPS + self.arguments.steps):
-            values = self._batch(step).to(self.device)
+            values = random_tokens(self.shape, self.arguments.batch, step).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
                 loss = forward(values[:, :-1], values[:, 1:])
             loss.backward()
@@ -202,32 +171,16 @@ class _Worker:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             loss.item()
-            clock.step_done()
-        return clock.result()
+            ends.append(time.perf_counter())
+        return self._result([end - start for start, end in itertools.pairwise(ends[WARMUP_STEPS - 1 :])])
 
-
-class _Clock:
-    """Seconds from the end of the warm-up to the end of the last step, and the peak of memory."""
-
-    def __init__(self, worker: _Worker) -> None:
-        self.worker, self.times = worker, list[float]()
-
-    def step_done(self) -> None:
-        import time
-
-        if self.worker.device.type == "cuda":
-            self.worker.torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
-
-    def result(self) -> dict[str, float]:
-        times = self.times[WARMUP_STEPS - 1 :]
-        durations = sorted(end - start for start, end in itertools.pairwise(times))
-        if self.worker.device.type == "cuda":
-            peak = self.worker.torch.cuda.max_memory_allocated()
+    def _result(self, durations: list[float]) -> dict[str, float]:
+        if self.device.type == "cuda":
+            peak = self.torch.cuda.max_memory_allocated()
         else:
-            peak = _peak_bytes() - self.worker.before
+            peak = _peak_bytes() - self.before
         return {
-            "tokens_per_second": self.worker.tokens_a_step / statistics.median(durations),
+            "tokens_per_second": self.tokens_a_step / statistics.median(durations),
             "peak_bytes": peak,
         }
 

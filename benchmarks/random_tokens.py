@@ -1,0 +1,65 @@
+"""GPT-2 trained on random tokens by the project's own trainer, with the time of every step: what benchmarks share."""
+
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.config import ModelConfig, TrainingConfig
+from core.model_directory import build_model
+from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
+from core.parallel.mesh import Mesh
+from core.training import trainer
+
+
+def random_tokens(shape: ModelConfig, rows: int, seed: int) -> torch.Tensor:
+    """[rows, sequence + 1] int64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(shape.vocabulary_size, (rows, shape.sequence_length + 1), generator=generator)
+
+
+class RandomTokens:
+    """A pretraining task whose samples cost nothing; nothing of it is kept."""
+
+    validation = None
+
+    def __init__(self, shape: ModelConfig, mesh: Mesh, samples: int) -> None:
+        network = build_model(shape, mesh)
+        assert isinstance(network, GPT2Model)
+        self.shape, self.total_samples = shape, samples
+        self.model = GPT2LanguageModeling(network)
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        values = random_tokens(self.shape, len(indices), int(indices[0]))
+        return {"tokens": values[:, :-1], "targets": values[:, 1:]}
+
+    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        return {"language_model": float(batch["targets"].numel())}
+
+    def save(self, directory: Path) -> None:
+        """Nothing is kept."""
+
+
+def step_seconds(shape: ModelConfig, mesh: Mesh, training: TrainingConfig, warmup_steps: int) -> list[float]:
+    """Seconds of each step after the warm-up, on this rank."""
+    ends: list[float] = []
+    step = trainer._Run._step
+
+    def timed(run: Any) -> None:
+        step(run)
+        if mesh.device.type == "cuda":
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
+
+    trainer._Run._step = timed  # type: ignore[method-assign]
+    task = RandomTokens(shape, mesh, training.steps * training.global_batch)
+    try:
+        with tempfile.TemporaryDirectory() as output:
+            trainer.train(task, mesh, training, Path(output) / str(mesh.rank))
+    finally:
+        trainer._Run._step = step  # type: ignore[method-assign]
+    return [end - start for start, end in itertools.pairwise(ends[warmup_steps - 1 :])]
