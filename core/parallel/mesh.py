@@ -21,7 +21,7 @@ class Mesh:
         device_mesh: dimensions "dp", "shard" and "tp". "shard" has size 1: over ("dp", "shard") `fully_shard` shards
             nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
-        control_group: all ranks, over gloo: small messages on the host, checkpoints.
+        control_group: all ranks, over gloo: small messages on the host.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
     """

@@ -99,6 +99,7 @@ def train(
         with _stop_signals() as stop:
             return run.loop(stop)
     except Exception as error:
+        run.checkpoints.settle()
         if mesh.is_main:
             write_state(output, "failed", run.done, error=str(error))
         raise
@@ -120,7 +121,7 @@ class _Run:
             output / "checkpoints",
             mesh,
             self._fingerprint(options.identity),
-            config.keep_checkpoints,
+            config,
             self._say,
         )
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
@@ -150,7 +151,8 @@ class _Run:
             finished = self.done == config.steps
             if self._validation_is_due(finished):
                 self._validate()
-            stopping = self._agreed(stop.requested)
+            # A failed save ends the run as a signal does, but that `save` or, in `_end`, `wait` raises what failed.
+            stopping = self._agreed(stop.requested or self.checkpoints.failed)
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
                 facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
@@ -166,6 +168,7 @@ class _Run:
         return interval > 0 and (finished or self.done % interval == 0)
 
     def _end(self, finished: bool) -> TrainingResult:
+        self.checkpoints.wait()
         if finished:
             self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"
