@@ -222,12 +222,12 @@ class Checkpoints:
         try:
             outcome = work(), None
         except (Exception, CheckpointException) as error:
-            outcome = None, _reason(error)
+            outcome = None, _reason(error, self._mesh.rank)
         outcomes: list[Any] = [None] * self._mesh.world_size
         dist.all_gather_object(outcomes, outcome, group=self._group)
-        for rank, (_, problem) in enumerate(outcomes):
+        for _, problem in outcomes:
             if problem is not None:
-                raise RuntimeError(f"rank {rank}: {problem}")
+                raise RuntimeError(problem)
         return [result for result, _ in outcomes]
 
 
@@ -262,11 +262,11 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
     return {"model": model_state, "optimizer": optimizer_state}
 
 
-def _reason(error: BaseException) -> str:
-    """An error in a line; of torch's, which carries the failures of several ranks, the first one's."""
+def _reason(error: BaseException, rank: int) -> str:
+    """An error of a rank in a line; of torch's, which carries the failures of several ranks, the first one's."""
     if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]
-    return str(error) or type(error).__name__
+        rank, (error, _) = next(iter(error.failures.items()))
+    return f"rank {rank}: {error or type(error).__name__}"
 
 
 def _sha256(path: Path) -> str:

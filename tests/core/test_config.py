@@ -82,6 +82,14 @@ def test_a_layout_that_cannot_be_is_named():
     ]
 
 
+def test_checkpoints_to_keep_are_ones_that_are_saved():
+    settings = TrainingConfig(1, 4, 1, learning_rate=1.0, checkpoint_interval=200, keep_every=1000)
+    assert not settings.errors()
+    assert replace(settings, keep_every=500).errors() == [
+        "training.keep_every: must be 0 or a multiple of checkpoint_interval (200), is 500"
+    ]
+
+
 def test_what_sets_the_course_of_a_run():
     settings = TrainingConfig(steps=1, global_batch=4, micro_batch=1, learning_rate=1.0)
     otherwise_cut = replace(
