@@ -3,9 +3,18 @@
 import argparse
 import sys
 
-from benchmarks import near_duplicates, pipeline, sample_index, tensor_parallel, tokenization, training
+from benchmarks import (
+    checkpoint_stall,
+    near_duplicates,
+    pipeline,
+    sample_index,
+    tensor_parallel,
+    tokenization,
+    training,
+)
 
 BENCHMARKS = {
+    "checkpoint-stall": checkpoint_stall,
     "near-duplicates": near_duplicates,
     "pipeline": pipeline,
     "sample-index": sample_index,

@@ -126,7 +126,10 @@ class TrainingConfig:
         seed: of initial weights, data order and dropout.
         checkpoint_interval, log_interval, validation_interval: in steps; 0 turns validation off.
         validation_batches: global batches a validation.
-        keep_checkpoints: how many resume checkpoints stay.
+        keep_last, keep_every: the last so many resume checkpoints stay, and those of steps that are a multiple of
+            keep_every (0: of none).
+        asynchronous_saving: training waits for a checkpoint only while the state is copied; costs host memory of
+            the size of the state.
     """
 
     steps: int
@@ -151,7 +154,9 @@ class TrainingConfig:
     log_interval: int = 10
     validation_interval: int = 0
     validation_batches: int = 4
-    keep_checkpoints: int = 2
+    keep_last: int = 2
+    keep_every: int = 0
+    asynchronous_saving: bool = True
 
     def errors(self, where: str = "training") -> list[str]:
         """What is wrong with these values, one line each, on any layout."""
@@ -162,7 +167,7 @@ class TrainingConfig:
             "micro_batch",
             "log_interval",
             "checkpoint_interval",
-            "keep_checkpoints",
+            "keep_last",
             "initial_loss_scale",
             "loss_scale_window",
         ):
@@ -172,6 +177,11 @@ class TrainingConfig:
             problems.append(f"{where}.learning_rate: must be above 0, is {self.learning_rate}")
         if not 0 <= self.warmup_steps <= self.steps:
             problems.append(f"{where}.warmup_steps: must be between 0 and steps, is {self.warmup_steps}")
+        interval = self.checkpoint_interval
+        if self.keep_every < 0 or (interval > 0 and self.keep_every % interval):
+            problems.append(
+                f"{where}.keep_every: must be 0 or a multiple of checkpoint_interval ({interval}), is {self.keep_every}"
+            )
         return problems
 
     def significant(self) -> dict[str, Any]:
@@ -182,7 +192,9 @@ class TrainingConfig:
             "compile",
             "checkpoint_interval",
             "log_interval",
-            "keep_checkpoints",
+            "keep_last",
+            "keep_every",
+            "asynchronous_saving",
         }
         if self.precision != "fp16":
             free |= {"initial_loss_scale", "loss_scale_window"}

@@ -23,7 +23,7 @@ class Mesh:
         device_mesh: dimensions "dp", "shard" and "tp". "shard" has size 1: over ("dp", "shard") `fully_shard` shards
             nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
-        control_group: all ranks, over gloo: small messages on the host, checkpoints.
+        control_group: all ranks, over gloo: small messages on the host.
         watch_group: all ranks, over gloo: used only to find out which of them is lost.
         timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.

@@ -4,87 +4,130 @@
 fingerprint of the run, sha256 of every file), which is written last. A checkpoint appears by a rename; one
 that is damaged is reported and the one before is used. Nothing outside this stage should load one: their
 metadata is a pickle.
+
+Training waits only while the state is copied to buffers on the host, which are kept for the next time. A thread
+does the rest, and it talks to the other ranks' threads over a process group that nothing else uses.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+from core.config import TrainingConfig
 from core.parallel.mesh import Mesh
 from core.training.errors import CheckpointError
 
 RECORD = "checkpoint.json"
+THREAD = "checkpoint"
+
+Result = TypeVar("Result")
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run; all ranks make one and call its methods together.
 
     Args:
         directory: their folder.
         mesh: the current layout.
         fingerprint: identifies model and training settings; a checkpoint of another run is refused.
-        keep: how many stay.
+        config: says how many stay, and whether they are saved asynchronously.
         report: called with lines for people, on the main rank.
     """
 
     def __init__(
-        self, directory: Path, mesh: Mesh, fingerprint: str, keep: int, report: Callable[[str], None]
+        self,
+        directory: Path,
+        mesh: Mesh,
+        fingerprint: str,
+        config: TrainingConfig,
+        report: Callable[[str], None],
     ) -> None:
         self.directory = Path(directory)
         self._mesh = mesh
         self._fingerprint = fingerprint
-        self._keep = keep
+        self._config = config
         self._report = report
+        self._group = dist.new_group(backend="gloo", timeout=mesh.timeout)
+        self._buffers: dict[str, Any] | None = None
+        self._writer: threading.Thread | None = None
+        self._failure: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """This rank knows that a save in the background failed; `wait` then raises on every rank."""
+        return self._failure is not None
 
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
     ) -> None:
-        """Write the state after `step` steps; all ranks call it.
+        """Save the state after `step` steps, when the save before is done.
+
+        With asynchronous saving it returns when the state is copied: see `wait`.
 
         Args:
             facts: the little that is not in model and optimizer, the same on every rank; goes through JSON.
-        """
-        final = self.directory / f"step-{step:08d}"
-        temporary = self.directory / f".step-{step:08d}.tmp"
-        if self._mesh.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        dist.barrier(self._mesh.control_group)
-        state = _state(model, optimizer)
-        dcp.save(state, checkpoint_id=temporary, process_group=self._mesh.control_group)
-        if self._mesh.is_main:
-            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-            record = {"step": step, "fingerprint": self._fingerprint, "facts": facts, "files": files}
-            (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            _sync(temporary)
-            os.replace(temporary, final)
-            for old in self._all()[: -self._keep]:
-                shutil.rmtree(old)
-        dist.barrier(self._mesh.control_group)
-
-    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
-        """Load the newest intact checkpoint; returns its step and facts, or (0, {}) when there is none.
 
         Raises:
-            CheckpointError: the newest intact checkpoint belongs to another run.
+            CheckpointError: this save (or the one before, when asynchronous) failed.
+        """
+        self.wait()
+        state = _state(model, optimizer)
+        if self._config.asynchronous_saving:
+            state = self._staged(state)
+        record = {"step": step, "fingerprint": self._fingerprint, "facts": facts}
+        self._writer = threading.Thread(target=self._write, args=(state, record), name=THREAD, daemon=True)
+        self._writer.start()
+        if not self._config.asynchronous_saving:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when no save is in flight.
+
+        Raises:
+            CheckpointError: the last one failed; raised on every rank.
+        """
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._failure is not None:
+            problem, self._failure = self._failure, None
+            raise CheckpointError(problem)
+
+    def settle(self) -> None:
+        """As `wait`, but a failure is only reported: for a run that ends with an error of its own."""
+        try:
+            self.wait()
+        except CheckpointError as error:
+            if self._mesh.is_main:
+                self._report(str(error))
+
+    def load_latest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
+        """Load the newest intact checkpoint; returns its step and facts, or (0, {}) when none was ever saved.
+
+        Raises:
+            CheckpointError: the newest intact checkpoint belongs to another run, or none is intact.
         """
         chosen: list[Any] = [None]
         if self._mesh.is_main:
             chosen = [self._choose()]
-        dist.broadcast_object_list(chosen, src=0, group=self._mesh.control_group)
+        dist.broadcast_object_list(chosen, src=0, group=self._group)
         if chosen[0] is None:
             return 0, {}
+        if isinstance(chosen[0], str):
+            raise CheckpointError(chosen[0])
         step, path, fingerprint, facts = chosen[0]
         if fingerprint != self._fingerprint:
             raise CheckpointError(
@@ -92,21 +135,110 @@ class Checkpoints:
                 f"{self.directory} to start anew, or give another --output"
             )
         state = _state(model, optimizer)
-        dcp.load(state, checkpoint_id=path, process_group=self._mesh.control_group)
+        dcp.load(state, checkpoint_id=path, process_group=self._group)
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         return step, facts
 
     def _all(self) -> list[Path]:
         return sorted(self.directory.glob("step-*")) if self.directory.exists() else []
 
-    def _choose(self) -> tuple[int, str, str, dict[str, Any]] | None:
-        for path in reversed(self._all()):
+    def _choose(self) -> tuple[int, str, str, dict[str, Any]] | str | None:
+        """The newest intact checkpoint, None where there is none at all, or what is wrong."""
+        paths = self._all()
+        for path in reversed(paths):
             problem = damage(path)
             if problem is None:
                 record = json.loads((path / RECORD).read_text(encoding="utf-8"))
                 return record["step"], str(path), record["fingerprint"], record.get("facts", {})
-            self._report(f"{problem}; it is left aside, the one before is used")
-        return None
+            before = "the one before is used" if path != paths[0] else "there is none before"
+            self._report(f"{problem}; it is left aside, {before}")
+        if not paths:
+            return None
+        return (
+            f"{self.directory}: no checkpoint is intact ({len(paths)} damaged); put back a good copy of one, or "
+            "remove the folder to start anew"
+        )
+
+    def _staged(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A copy of the state on the host, in the buffers of the last time."""
+        on_gpu = self._mesh.device.type == "cuda"
+        if self._buffers is None:
+            self._buffers = _create_cpu_state_dict(state, pin_memory=on_gpu)
+        staged = _copy_state_dict(state, self._buffers, non_blocking=on_gpu)
+        if on_gpu:
+            torch.cuda.synchronize(self._mesh.device)
+        return staged
+
+    def _write(self, state: dict[str, Any], record: dict[str, Any]) -> None:
+        """What the thread does, on all ranks; a failure on any is known to all of them in the end."""
+        if self._mesh.device.type == "cuda":
+            torch.cuda.set_device(self._mesh.device)  # a thread's own setting
+        final = self.directory / f"step-{record['step']:08d}"
+        temporary = self.directory / f".{final.name}.tmp"
+        try:
+            self._on_main(lambda: self._prepare(temporary))
+            files = self._everywhere(lambda: self._write_files(state, temporary))
+            record["files"] = {name: digest for part in files for name, digest in part}
+            self._on_main(lambda: self._complete(temporary, final, record))
+        except Exception as error:
+            if self._mesh.is_main:
+                shutil.rmtree(temporary, ignore_errors=True)
+            self._failure = (
+                f"{final}: the checkpoint could not be saved ({error}); make room in {self.directory} or mend what "
+                "is wrong there, and give the same command again: it goes on from the checkpoint before"
+            )
+
+    def _prepare(self, temporary: Path) -> None:
+        for left_by_killed_run in self.directory.glob(".step-*.tmp"):
+            shutil.rmtree(left_by_killed_run)
+        temporary.mkdir(parents=True)
+
+    def _write_files(self, state: dict[str, Any], temporary: Path) -> list[tuple[str, str]]:
+        """Write this rank's part; returns (name, sha256) of its files."""
+        dcp.save(state, checkpoint_id=temporary, process_group=self._group)
+        own = list(temporary.glob(f"__{self._mesh.rank}_*"))
+        if self._mesh.is_main:
+            own.append(temporary / ".metadata")
+        return [(path.name, _sha256(path)) for path in sorted(own)]
+
+    def _complete(self, temporary: Path, final: Path, record: dict[str, Any]) -> None:
+        """Make a checkpoint of what all ranks wrote, and remove those that are not to stay."""
+        (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        _sync(temporary / RECORD)
+        _sync(temporary)
+        if final.exists():
+            shutil.rmtree(final)  # a damaged one, or the run would have gone on from it
+        os.replace(temporary, final)
+        _sync(self.directory)
+        for path in outdated(self._all(), record["step"], self._config.keep_last, self._config.keep_every):
+            shutil.rmtree(path)
+
+    def _on_main(self, work: Callable[[], None]) -> None:
+        self._everywhere(lambda: work() if self._mesh.is_main else None)
+
+    def _everywhere(self, work: Callable[[], Result]) -> list[Result]:
+        """Do `work` on every rank; returns what it gave, by rank. A failure on any is raised on all of them."""
+        outcome: tuple[Result | None, str | None]
+        try:
+            outcome = work(), None
+        except (Exception, CheckpointException) as error:
+            outcome = None, _reason(error, self._mesh.rank)
+        outcomes: list[Any] = [None] * self._mesh.world_size
+        dist.all_gather_object(outcomes, outcome, group=self._group)
+        for _, problem in outcomes:
+            if problem is not None:
+                raise RuntimeError(problem)
+        return [result for result, _ in outcomes]
+
+
+def outdated(paths: list[Path], step: int, keep_last: int, keep_every: int) -> list[Path]:
+    """Of checkpoints in the order of their steps, those to remove after the one of `step` was saved.
+
+    Later ones are damaged (the run would have gone on from them) and do not count.
+    """
+    steps = {path: int(path.name.removeprefix("step-")) for path in paths}
+    sound = [path for path in paths if steps[path] <= step]
+    return [path for path in sound[:-keep_last] if not keep_every or steps[path] % keep_every]
 
 
 def damage(path: Path) -> str | None:
@@ -130,12 +262,21 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]
     return {"model": model_state, "optimizer": optimizer_state}
 
 
+def _reason(error: BaseException, rank: int) -> str:
+    """An error of a rank in a line; of torch's, which carries the failures of several ranks, the first one's."""
+    if isinstance(error, CheckpointException):
+        rank, (error, _) = next(iter(error.failures.items()))
+    return f"rank {rank}: {error or type(error).__name__}"
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _sync(directory: Path) -> None:
-    for path in directory.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ class EndlessOverflow(TrainingError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint cannot be used; the message names it and says what to do."""
+    """A checkpoint cannot be saved or used; the message names it and says what to do."""
 
 
 class RanksDisagree(TrainingError):

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 
-NO_REASON, TIME_LIMIT = 0, 1  # others are numbers of signals, the smallest of which is SIGINT's 2
+NO_REASON, TIME_LIMIT, SAVE_FAILED = 0, 1, 100  # others are numbers of signals, between these two
 
 
 def reason_name(reason: int) -> str:

@@ -32,7 +32,7 @@ from core.training.loss_scale import LossScale
 from core.training.metrics import Recorder, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.safety import check_same_settings, check_same_weights, explained_failures
-from core.training.stopping import NO_REASON, StopRequest, reason_name
+from core.training.stopping import NO_REASON, SAVE_FAILED, StopRequest, reason_name
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -101,6 +101,7 @@ def train(
             run.prepare()
             return run.loop(stop)
     except Exception as error:
+        run.checkpoints.settle()
         if mesh.is_main:
             write_state(output, "failed", run.done or read_state(output).get("step", 0), error=str(error))
         raise
@@ -116,6 +117,8 @@ class _Run:
         self.done = 0  # optimizer steps
         self.model = task.model.train()
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
+        folder = output / "checkpoints"
+        self.checkpoints = Checkpoints(folder, mesh, self._fingerprint(), config, self._say)
 
     def prepare(self) -> None:
         """Check that the ranks agree, shard the model, go back to the newest checkpoint, and rehearse."""
@@ -126,12 +129,8 @@ class _Run:
         set_recompute(self.model, config.recompute)
         if config.compile:
             compile_layers(self.model)
-        fingerprint = self._fingerprint()
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
-        self.checkpoints = Checkpoints(
-            self.output / "checkpoints", mesh, fingerprint, config.keep_checkpoints, self._say
-        )
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
@@ -170,7 +169,8 @@ class _Run:
             finished = self.done == config.steps
             if self._validation_is_due(finished):
                 self._validate()
-            reason = int(self._largest(stop.reason()))
+            # A failed save ends the run as a signal does, but that `save` or, in `_end`, `wait` raises what failed.
+            reason = int(self._largest(SAVE_FAILED if self.checkpoints.failed else stop.reason()))
             stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
@@ -188,6 +188,7 @@ class _Run:
         return interval > 0 and (finished or self.done % interval == 0)
 
     def _end(self, finished: bool, reason: int) -> TrainingResult:
+        self.checkpoints.wait()
         if finished:
             self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"

@@ -82,9 +82,19 @@ def test_a_layout_that_cannot_be_is_named():
     ]
 
 
+def test_checkpoints_to_keep_are_ones_that_are_saved():
+    settings = TrainingConfig(1, 4, 1, learning_rate=1.0, checkpoint_interval=200, keep_every=1000)
+    assert not settings.errors()
+    assert replace(settings, keep_every=500).errors() == [
+        "training.keep_every: must be 0 or a multiple of checkpoint_interval (200), is 500"
+    ]
+
+
 def test_what_sets_the_course_of_a_run():
     settings = TrainingConfig(steps=1, global_batch=4, micro_batch=1, learning_rate=1.0)
-    otherwise_cut = replace(settings, micro_batch=4, recompute="full", keep_checkpoints=9)
+    otherwise_cut = replace(
+        settings, micro_batch=4, recompute="full", keep_last=9, keep_every=500, asynchronous_saving=False
+    )
     assert settings.significant() == otherwise_cut.significant()
     assert "loss_scale_window" not in settings.significant()
     assert replace(settings, precision="fp16").significant()["loss_scale_window"] == 1000

@@ -1,0 +1,211 @@
+"""Checkpoints with real processes: kills at random moments, saving in the background, disks that are full, retention."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import run_distributed
+from full_disk import full_disk
+from objectives import GPT2, RandomTask
+
+import core.training.checkpoint as checkpoint
+import core.training.trainer as trainer
+from core.config import TrainingConfig
+from core.parallel.mesh import initialize
+from core.training.checkpoint import Checkpoints, damage, outdated
+from core.training.errors import CheckpointError
+from core.training.metrics import read_state
+from core.training.trainer import train
+
+DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)
+TRAINING = TrainingConfig(
+    steps=30, global_batch=2, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=2
+)
+SHORT = replace(TRAINING, steps=12, keep_every=4)
+FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.scandir"}
+
+
+def _train(output: Path, tensor: int, training: TrainingConfig = TRAINING) -> str:
+    mesh = initialize(tensor)
+    return train(RandomTask(DROPPING, mesh), mesh, training, output).status
+
+
+def _train_and_die(
+    output: Path, tensor: int, training: TrainingConfig, rank: int, after_steps: int, operation: int
+) -> None:
+    """One rank dies by SIGKILL: after some steps, or before a file operation of saving, counted from the start."""
+    if int(os.environ["RANK"]) == rank and after_steps:
+        _after_each_step(lambda run, done: done == after_steps and os.kill(os.getpid(), signal.SIGKILL))
+    elif int(os.environ["RANK"]) == rank:
+        counted = iter(range(1, operation))
+
+        def count(event: str, arguments: tuple) -> None:
+            in_thread = threading.current_thread().name == checkpoint.THREAD
+            if in_thread and event in FILE_OPERATIONS and next(counted, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+    _train(output, tensor, training)
+
+
+def _after_each_step(act) -> None:
+    """Call `act(run, steps done in this process)` after every step."""
+    step, first = trainer._Run._step, []
+
+    def and_then(run):
+        first[:] = first or [run.done]
+        step(run)
+        act(run, run.done - first[0])
+
+    trainer._Run._step = and_then
+
+
+def _content(output: Path) -> dict[str, bytes]:
+    """What must be the same bytes: metrics, the model, and model and optimizer state in the last checkpoint."""
+    last = max(output.glob("checkpoints/step-*"))
+    files = [output / "metrics.jsonl", output / "model/model.safetensors", *last.glob("*.distcp")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(("precision", "tensor"), [("fp32", 2), ("bf16", 1)])
+def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path, precision, tensor):
+    training = replace(TRAINING, precision=precision)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_distributed(_train, 2, whole, tensor, training)
+    random = np.random.default_rng(11)
+    for number in range(10):
+        rank = int(random.integers(2))
+        after_steps = int(random.integers(1, 6)) if number % 2 else 0
+        operation = int(random.integers(1, 40 if rank == 0 else 8))
+        with pytest.raises(AssertionError, match=r"exit code -9|Connection (reset|closed)"):
+            run_distributed(_train_and_die, 2, killed, tensor, training, rank, after_steps, operation)
+    run_distributed(_train, 2, killed, tensor, training)
+    assert _content(killed) == _content(whole)
+    assert not list(killed.glob("checkpoints/.*")), "what killed saves left is gone"
+
+
+def _train_with_late_writes(output: Path) -> str:
+    """Every checkpoint is written when two more steps are done."""
+    steps = [0]
+    _after_each_step(lambda run, done: steps.append(run.done))
+    write = Checkpoints._write
+
+    def late(self, state, record):
+        deadline = time.monotonic() + 20
+        while steps[-1] < min(record["step"] + 2, SHORT.steps) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert steps[-1] > record["step"], "training waited for the writing"
+        write(self, state, record)
+
+    Checkpoints._write = late
+    return _train(output, 1, replace(SHORT, checkpoint_interval=4))
+
+
+def test_saving_in_the_background_gives_the_same_as_saving_at_once(tmp_path):
+    at_once = replace(SHORT, checkpoint_interval=4, asynchronous_saving=False)
+    run_distributed(_train, 2, tmp_path / "at once", 1, at_once)
+    run_distributed(_train_with_late_writes, 2, tmp_path / "late")
+    assert _content(tmp_path / "late") == _content(tmp_path / "at once")
+    assert damage(tmp_path / "late/checkpoints/step-00000008") is None
+
+
+def _train_until_it_fails(output: Path, full_rank: int) -> str:
+    """From the second checkpoint on the disk of one rank is full; returns the error."""
+    write = Checkpoints._write
+    with contextlib.ExitStack() as limits:
+
+        def limited(self, state, record):
+            if record["step"] == 4 and full_rank == int(os.environ["RANK"]):
+                limits.enter_context(full_disk(1 << 16))
+            write(self, state, record)
+
+        Checkpoints._write = limited
+        _after_each_step(lambda run, done: done == 5 and run.checkpoints._writer.join())
+        with pytest.raises(CheckpointError) as error:
+            _train(output, 1, SHORT)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("full_rank", [0, 1])
+def test_a_full_disk_stops_all_ranks_with_what_to_do_and_the_run_can_go_on(tmp_path, full_rank):
+    output = tmp_path / "full"
+    errors = run_distributed(_train_until_it_fails, 2, output, full_rank)
+    assert errors[0] == errors[1]
+    assert f"{output}/checkpoints/step-00000004: the checkpoint could not be saved" in errors[0]
+    assert f"rank {full_rank}: " in errors[0] and "File too large" in errors[0] and "make room" in errors[0]
+    state = read_state(output)
+    assert state["status"] == "failed" and state["error"] == errors[0]
+    assert state["step"] == 5, "it stopped at the next step, and not at the next save"
+    assert [path.name for path in output.glob("checkpoints/*")] == ["step-00000002"]
+    run_distributed(_train, 2, output, 1, SHORT)
+    run_distributed(_train, 2, tmp_path / "whole", 1, SHORT)
+    assert _content(output) == _content(tmp_path / "whole")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file, where the folder belongs")
+    (error, _) = run_distributed(_train_until_it_fails, 2, tmp_path, -1)
+    assert f"{tmp_path}/checkpoints/step-00000002: " in error and "mend what is wrong there" in error
+
+
+def _train_and_stop(output: Path) -> str:
+    _after_each_step(lambda run, done: done == 9 and os.kill(os.getpid(), signal.SIGTERM))
+    return _train(output, 1, SHORT)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """A run stopped after step 9: checkpoints of 4 and 8 (`keep_every`), 8 and 9 (`keep_last`)."""
+    output = tmp_path_factory.mktemp("stopped")
+    assert run_distributed(_train_and_stop, 1, output) == ["stopped"]
+    return output
+
+
+def test_the_last_and_every_so_many_stay(stopped):
+    assert sorted(path.name[-1] for path in stopped.glob("checkpoints/*")) == ["4", "8", "9"]
+
+
+def test_which_checkpoints_go():
+    paths = [Path(f"step-{step:08d}") for step in (100, 200, 300, 400, 900)]
+    assert outdated(paths, 400, 2, 0) == paths[:2], "the damaged one of step 900 is none of the last two"
+    assert outdated(paths, 400, 1, 200) == [paths[0], paths[2]]
+    assert outdated(paths[:1], 100, 2, 0) == []
+
+
+def _train_and_listen(output: Path) -> str:
+    with contextlib.redirect_stderr(io.StringIO()) as messages, contextlib.suppress(CheckpointError):
+        _train(output, 1, SHORT)
+    return messages.getvalue()
+
+
+def _truncate(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def test_a_truncated_checkpoint_is_named_and_the_one_before_is_used(stopped, tmp_path):
+    output = Path(shutil.copytree(stopped, tmp_path / "run"))
+    victim = _truncate(output / "checkpoints/step-00000009/__0_0.distcp")
+    (messages,) = run_distributed(_train_and_listen, 1, output)
+    assert f"{victim}: damaged" in messages and "resumes at step 8" in messages
+    assert read_state(output)["status"] == "finished"
+
+
+def test_without_an_intact_checkpoint_the_run_does_not_start_anew(stopped, tmp_path):
+    output = Path(shutil.copytree(stopped, tmp_path / "run"))
+    (output / "checkpoints/step-00000004/checkpoint.json").unlink()
+    (output / "checkpoints/step-00000008/.metadata").unlink()
+    _truncate(output / "checkpoints/step-00000009/__0_0.distcp")
+    metrics = (output / "metrics.jsonl").read_bytes()
+    with pytest.raises(AssertionError, match="no checkpoint is intact"):
+        run_distributed(_train, 1, output, 1, SHORT)
+    assert (output / "metrics.jsonl").read_bytes() == metrics
