@@ -103,6 +103,7 @@ def page_content(
         "models": results["models"],
         "funnel": funnel,
         "planted": results["planted"],
+        "trainings": [training_row(name, model, curves[name]) for name, model in results["models"].items()],
         "stages": stages,
         "total_seconds": sum(stage["record"]["seconds"] for stage in stages),
         "length_notes": length_notes(results),
@@ -118,6 +119,21 @@ def page_content(
                 [(r["title"], r["documents"], dropped_words(r["reasons"])) for r in funnel]
             ),
         },
+    }
+
+
+def training_row(name: str, model: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How a pretraining ended: its mean training loss over the last twentieth of the steps, where single steps are
+    noisy, and its last validation loss, if it had one."""
+    losses = [record["loss"] for record in records if "loss" in record]
+    tail = losses[-max(1, len(losses) // 20) :]
+    validations = [record["validation_loss"] for record in records if "validation_loss" in record]
+    return {
+        "name": name,
+        "parameters": model["pretraining"]["parameters"],
+        "steps": model["pretraining"]["step"],
+        "loss": sum(tail) / len(tail) if tail else None,
+        "validation_loss": validations[-1] if validations else None,
     }
 
 

@@ -54,7 +54,7 @@ def _sample(config: ModelConfig, index: int) -> dict[str, np.ndarray]:
     tokens = random.integers(0, config.vocabulary_size, length + 1)
     if config.family == "gpt2":
         return {"tokens": tokens[:-1], "targets": tokens[1:]}
-    present = int(random.integers(length // 2, length + 1))
+    present = int(random.integers(max(length // 2, 1), length + 1))
     masks = int(random.integers(1, 5))
     targets = np.full(4, -100, dtype=np.int64)
     targets[:masks] = random.integers(0, config.vocabulary_size, masks)

@@ -23,6 +23,14 @@ from core.training.trainer import RunOptions, train
 LAYOUTS = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4)]  # (data, tensor)
 CONFIGS = {"gpt2": GPT2, "bert": BERT, "post-norm bert": POST_NORM_BERT}
 ODD = ModelConfig("gpt2", 1, 40, 5, 1, 131, vocabulary_multiple=1, dropout=0.0, attention_dropout=0.0)
+ODD_CONFIGS = {
+    "odd": ODD,
+    "odd, split": replace(ODD, sequence_length=3, vocabulary_multiple=5),
+    "odd bert": replace(ODD, family="bert", sequence_length=7),
+    "odd post-norm bert": replace(
+        POST_NORM_BERT, heads=1, hidden=40, sequence_length=1, vocabulary_multiple=1
+    ),
+}
 SGD_RATE = 0.5
 STEPS, BATCH = 2, 8
 TRAINING = TrainingConfig(
@@ -108,7 +116,7 @@ def _train_in_modes(data: int, tensor: int, output: Path) -> dict:
 
 def _initial_weights() -> dict:
     mesh = initialize(1)
-    models = {**CONFIGS, "odd": ODD}
+    models = {**CONFIGS, **ODD_CONFIGS}
     return {
         name: {k: whole(p) for k, p in RandomTask(config, mesh).model.named_parameters()}
         for name, config in models.items()
@@ -136,7 +144,8 @@ def _reference(config: ModelConfig, initial: dict, samples: int) -> dict:
 def expected() -> dict:
     initial = run_distributed(_initial_weights, 1)[0]
     results = {name: _reference(config, initial[name], 1000) for name, config in CONFIGS.items()}
-    return {**results, "odd": _reference(ODD, initial["odd"], BATCH + 1)}
+    odd = {name: _reference(config, initial[name], BATCH + 1) for name, config in ODD_CONFIGS.items()}
+    return {**results, **odd}
 
 
 def _assert_same(result: dict, wanted: dict, what: str) -> None:
@@ -157,13 +166,23 @@ def test_every_mode_agrees_with_a_plain_model(data, tensor, expected, tmp_path):
         _assert_same(result, expected[name], f"{name}, {mode}")
 
 
-def _train_odd(output: Path) -> dict:
-    """5 heads, a vocabulary of 131 without padding, sequences of 1, micro-batches of 1, and a last batch of 1."""
-    return _train(ODD, TRAINING, Mode(), initialize(1), output, BATCH + 1)
+def _train_odd(tensor: int, names: list[str], zero: int, output: Path) -> dict:
+    """5 heads or 1, a vocabulary of 131, sequences of 1, 3 or 7, micro-batches of 1, and a last batch of 1."""
+    mesh = initialize(tensor)
+    return {
+        name: _train(ODD_CONFIGS[name], TRAINING, Mode(zero=zero), mesh, output / name, BATCH + 1)
+        for name in names
+    }
 
 
-def test_odd_sizes_agree_with_a_plain_model(expected, tmp_path):
-    _assert_same(run_distributed(_train_odd, 1, tmp_path)[0], expected["odd"], "odd sizes")
+@pytest.mark.parametrize(("data", "tensor", "zero"), [(1, 1, 1), (2, 1, 1), (2, 1, 3), (1, 5, 1)])
+def test_odd_sizes_agree_with_a_plain_model(data, tensor, zero, expected, tmp_path):
+    # Of two data ranks one has nothing left in the last batch; five tensor ranks take a head and 27 tokens each.
+    names = [name for name, config in ODD_CONFIGS.items() if not config.layout_errors(tensor)]
+    results = run_distributed(_train_odd, data * tensor, tensor, names, zero, tmp_path)[0]
+    assert results.keys() == ({"odd, split"} if tensor == 5 else ODD_CONFIGS.keys())
+    for name, result in results.items():
+        _assert_same(result, expected[name], name)
 
 
 COLLECTIVES = {

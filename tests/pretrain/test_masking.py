@@ -8,7 +8,14 @@ import pytest
 from data_pipeline.indexed import IndexedDataset, IndexedWriter
 from data_pipeline.tokenizers import load_tokenizer
 from pretrain.bert import BertSamples
-from pretrain.masking import SentencePairs, choose_ngrams, masked_sample, predictions_limit, whole_words
+from pretrain.masking import (
+    SentencePairs,
+    _truncate,
+    choose_ngrams,
+    masked_sample,
+    predictions_limit,
+    whole_words,
+)
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(60)] + ["##a", "##b", "##c"]
 
@@ -65,6 +72,37 @@ def test_a_tenth_of_the_targets_is_short(dataset):
     assert 0.06 < (pairs._runs[:, 2] < 29).mean() < 0.14
 
 
+def test_runs_are_cut_at_every_place_between_sentences(dataset):
+    pairs = SentencePairs(dataset, (0, 12), 1, 200, seed=1)
+    index = int(np.argmax(pairs._runs[:, 1] - pairs._runs[:, 0]))
+    first, end, _ = pairs._runs[index]
+    assert end - first > 5
+    cuts: Counter = Counter()
+    for seed in range(600):
+        halves = pairs.pair(index, np.random.default_rng(seed))
+        later = halves[0] if halves[2] else halves[1]
+        cuts[int(later[0]) - 5] += 1  # the number of the later half's first sentence in its document
+    start = int(dataset[int(first)][0]) - 5
+    places = range(start + 1, start + int(end - first))
+    assert set(cuts) == set(places)
+    assert min(cuts.values()) > 0.5 * 600 / len(places), "all alike"
+
+
+def test_the_longer_half_loses_tokens_at_both_ends():
+    front, total = 0, 0
+    for seed in range(200):
+        halves = [np.arange(40), np.arange(100, 110)]
+        _truncate(halves, 20, np.random.default_rng(seed))
+        assert [len(half) for half in halves] == [10, 10]
+        assert (halves[1] == np.arange(100, 110)).all()
+        assert (np.diff(halves[0]) == 1).all(), "what stays is consecutive"
+        front, total = front + int(halves[0][0]), total + 30
+    assert front / total == pytest.approx(0.5, abs=0.03)
+    halves = [np.arange(9), np.arange(9)]
+    _truncate(halves, 2, np.random.default_rng(0))
+    assert [len(half) for half in halves] == [1, 1]
+
+
 def test_words_are_masked_whole_without_overlap_and_within_the_limit(tokenizer):
     random = np.random.default_rng(0)
     tokens = random.integers(5, len(WORDS), 200)
@@ -93,6 +131,7 @@ def test_ngram_lengths_are_proportional_to_one_over_n():
 def test_masks_are_15_percent_and_80_10_10(tokenizer):
     first = np.arange(5, 65).repeat(2)
     counts: Counter = Counter()
+    replacements: Counter = Counter()
     total = 0
     for index in range(300):
         sample = masked_sample(first, first, tokenizer, np.random.default_rng(index))
@@ -104,11 +143,16 @@ def test_masks_are_15_percent_and_80_10_10(tokenizer):
         np.testing.assert_array_equal(original[untouched], sample.tokens[untouched])
         for position, target in zip(sample.positions, sample.targets, strict=True):
             token = sample.tokens[position]
-            counts["mask" if token == tokenizer.mask else "kept" if token == target else "random"] += 1
+            kind = "mask" if token == tokenizer.mask else "kept" if token == target else "random"
+            counts[kind] += 1
+            replacements[int(token)] += kind == "random"
     masks = sum(counts.values())
     assert masks / total == pytest.approx(0.15, abs=0.005)
     assert counts["mask"] / masks == pytest.approx(0.8, abs=0.03)
     assert counts["kept"] / masks == pytest.approx(0.1, abs=0.02)
+    assert counts["random"] / masks == pytest.approx(0.1, abs=0.02)
+    assert {token for token, count in replacements.items() if count} >= set(range(5, len(WORDS)))
+    assert max(replacements.values()) < 0.05 * counts["random"], "any token of the vocabulary, all alike"
 
 
 def test_batches_depend_on_seed_and_index_only(dataset, tokenizer):
@@ -120,6 +164,26 @@ def test_batches_depend_on_seed_and_index_only(dataset, tokenizer):
     for name, values in together.items():
         np.testing.assert_array_equal(values[1:], alone[name])
     assert (batch(2, [8])["masked_positions"] != alone["masked_positions"]).any()
+
+
+def test_masks_are_fresh_in_each_epoch_and_the_same_in_another_process(dataset, tokenizer):
+    def masks(wanted: int) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
+        """The masked places of each run of sentences, over all its samples."""
+        pairs = SentencePairs(dataset, (0, 12), wanted, 32, seed=1)
+        places: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        samples = BertSamples(pairs, tokenizer, wanted, 1)
+        for index in range(wanted):
+            batch = samples.batch(np.array([index]))
+            masked = tuple(batch["masked_positions"][batch["masked_targets"] >= 0].tolist())
+            places.setdefault(tuple(pairs._runs[index, :2].tolist()), []).append(masked)
+        return places
+
+    places = masks(600)
+    often = {run: drawn for run, drawn in places.items() if len(drawn) >= 10 and run[1] - run[0] >= 4}
+    assert len(often) > 3, "runs that came in ten epochs or more"
+    for drawn in often.values():
+        assert len(set(drawn)) > 0.7 * len(drawn)
+    assert masks(600) == places
 
 
 def test_counts_are_of_masked_tokens_and_rows(dataset, tokenizer):

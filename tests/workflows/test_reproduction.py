@@ -147,7 +147,9 @@ def test_the_report_is_one_file_and_the_link_survives_a_move(undisturbed: tuple[
     assert "about the generated sample, not about English" in page
     assert "10.81" in page, "the paper's numbers, apart"
     assert "words × 4/3" in page
-    assert "## The paper's numbers" in (link / "report.md").read_text()
+    report = (link / "report.md").read_text()
+    assert "## The paper's numbers" in report
+    assert re.search(r"\| gpt2-tiny \| [0-9,]+ \| 60 \| \d\.\d+ \| – \|", report), "how the training ended"
 
 
 def test_timings_are_in_no_manifest(undisturbed: tuple[Runs, str]):
