@@ -106,6 +106,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--input",
         nargs="+",
+        action="extend",
         default=[],
         metavar="GLOB",
         help=f"files ({known_suffixes()}) or quoted patterns, ** included; or the output directory of another command",
@@ -117,7 +118,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         help="a Hugging Face dataset, or a local folder in hub layout",
     )
     source.add_argument("--preset", choices=sorted(CORPORA), help="one of the paper's corpora as it is today")
-    source.add_argument("--url", nargs="+", default=[], help="files or archives on the web")
+    source.add_argument("--url", nargs="+", action="extend", default=[], help="files or archives on the web")
     parser.add_argument("--revision", default="", help="commit, branch or tag of the dataset (main)")
     parser.add_argument(
         "--streaming", action="store_true", help="read the dataset over the network, with no copy on disk"
@@ -273,13 +274,20 @@ def _similarity(options: argparse.Namespace) -> DeduplicationSettings:
     return DeduplicationSettings(options.shingle, options.shingle_size, options.threshold)
 
 
+def _benchmarks(options: argparse.Namespace) -> dict[str, Path]:
+    benchmarks: dict[str, Path] = dict(options.benchmark)
+    if len(benchmarks) < len(options.benchmark):
+        raise ValueError("--benchmark: a name is given twice; each path needs a name of its own")
+    return benchmarks
+
+
 def _build(options: argparse.Namespace) -> None:
     settings = build.BuildSettings(
         source=_source(options),
         tokenizer=options.tokenizer or options.train_tokenizer,
         cleaning=_cleaning(options),
         deduplication=_similarity(options),
-        benchmarks=dict(options.benchmark),
+        benchmarks=_benchmarks(options),
     )
     print(build.funnel_table(build.build(settings, options.output, _executor(options))))
 
@@ -290,7 +298,7 @@ def _clean(options: argparse.Namespace) -> None:
 
 
 def _decontaminate(options: argparse.Namespace) -> None:
-    benchmarks = dict(options.benchmark)
+    benchmarks = _benchmarks(options)
     _run_stage(
         options,
         lambda chain, documents: chain.decontaminate(documents, benchmarks, DecontaminationSettings()),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.benchmark_texts import benchmark_texts
+from data_pipeline.benchmark_texts import BenchmarkError, benchmark_texts
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -50,6 +50,7 @@ class BenchmarkNgrams:
         self.titles: dict[str, str] = {}
         collected: dict[int, list[tuple[int, Hashes]]] = defaultdict(list)
         for owner, (name, path) in enumerate(files):
+            sizes = len(self.titles), sum(map(len, collected.values()))
             for text, title in benchmark_texts(path):
                 if title:
                     self.titles.setdefault(title_words(title), name)
@@ -59,6 +60,10 @@ class BenchmarkNgrams:
                     if length >= minimum_words:
                         ((_, runs),) = _run_hashes(words, [length])
                         collected[length].append((owner, runs))
+            if sizes == (len(self.titles), sum(map(len, collected.values()))):
+                raise BenchmarkError(
+                    f"{path}: holds no text of {minimum_words} words or more, so nothing would be looked for"
+                )
         self.titles.pop("", None)  # a title without words says nothing
         self._runs: dict[int, tuple[Hashes, npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {}
         for length, parts in sorted(collected.items()):

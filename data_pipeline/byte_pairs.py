@@ -68,11 +68,11 @@ class BytePairEncoder:
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
-    def check(self, text: str, ids: npt.NDArray[np.uint32], where: str) -> None:
+    def check(self, text: str, ids: npt.NDArray[np.uint32]) -> None:
         """Compare the ids of a text with the reference's; of a long text, those of its start are made anew.
 
         Raises:
-            TokenizerError: they differ; the message starts with `where`.
+            TokenizerError: they differ.
         """
         sample = text[:_SAMPLE_CHARACTERS]
         given = ids if len(sample) == len(text) else self.encode(sample)
@@ -82,7 +82,7 @@ class BytePairEncoder:
         shared = min(len(given), len(expected))
         first = int(np.argmax(np.append(given[:shared] != expected[:shared], True)))
         raise TokenizerError(
-            f"{where}: tiktoken and tokenizers differ at token {first}: {_name(given, first)} is not "
+            f"tiktoken and tokenizers differ at token {first}: {_name(given, first)} is not "
             f"{_name(expected, first)}; install the versions of constraints.txt"
         )
 

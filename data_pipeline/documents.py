@@ -5,6 +5,7 @@ read as wrong text in silence. Where documents come from and what stages do to t
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -124,8 +125,12 @@ def read_shard(path: Path) -> Iterator[Document]:
 
 def read_texts(path: Path) -> Iterator[str]:
     """The texts alone of a shard, see `read_shard`."""
-    for columns in _read_columns(path, ["text"]):
-        yield from columns[0]
+    return itertools.chain.from_iterable(read_text_batches(path))
+
+
+def read_text_batches(path: Path) -> Iterator[list[str]]:
+    """The texts alone of a shard, row group by row group (at most as many as `batches` groups), see `read_shard`."""
+    return (columns[0] for columns in _read_columns(path, ["text"]))
 
 
 def read_ids(path: Path) -> list[str]:

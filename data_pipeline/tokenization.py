@@ -6,9 +6,9 @@ dataset of its own shard; they are joined at the end, and `corpus.json` is writt
 """
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from data_pipeline.artifacts import read_json, write_json
 from data_pipeline.byte_pairs import BytePairEncoder, UnsuitableTokenizerError, in_sample
-from data_pipeline.documents import batches, read_shard
+from data_pipeline.documents import read_ids, read_text_batches
 from data_pipeline.executors import Executor
 from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
 from data_pipeline.resumable import Counts, add_counts, run_shards
 from data_pipeline.sentences import load_sentence_splitter
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"
@@ -100,13 +100,13 @@ def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: 
     encoder = _load(tokenizer_path, sentence_splitter)
     counts = {"documents": 0, "sequences": 0, "tokens": 0, "empty_documents": 0}
     with IndexedWriter(prefix, token_dtype(encoder.tokenizer.vocabulary_size)) as writer:
-        for sequences in encoder.encode(path):
-            counts["documents"] += bool(sequences)
-            counts["empty_documents"] += not sequences
-            counts["sequences"] += len(sequences)
-            counts["tokens"] += sum(map(len, sequences))
-            if sequences:
-                writer.add_document(sequences)
+        for documents in encoder.encode(path):
+            kept = [sequences for sequences in documents if sequences]
+            counts["documents"] += len(kept)
+            counts["empty_documents"] += len(documents) - len(kept)
+            counts["sequences"] += sum(map(len, kept))
+            counts["tokens"] += sum(len(sequence) for sequences in kept for sequence in sequences)
+            writer.add_documents(kept)
         writer.finish()
     return counts
 
@@ -116,12 +116,12 @@ class _Encoder(NamedTuple):
 
     Attributes:
         tokenizer: the reference.
-        encode: the sequences of each document of a shard, none for one without text.
+        encode: the documents of a shard, many at a time, each as its sequences: none for one without text.
         obstacle: why GPT-2's fast encoder cannot be used; empty when it is, and for BERT.
     """
 
     tokenizer: Tokenizer
-    encode: Callable[[Path], Iterator[Sequences]]
+    encode: Callable[[Path], Iterator[list[Sequences]]]
     obstacle: str = ""
 
 
@@ -145,29 +145,44 @@ def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
 _load_splitter = functools.lru_cache(maxsize=1)(load_sentence_splitter)
 
 
-def _encode_byte_pairs(encoder: BytePairEncoder, end_of_document: int, path: Path) -> Iterator[Sequences]:
+def _encode_byte_pairs(
+    encoder: BytePairEncoder, end_of_document: int, path: Path
+) -> Iterator[list[Sequences]]:
     """Each document as one sequence that ends in the end-of-document token, a sample of them checked."""
     end = np.array([end_of_document], np.uint32)
-    for number, document in enumerate(read_shard(path)):
-        ids = encoder.encode(document.text)
-        if in_sample(number):
-            encoder.check(document.text, ids, f"{path}: document {document.id}")
-        yield [np.concatenate([ids, end])] if len(ids) else []
+    numbers = itertools.count()
+    for texts in read_text_batches(path):
+        batch = [encoder.encode(text) for text in texts]
+        for text, ids, number in zip(texts, batch, numbers, strict=False):
+            if in_sample(number):
+                _check(encoder, path, number, text, ids)
+        yield [[np.concatenate([ids, end])] if len(ids) else [] for ids in batch]
 
 
-def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[Sequences]:
+def _check(encoder: BytePairEncoder, path: Path, number: int, text: str, ids: npt.NDArray[np.uint32]) -> None:
+    try:
+        encoder.check(text, ids)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: document {read_ids(path)[number]}: {error}") from error
+
+
+def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[list[Sequences]]:
     """Each document as one sequence that ends in the end-of-document token."""
-    for batch in batches(read_shard(path)):
-        for ids in tokenizer.encode_batch([document.text for document in batch]):
-            yield [np.array([*ids, tokenizer.end_of_document], np.uint32)] if ids else []
+    for texts in read_text_batches(path):
+        yield [
+            [np.array([*ids, tokenizer.end_of_document], np.uint32)] if ids else []
+            for ids in tokenizer.encode_batch(texts)
+        ]
 
 
-def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[Sequences]:
+def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[list[Sequences]]:
     """Each document as the sequences of its sentences."""
     split = _load_splitter(sentence_splitter)
-    for batch in batches(read_shard(path)):
-        documents = [split(document.text) for document in batch]
+    for texts in read_text_batches(path):
+        documents = [split(text) for text in texts]
         sentences = [sentence for document in documents for sentence in document]
         sequences = iter(tokenizer.encode_batch(sentences))
-        for document in documents:
-            yield [np.array(ids, np.uint32) for ids in islice(sequences, len(document)) if ids]
+        yield [
+            [np.array(ids, np.uint32) for ids in itertools.islice(sequences, len(document)) if ids]
+            for document in documents
+        ]

@@ -141,7 +141,15 @@ def test_workers_and_a_second_call_change_nothing(tmp_path: Path, benchmarks: di
 
 
 @pytest.mark.parametrize(
-    "name, content", [("x.jsonl", '{"title": 1}'), ("x.txt", "plain text"), ("x.csv", ""), ("x.tokens", None)]
+    "name, content",
+    [
+        ("x.jsonl", '{"title": 1}'),
+        ("x.jsonl", ""),
+        ("x.jsonl", '{"text": "only four words here"}'),
+        ("x.txt", "plain text"),
+        ("x.csv", ""),
+        ("x.tokens", None),
+    ],
 )
 def test_unusable_benchmarks_are_named(tmp_path: Path, name: str, content: str | None) -> None:
     path = tmp_path / name

@@ -38,6 +38,16 @@ def test_bytes_are_those_of_the_format(prefix: Path) -> None:
     assert Path(f"{prefix}.bin").read_bytes() == struct.pack("<5H", 1, 2, 3, 4, 65535)
 
 
+def test_many_documents_at_a_time_are_the_same_bytes(tmp_path: Path, prefix: Path) -> None:
+    with IndexedWriter(tmp_path / "many", "uint16") as writer:
+        writer.add_documents([[[1, 2, 3], np.array([4], np.uint32)], []])
+        writer.add_documents([])
+        writer.add_documents([[[65535]]])
+        writer.finish()
+    for suffix in (".bin", ".idx"):
+        assert Path(f"{tmp_path}/many{suffix}").read_bytes() == Path(f"{prefix}{suffix}").read_bytes()
+
+
 def test_reads_sequences_parts_and_documents(prefix: Path) -> None:
     dataset = IndexedDataset(prefix)
     assert [sequence.tolist() for sequence in dataset] == [[1, 2, 3], [4], [65535]]

@@ -48,6 +48,14 @@ def test_stages_by_hand_give_what_build_gives(inputs: Path, tmp_path: Path) -> N
         assert (tmp_path / "tokens" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_an_option_given_twice_names_more_inputs(inputs: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "more.jsonl", [english(seed) for seed in range(60, 63)])
+    run("clean", "--input", inputs, "--input", tmp_path / "more.jsonl", "--output", tmp_path / "both")
+    run("clean", "--input", inputs, tmp_path / "more.jsonl", "--output", tmp_path / "at_once")
+    assert len(read_documents(tmp_path / "both")) == 14 + 3
+    assert read_documents(tmp_path / "both") == read_documents(tmp_path / "at_once")
+
+
 def test_outputs_hold_what_was_dropped_and_why(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +129,20 @@ def test_a_file_on_the_web_stays_what_it_was_at_first(
     [
         (["merge", "absent", "--output", "out"], "absent.idx: cannot be opened"),
         (["clean", "--input", "absent/*.jsonl", "--output", "out"], "absent/*.jsonl: no such file"),
+        (
+            [
+                "decontaminate",
+                "--input",
+                "{inputs}",
+                "--output",
+                "out",
+                "--benchmark",
+                "x=a.jsonl",
+                "--benchmark",
+                "x=b.jsonl",
+            ],
+            "a name is given twice",
+        ),
         (["dedup", "--input", "{inputs}", "--output", "out", "--threshold", "2"], "threshold = 2.0 must be"),
         (["dedup", "--input", "{inputs}", "--output", "out", "--shingle-size", "101"], "must be 1 to 100"),
         (["clean", "--input", "{inputs}", "--output", "out", "--ray", "127.0.0.1:9"], "cannot be reached"),

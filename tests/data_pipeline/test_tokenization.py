@@ -1,5 +1,6 @@
 """From documents to indexed datasets: sequences, sentences, and the same bytes from any number of workers."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,12 @@ def test_unusable_sentence_splitter_is_named(tmp_path: Path, content: str) -> No
         load_sentence_splitter(tmp_path)
 
 
+_NOVELS = {
+    "bin": "24e2ad25ce74b6bf3d312d364684d1d9f9e5d5f439f13ef8a79b18202a91c19e",
+    "idx": "803b9a99a0a59382e1306ecb4373139d2cb33e8831c31d0f8cbea6c3c0fc61d4",
+}
+
+
 def test_real_novels_have_the_known_number_of_tokens(tmp_path: Path) -> None:
     from data_pipeline.sources.local import fetch_local
 
@@ -114,6 +121,10 @@ def test_real_novels_have_the_known_number_of_tokens(tmp_path: Path) -> None:
         executor=executor,
     )
     assert facts["tokens"] == 2_217_269 + 1422  # and the end of each document
+    assert {
+        suffix: hashlib.sha256((tmp_path / "out" / f"corpus.{suffix}").read_bytes()).hexdigest()
+        for suffix in ("bin", "idx")
+    } == _NOVELS
     dataset = IndexedDataset(tmp_path / "out" / "corpus")
     assert {int(sequence[-1]) for sequence in dataset} == {50256}
     assert dataset.dtype == np.uint16
