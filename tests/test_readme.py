@@ -11,7 +11,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PACKAGES = ("core", "data_pipeline", "pretrain", "evaluate", "finetune", "workflows", "benchmarks")
 COMMANDS = sorted(
-    set(re.findall(r"-m ((?:data_pipeline|pretrain|evaluate|finetune|workflows|benchmarks) [\w-]+)", README))
+    set(
+        re.findall(
+            r"-m ((?:core|data_pipeline|pretrain|evaluate|finetune|workflows|benchmarks) [\w-]+)", README
+        )
+    )
 )
 
 

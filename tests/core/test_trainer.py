@@ -28,6 +28,7 @@ TRAINING = TrainingConfig(
     steps=8, global_batch=4, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=3,
     validation_interval=4, validation_batches=1,
 )  # fmt: skip
+LONG = replace(TRAINING, steps=24, learning_rate=1e-3)
 DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)
 
 
@@ -80,9 +81,9 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, precision):
 def stopped(tmp_path_factory) -> tuple[Path, list[float]]:
     """A (2,2) run with zero 2 killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
     folder = tmp_path_factory.mktemp("stopped")
-    run_distributed(_train, 4, folder / "whole", 2, TRAINING, GPT2, 0, 1000, 2)
+    run_distributed(_train, 4, folder / "whole", 2, LONG, GPT2, 0, 1000, 2)
     with pytest.raises(AssertionError, match="died"):
-        run_distributed(_train, 4, folder / "killed", 2, TRAINING, GPT2, 5, 1000, 2)
+        run_distributed(_train, 4, folder / "killed", 2, LONG, GPT2, 5, 1000, 2)
     return folder / "killed", _losses(folder / "whole")
 
 
@@ -90,17 +91,18 @@ def _copy(source: Path, target: Path) -> Path:
     return Path(shutil.copytree(source, target))
 
 
-@pytest.mark.parametrize(("data", "tensor"), [(1, 1), (4, 1), (1, 4)])
+@pytest.mark.parametrize(("data", "tensor"), [(1, 1), (1, 2), (4, 1), (1, 4)])
 def test_a_checkpoint_goes_on_in_another_layout_with_the_same_losses(tmp_path, stopped, data, tensor):
     killed, wanted = stopped
     output = _copy(killed, tmp_path / "run")
-    run_distributed(_train, data * tensor, output, tensor, TRAINING, GPT2)
-    np.testing.assert_allclose(_losses(output), wanted, rtol=1e-4)
+    run_distributed(_train, data * tensor, output, tensor, LONG, GPT2)
+    assert len(_losses(output)) == 24, "21 of them after the checkpoint"
+    np.testing.assert_allclose(_losses(output), wanted, rtol=1e-5)
 
 
 def _train_and_listen(output: Path) -> str:
     with contextlib.redirect_stderr(io.StringIO()) as messages:
-        _train(output, 1, TRAINING, GPT2)
+        _train(output, 1, LONG, GPT2)
     return messages.getvalue()
 
 
@@ -122,18 +124,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, stop
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, stopped):
     output = _copy(stopped[0], tmp_path / "run")
     with pytest.raises(AssertionError, match="another model or of other training settings"):
-        run_distributed(_train, 1, output, 1, replace(TRAINING, learning_rate=5e-3), GPT2)
+        run_distributed(_train, 1, output, 1, replace(LONG, learning_rate=5e-3), GPT2)
     assert read_state(output)["status"] in ("running", "failed")
 
 
 def _train_on_other_data(output: Path) -> None:
-    train(
-        RandomTask(GPT2, initialize(1)),
-        initialize(1),
-        TRAINING,
-        output,
-        RunOptions(identity="another corpus"),
-    )
+    mesh = initialize(1)
+    train(RandomTask(GPT2, mesh), mesh, LONG, output, RunOptions(identity="another corpus"))
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):
