@@ -25,7 +25,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
         eps=config.adam_eps,
         fused=True,
     )
-    for parameter in model.parameters():  # what torch does at the first step: memory is taken before it
+    for parameter in [*matrices, *vectors]:  # as torch does at the first step: memory is taken before it
         zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),

@@ -5,6 +5,7 @@ A run that goes wrong in silence costs more than one that stops.
 
 import contextlib
 import datetime
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -112,7 +113,7 @@ def explained_failures(mesh: Mesh) -> Iterator[None]:
 
 def _out_of_memory(mesh: Mesh, text: str) -> str:
     return (
-        f"rank {mesh.rank} ran out of memory ({text.splitlines()[0]}). In this order: a smaller micro_batch (the same "
+        f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
         'results); recompute = "selective", then "full"; precision = "bf16"; more processes with --zero 2 or 3; '
         "--sequence-parallel; a larger --tensor-parallel"
     )
@@ -125,11 +126,17 @@ def _roll_call(mesh: Mesh, text: str) -> str:
         dist.monitored_barrier(mesh.watch_group, timeout=wait, wait_all_ranks=True)
         found = "all ranks still answer, so that one of them was only late"
     except RuntimeError as barrier:
-        found = str(barrier).splitlines()[0]
+        found = _brief(str(barrier))
     return (
-        f"a collective did not end ({text.splitlines()[0]}): {found}. Look at that rank's host and log; the same "
+        f"a collective did not end ({_brief(text)}): {found}. Look at that rank's host and log; the same "
         "command goes on from the last checkpoint. If the rank was only slow, give a longer --timeout-minutes"
     )
+
+
+def _brief(text: str) -> str:
+    """An error of torch's without the place in its sources, and without its guesses."""
+    line = re.sub(r"^\[/[^\]]*\] ", "", text.splitlines()[0])
+    return line.partition(" This is typically")[0].rstrip(".")
 
 
 def _listed(lines: list[str]) -> str:
