@@ -17,7 +17,7 @@ from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
-from pretrain.output import on_main, writing
+from pretrain.output import add_record_options, on_main, record_options, writing
 
 RESULT_FILE = "result.json"
 DESCRIPTION = """\
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--tensor-parallel", "processes that share one copy of the model", type=positive, default=1)
     add("--controls", "also answer the test set with the passages left out", action="store_true")
     add("--title", "before the progress bar", default="finetune race")
+    add_record_options(race)
     return parser
 
 
@@ -138,7 +139,7 @@ def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _D
     config = settings.training_config(len(split))
     start = quick_fingerprint(arguments.checkpoint)
     identity = f"{start} {data.sequence_length} {data.tokenizer.fingerprint}"
-    options = RunOptions(arguments.title, identity)
+    options = RunOptions(arguments.title, identity, **record_options(arguments))
     return train(task, mesh, config, arguments.output, options).status == "finished"
 
 

@@ -32,8 +32,12 @@ from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import complete_gradients, prepare_backward, shard_over_data
 from core.training.errors import NonFiniteLoss
 from core.training.loss_scale import LossScale
-from core.training.metrics import Recorder, read_state, write_state
+from core.training.metrics import Recorder, describe_run, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from core.training.peak import device_peak
+from core.training.profiler import TRACE_FILE, StepTrace
+from core.training.tensorboard import MISSING, installed
+from core.training.throughput import ThroughputMeter
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -62,11 +66,29 @@ class RunOptions:
         title: before progress lines.
         identity: what the samples and the initial weights come from; a checkpoint of another is refused.
         zero: what is split over the data ranks, see `ParallelConfig`.
+        measure_peak: MFU against a measured peak, even of a device whose peak is known.
+        tensorboard: event files, too, in `logs/tensorboard`.
+        profile_steps: (first, last), counted from 1: the main rank's trace of these steps in `logs/trace-rank0.json`.
     """
 
     title: str = ""
     identity: str = ""
     zero: int = 1
+    measure_peak: bool = False
+    tensorboard: bool = False
+    profile_steps: tuple[int, int] | None = None
+
+    def errors(self, config: TrainingConfig) -> list[str]:
+        """What is wrong with these options, one line each."""
+        problems = [] if installed() or not self.tensorboard else [MISSING]
+        if self.profile_steps:
+            first, last = self.profile_steps
+            if not 1 <= first <= last <= config.steps:
+                problems.append(
+                    f"--profile-steps {first}:{last}: must be FIRST:LAST with 1 ≤ FIRST ≤ LAST ≤ {config.steps}, "
+                    "the steps of this training"
+                )
+        return problems
 
 
 @dataclass(frozen=True)
@@ -86,15 +108,16 @@ def train(
     SIGTERM and SIGINT finish the step, save a checkpoint and return "stopped".
 
     Raises:
-        ConfigurationError: the batch cannot be dealt to the data ranks.
+        ConfigurationError: the batch cannot be dealt to the data ranks, or the options cannot be met.
         TrainingError: something the user can mend; `state.json` then says "failed".
     """
-    if errors := config.errors() + config.layout_errors(mesh.data_size):
+    options = options or RunOptions()
+    if errors := config.errors() + config.layout_errors(mesh.data_size) + options.errors(config):
         raise ConfigurationError(errors)
     output = Path(output)
     if read_state(output).get("status") == "finished":
         return TrainingResult("finished", config.steps)
-    run = _Run(task, mesh, config, output, options or RunOptions())
+    run = _Run(task, mesh, config, output, options)
     try:
         with _stop_signals() as stop:
             return run.loop(stop)
@@ -127,10 +150,16 @@ class _Run:
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
+        peak = device_peak(mesh, config.precision, options.measure_peak)
+        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak)
+        self.trace = StepTrace(
+            output / TRACE_FILE, options.profile_steps if mesh.is_main else None, self.meter.paused
+        )
         if mesh.is_main:
             if self.done:
                 self._say(f"{options.title} resumes at step {self.done} of {config.steps}")
-            self.recorder = Recorder(output, self.done, config.steps, options.title)
+            self.recorder = Recorder(output, self.done, config.steps, options.title, options.tensorboard)
+            describe_run(output, self.model, mesh, peak)
             write_state(output, "running", self.done)
 
     def _say(self, line: str) -> None:
@@ -146,19 +175,23 @@ class _Run:
         """Validate and save at the top, so that the first and the last step share one path."""
         config = self.config
         saved = self.done
+        self.meter.start()
         while True:
             finished = self.done == config.steps
             if self._validation_is_due(finished):
-                self._validate()
+                with self.meter.paused():
+                    self._validate()
             stopping = self._agreed(stop.requested)
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
                 facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
-                self.checkpoints.save(self.done, self.model, self.optimizer, facts)
+                with self.meter.paused():
+                    self.checkpoints.save(self.done, self.model, self.optimizer, facts)
                 saved = self.done
             if finished or stopping:
                 break
-            self._step()
+            with self.trace.step(self.done + 1):
+                self._step()
         return self._end(finished)
 
     def _validation_is_due(self, finished: bool) -> bool:
@@ -169,6 +202,7 @@ class _Run:
         if finished:
             self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"
+        self.trace.close()
         if self.mesh.is_main:
             self.recorder.close()
             write_state(self.output, status, self.done)
@@ -201,7 +235,8 @@ class _Run:
         facts = {"learning_rate": rate, "gradient_norm": norm}
         if self.loss_scale:
             facts |= {"loss_scale": self.loss_scale.value, "overflows": overflows}
-        self._record(losses, facts, batches)
+        self.meter.count(batches, 1 + overflows)
+        self._record(losses, facts)
 
     def _gradients(
         self, batches: list[WeightedBatch], totals: dict[str, float]
@@ -235,17 +270,16 @@ class _Run:
         complete_gradients(self.model)
         return sums
 
-    def _record(
-        self, losses: dict[str, float], facts: dict[str, float], batches: list[WeightedBatch]
-    ) -> None:
+    def _record(self, losses: dict[str, float], facts: dict[str, float]) -> None:
+        due = self.done % self.config.log_interval == 0 or self.done == self.config.steps
+        throughput = self.meter.window() if due else None
         if not self.mesh.is_main:
             return
         record: dict[str, Any] = {"step": self.done, "loss": sum(losses.values())}
         if len(losses) > 1:
             record["losses"] = losses
         record |= facts
-        tokens = sum(batch["tokens"].numel() for batch, _ in batches) * self.mesh.data_size
-        self.recorder.step(record, tokens, log=self.done % self.config.log_interval == 0)
+        self.recorder.step(record, throughput)
 
     def _check_finite(self, losses: dict[str, float]) -> None:
         for term, value in losses.items():
