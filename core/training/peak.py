@@ -10,9 +10,8 @@ import torch.distributed as dist
 from core.parallel.mesh import Mesh
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SMALLEST_SIZE = 256
-_LARGEST_SIZE = {"cuda": 8192, "cpu": 2048}
-_SECONDS = 0.15  # how long is measured, after products that warm up
+_SIZES = {"cuda": (4096, 8192), "cpu": (256, 2048)}  # of the first products, and of the largest
+_SECONDS = 0.3  # how long is measured, after a product that warms up
 _LARGE_ENOUGH_SECONDS = 0.02  # of one product: larger ones would only take longer
 
 
@@ -93,29 +92,29 @@ def device_peak(mesh: Mesh, precision: str, measure: bool = False) -> Peak:
 
 @torch.no_grad()
 def measured_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of the best of some square matrix products."""
-    size, best = _SMALLEST_SIZE, 0.0
-    deadline = None
-    while deadline is None or time.monotonic() < deadline:
-        left = torch.randn(size, size, device=device, dtype=_TYPES[precision])
-        right = torch.randn(size, size, device=device, dtype=_TYPES[precision])
+    """FLOP/s of the best of some square matrix products, of growing sizes."""
+    size, largest = _SIZES[device.type]
+    best = 0.0
+    left, right = _factors(size, device, precision)
+    deadline = time.monotonic() + _SECONDS
+    while best == 0.0 or time.monotonic() < deadline:
+        _synchronize(device)
+        started = time.perf_counter()
         torch.mm(left, right)
-        seconds = _product_seconds(left, right)
+        _synchronize(device)
+        seconds = time.perf_counter() - started
         best = max(best, 2.0 * size**3 / seconds)
-        if seconds < _LARGE_ENOUGH_SECONDS and size < _LARGEST_SIZE.get(device.type, _SMALLEST_SIZE):
+        if seconds < _LARGE_ENOUGH_SECONDS and size < largest:
             size *= 2
-        elif deadline is None:
-            deadline = time.monotonic() + _SECONDS
+            left, right = _factors(size, device, precision)
     return best
 
 
-def _product_seconds(left: torch.Tensor, right: torch.Tensor, repeats: int = 3) -> float:
-    _synchronize(left.device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(left, right)
-    _synchronize(left.device)
-    return (time.perf_counter() - started) / repeats
+def _factors(size: int, device: torch.device, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two matrices, which have been multiplied once."""
+    left, right = (torch.randn(size, size, device=device, dtype=_TYPES[precision]) for _ in range(2))
+    torch.mm(left, right)
+    return left, right
 
 
 def _synchronize(device: torch.device) -> None:

@@ -41,7 +41,7 @@ def _counted(config, recompute: str) -> tuple[float, float, float]:
     model = GPT2LanguageModeling(network) if config.family == "gpt2" else BertPretraining(network)
     set_recompute(model.train(), recompute)
     batch = random_batch(config, [0, 1, 2])
-    # This kernel's products are plain ones; a fused one computes the scores again in its backward pass.
+    # The plain kernel: torch cannot count the fused one of CPUs.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         torch.stack(list(model(**batch).values())).sum().backward()
     flops = batch_flops(model, batch, recompute)
@@ -51,9 +51,13 @@ def _counted(config, recompute: str) -> tuple[float, float, float]:
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("config", [GPT2, BERT, POST_NORM_BERT], ids=["gpt2", "bert", "post-norm"])
 def test_hardware_flops_are_what_torch_counts(config, recompute):
-    # With dropout, for without it torch leaves out the last product of a layer's second pass.
+    # With dropout: without it torch leaves out the last product of a layer's second pass.
     config = replace(config, dropout=0.1, attention_dropout=0.1, vocabulary_multiple=64)
     ((counted, hardware, model),) = run_distributed(_counted, 1, config, recompute)
-    # Only the heads of two outputs are left out.
+    if (
+        recompute == "selective"
+    ):  # a fused kernel would be run again as a whole, of the plain one only the scores
+        hardware -= 3 * config.layers * 2 * config.sequence_length**2 * config.hidden
+    # Only the head of two outputs is left out.
     assert counted == pytest.approx(hardware, rel=2e-3)
     assert model < hardware, "131 tokens are padded to 192"
