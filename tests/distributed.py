@@ -19,7 +19,7 @@ from data_pipeline.processes import die_with_parent
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["torch", "torch.distributed", "torch.distributed.tensor", "core.models.bert"]
+    ["torch", "torch.distributed", "torch.distributed.tensor", "core.training.trainer"]
 )
 
 
