@@ -17,7 +17,7 @@ from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
-from pretrain.options import add_run_options, timeout
+from pretrain.options import add_run_options, run_options, timeout
 from pretrain.output import on_main, writing
 
 RESULT_FILE = "result.json"
@@ -140,7 +140,7 @@ def _train(arguments: argparse.Namespace, settings: FinetuningSettings, data: _D
     config = settings.training_config(len(split))
     start = quick_fingerprint(arguments.checkpoint)
     identity = f"{start} {data.sequence_length} {data.tokenizer.fingerprint}"
-    options = RunOptions(arguments.title, identity, exit_after_minutes=arguments.exit_after_minutes)
+    options = RunOptions(arguments.title, identity, **run_options(arguments))
     return train(task, mesh, config, arguments.output, options).status == "finished"
 
 

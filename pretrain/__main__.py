@@ -15,7 +15,7 @@ from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
 from pretrain.gpt2 import GPT2Task
-from pretrain.options import add_run_options, timeout
+from pretrain.options import add_run_options, run_options, timeout
 from pretrain.output import writing
 from pretrain.recipe import read_model, recipe_path
 
@@ -25,8 +25,8 @@ Pretrain a model of a recipe on a tokenized corpus (paper section 4).
   torchrun --nproc-per-node 2 -m pretrain gpt2 --recipe sample --model gpt2-small --data data/mine \\
       --tokenizer data/mine/tokenizer --output out --tensor-parallel 2
 
-The output holds model/ (when finished), metrics.jsonl, state.json (finished, stopped or failed, and the step) and
-checkpoints/. The same command after an interruption goes on from the last checkpoint, on the same or another number
+The output holds model/ (when finished), metrics.jsonl, state.json (finished, stopped or failed, and the step),
+checkpoints/, and logs/ (throughput.jsonl and model.txt). The same command after an interruption goes on from the last checkpoint, on the same or another number
 of processes; SIGTERM and SIGINT finish the step and save first."""
 
 
@@ -100,7 +100,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
-            options = RunOptions(title, identity, arguments.zero, arguments.exit_after_minutes)
+            options = RunOptions(title, identity, arguments.zero, **run_options(arguments))
             task = _task(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 

@@ -18,6 +18,7 @@ ABSENT = [
     "ftfy",
     "pycld2",
     "jinja2",
+    "tensorboard",
 ]
 PROGRAM = f"""
 import importlib, sys

@@ -220,5 +220,6 @@ def own_part(parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 def _shard_text(weight: torch.Tensor, split: str, dimension: int) -> str:
     assert isinstance(weight, DTensor)
-    ranks, rank = weight.device_mesh.size(), weight.device_mesh.get_local_rank()
+    mesh = weight.device_mesh["tp"]  # fully_shard puts "dp" before it
+    ranks, rank = mesh.size(), mesh.get_local_rank()
     return f"shape={tuple(weight.shape)}, {split}={weight.shape[dimension]}/{ranks}, rank {rank}"

@@ -1,20 +1,25 @@
-"""Records of a run: `metrics.jsonl` (the same bytes in every run), `logs/throughput.jsonl` (times), `state.json`,
-and the progress line."""
+"""Records of a run: `metrics.jsonl` (the same bytes in every run), `state.json`, and in `logs/` what differs from run to
+run: `throughput.jsonl`, and `model.txt` (layout, peak and shards)."""
 
+import dataclasses
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from torch import nn
+
+from core.parallel.mesh import Mesh
+from core.training.peak import Peak
+from core.training.progress import ProgressLine
+from core.training.tensorboard import TensorBoardLog
+from core.training.throughput import Throughput
 
 METRICS_FILE = "metrics.jsonl"
 STATE_FILE = "state.json"
 THROUGHPUT_FILE = "logs/throughput.jsonl"
-_PLAIN_LINE_INTERVAL_SECONDS = 10.0
-_BAR_FORMAT = "{desc} {bar:10} {n_fmt}/{total_fmt}{postfix}, {remaining} left"  # fits 80 columns
+DESCRIPTION_FILE = "logs/model.txt"
 
 
 def write_state(output: Path, status: str, step: int, **facts: Any) -> None:
@@ -33,6 +38,17 @@ def read_state(output: Path) -> dict[str, Any]:
         return {}
 
 
+def describe_run(output: Path, model: nn.Module, mesh: Mesh, peak: Peak) -> None:
+    """Write what trains where, as the main rank sees it."""
+    layout = ", ".join(f"{name} {size}" for name, size in mesh.layout.items())
+    lines = [
+        f"{layout}, device {mesh.device}",
+        f"peak of a device: {peak.flops_per_second / 1e12:.3g} TFLOP/s ({peak.source})",
+        str(model),
+    ]
+    (output / DESCRIPTION_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 class Recorder:
     """Writes the records of one run and shows its progress; used on the main rank only.
 
@@ -41,65 +57,52 @@ class Recorder:
         first_step: steps done before; lines of later steps, left by a killed run, are cut off.
         total_steps: where the bar ends.
         title: before the progress bar.
+        tensorboard: write event files, too.
     """
 
-    def __init__(self, output: Path, first_step: int, total_steps: int, title: str) -> None:
+    def __init__(
+        self, output: Path, first_step: int, total_steps: int, title: str, tensorboard: bool = False
+    ) -> None:
         (output / "logs").mkdir(parents=True, exist_ok=True)
-        _cut_after(output / METRICS_FILE, first_step)
+        for name in (METRICS_FILE, THROUGHPUT_FILE):
+            _cut_after(output / name, first_step)
         self._metrics = (output / METRICS_FILE).open("a", encoding="utf-8")
         self._throughput = (output / THROUGHPUT_FILE).open("a", encoding="utf-8")
-        self._title = title
-        self._total = total_steps
-        self._bar = tqdm(
-            total=total_steps, initial=first_step, desc=title, disable=None, bar_format=_BAR_FORMAT
-        )
-        self._window_start = self._started = self._last_line = time.monotonic()
-        self._window_tokens = 0
-        self._first_step = first_step
+        self._progress = ProgressLine(title, first_step, total_steps)
+        self._tensorboard = TensorBoardLog(output, first_step) if tensorboard else None
 
-    def step(self, record: dict[str, Any], tokens: int, log: bool) -> None:
-        """One optimizer step: `record` goes to metrics.jsonl; `log` closes a throughput window."""
+    def step(self, record: dict[str, Any], throughput: Throughput | None) -> None:
+        """One optimizer step: `record` goes to metrics.jsonl; `throughput` of the steps since the last one that had
+        it."""
         self._write(record)
-        self._window_tokens += tokens
-        self._bar.update(1)
-        if log:
-            self._log(record)
+        self._progress.advance()
+        if throughput is None:
+            return
+        rates = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(throughput).items()}
+        rates["memory_bytes"] = throughput.memory_bytes
+        self._throughput.write(json.dumps({"step": record["step"], "time": time.time(), **rates}) + "\n")
+        self._throughput.flush()
+        self._progress.show(record, throughput)
+        if self._tensorboard:
+            self._tensorboard.step(record, throughput)
 
     def validation(self, record: dict[str, Any]) -> None:
         """One validation: `record` goes to metrics.jsonl."""
         self._write(record)
+        self._progress.validation(record["step"], record["validation_loss"])
+        if self._tensorboard:
+            self._tensorboard.validation(record["step"], record["validation_loss"])
 
     def _write(self, record: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(record) + "\n")
         self._metrics.flush()
 
-    def _log(self, record: dict[str, Any]) -> None:
-        now = time.monotonic()
-        rate = self._window_tokens / max(now - self._window_start, 1e-9)
-        done = record["step"]
-        self._throughput.write(
-            json.dumps({"step": done, "time": time.time(), "tokens_per_second": round(rate, 1)}) + "\n"
-        )
-        self._throughput.flush()
-        self._bar.set_postfix_str(f"loss {record['loss']:.3f}, {rate / 1000:.1f}k tokens/s")
-        if self._bar.disable and (
-            now - self._last_line > _PLAIN_LINE_INTERVAL_SECONDS or done == self._total
-        ):
-            left = (now - self._started) / (done - self._first_step) * (self._total - done)
-            print(
-                f"{self._title} step {done} of {self._total}, loss {record['loss']:.4f}, "
-                f"lr {record['learning_rate']:.2e}, gradient norm {record['gradient_norm']:.3f}, "
-                f"{rate:.0f} tokens/s, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            self._last_line = now
-        self._window_start, self._window_tokens = now, 0
-
     def close(self) -> None:
-        self._bar.close()
+        self._progress.close()
         self._metrics.close()
         self._throughput.close()
+        if self._tensorboard:
+            self._tensorboard.close()
 
 
 def _cut_after(path: Path, step: int) -> None:

@@ -29,10 +29,14 @@ from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import complete_gradients, prepare_backward, shard_over_data
 from core.training.errors import NonFiniteLoss
 from core.training.loss_scale import LossScale
-from core.training.metrics import Recorder, read_state, write_state
+from core.training.metrics import Recorder, describe_run, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from core.training.options import RunOptions
+from core.training.peak import device_peak
+from core.training.profiler import TRACE_FILE, StepTrace
 from core.training.safety import check_same_settings, check_same_weights, explained_failures
 from core.training.stopping import NO_REASON, SAVE_FAILED, StopRequest, reason_name
+from core.training.throughput import ThroughputMeter
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -54,23 +58,6 @@ class TrainingTask(BatchSource, Protocol):
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How one call of `train` runs; nothing here changes the course of the run by more than rounding.
-
-    Attributes:
-        title: before progress lines.
-        identity: what the samples and the initial weights come from; a checkpoint of another is refused.
-        zero: what is split over the data ranks, see `ParallelConfig`.
-        exit_after_minutes: save and stop when this call has taken so long (0: no limit), for batch systems.
-    """
-
-    title: str = ""
-    identity: str = ""
-    zero: int = 1
-    exit_after_minutes: float = 0.0
-
-
-@dataclass(frozen=True)
 class TrainingResult:
     """How a call of `train` ended: "finished" or "stopped" (by a signal or the time limit, after a checkpoint)."""
 
@@ -87,15 +74,16 @@ def train(
     SIGTERM, SIGINT and the time limit finish the step, save a checkpoint and return "stopped".
 
     Raises:
-        ConfigurationError: the batch cannot be dealt to the data ranks.
+        ConfigurationError: the batch cannot be dealt to the data ranks, or the options cannot be met.
         TrainingError: something the user can mend; `state.json` then says "failed".
     """
-    if errors := config.errors() + config.layout_errors(mesh.data_size):
+    options = options or RunOptions()
+    if errors := config.errors() + config.layout_errors(mesh.data_size) + options.errors(config):
         raise ConfigurationError(errors)
     output = Path(output)
     if read_state(output).get("status") == "finished":
         return TrainingResult("finished", config.steps)
-    run = _Run(task, mesh, config, output, options or RunOptions())
+    run = _Run(task, mesh, config, output, options)
     try:
         with StopRequest(run.options.exit_after_minutes) as stop, explained_failures(mesh):
             run.prepare()
@@ -134,13 +122,20 @@ class _Run:
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
+        peak = device_peak(mesh, config.precision, options.measure_peak)
+        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak)
+        self.trace = StepTrace(
+            self.output / TRACE_FILE, options.profile_steps if mesh.is_main else None, self.meter.paused
+        )
         if mesh.is_main:
             if self.done:
                 self._say(f"{options.title} resumes at step {self.done} of {config.steps}")
-            self.recorder = Recorder(self.output, self.done, config.steps, options.title)
+            self.recorder = Recorder(self.output, self.done, config.steps, options.title, options.tensorboard)
+            describe_run(self.output, self.model, mesh, peak)
             write_state(self.output, "running", self.done)
         if self.done < config.steps:
             self._rehearse()
+        self.meter.start()
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
@@ -165,22 +160,26 @@ class _Run:
         """Validate and save at the top, so that the first and the last step share one path."""
         config = self.config
         saved = self.done
+        self.meter.start()
         while True:
             finished = self.done == config.steps
             if self._validation_is_due(finished):
-                self._validate()
+                with self.meter.paused():
+                    self._validate()
             # A failed save ends the run as a signal does, but that `save` or, in `_end`, `wait` raises what failed.
             reason = int(self._largest(SAVE_FAILED if self.checkpoints.failed else stop.reason()))
             stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
-                check_same_weights(self.model, self.mesh, f"after step {self.done}")
                 facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
-                self.checkpoints.save(self.done, self.model, self.optimizer, facts)
+                with self.meter.paused():
+                    check_same_weights(self.model, self.mesh, f"after step {self.done}")
+                    self.checkpoints.save(self.done, self.model, self.optimizer, facts)
                 saved = self.done
             if finished or stopping:
                 break
-            self._step()
+            with self.trace.step(self.done + 1):
+                self._step()
         return self._end(finished, reason)
 
     def _validation_is_due(self, finished: bool) -> bool:
@@ -192,6 +191,7 @@ class _Run:
         if finished:
             self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"
+        self.trace.close()
         if self.mesh.is_main:
             self.recorder.close()
             if finished:
@@ -227,7 +227,8 @@ class _Run:
         facts = {"learning_rate": rate, "gradient_norm": norm}
         if self.loss_scale:
             facts |= {"loss_scale": self.loss_scale.value, "overflows": overflows}
-        self._record(losses, facts, batches)
+        self.meter.count(batches, 1 + overflows)
+        self._record(losses, facts)
 
     def _gradients(
         self, batches: list[WeightedBatch], totals: dict[str, float]
@@ -262,17 +263,16 @@ class _Run:
         complete_gradients(self.model)
         return sums
 
-    def _record(
-        self, losses: dict[str, float], facts: dict[str, float], batches: list[WeightedBatch]
-    ) -> None:
+    def _record(self, losses: dict[str, float], facts: dict[str, float]) -> None:
+        due = self.done % self.config.log_interval == 0 or self.done == self.config.steps
+        throughput = self.meter.window() if due else None
         if not self.mesh.is_main:
             return
         record: dict[str, Any] = {"step": self.done, "loss": sum(losses.values())}
         if len(losses) > 1:
             record["losses"] = losses
         record |= facts
-        tokens = sum(batch["tokens"].numel() for batch, _ in batches) * self.mesh.data_size
-        self.recorder.step(record, tokens, log=self.done % self.config.log_interval == 0)
+        self.recorder.step(record, throughput)
 
     def _check_finite(self, losses: dict[str, float], sums: dict[str, torch.Tensor]) -> None:
         """Stop at a mean loss that is no number, and say which ranks' own `sums` are none. All see the same mean."""

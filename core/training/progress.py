@@ -1,0 +1,121 @@
+"""What a training shows while it runs: a bar on a terminal, else a line every ten seconds."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from core.training.throughput import Throughput
+
+_PLAIN_LINE_INTERVAL_SECONDS = 10.0
+_BAR_FORMAT = "{desc} {bar} {n_fmt}/{total_fmt}{postfix}, {remaining} left"
+_SMALLEST_BAR = 5
+_LONGEST_LEFT = ", 00:00:00 left"
+
+
+class ProgressLine:
+    """The progress of one run, on stderr.
+
+    Args:
+        title: before everything.
+        first_step: steps done before.
+        total_steps: where it ends.
+    """
+
+    def __init__(self, title: str, first_step: int, total_steps: int) -> None:
+        self._title, self._first_step, self._total = title, first_step, total_steps
+        self._bar = tqdm(
+            total=total_steps, initial=first_step, desc=title, disable=None, bar_format=_BAR_FORMAT
+        )
+        self._validation_loss: float | None = None
+        self._started = self._last_line = time.monotonic()
+
+    def advance(self) -> None:
+        """A step is done."""
+        self._bar.update(1)
+
+    def show(self, record: dict[str, Any], throughput: Throughput) -> None:
+        """Where the run stands, and how fast it was of late."""
+        if not self._bar.disable:
+            fields = _short_fields(record, throughput, self._validation_loss)
+            self._bar.set_postfix_str(", ".join(fitting(fields, self._room())))
+            return
+        now, done = time.monotonic(), record["step"]
+        if now - self._last_line > _PLAIN_LINE_INTERVAL_SECONDS or done == self._total:
+            left = (now - self._started) / (done - self._first_step) * (self._total - done)
+            texts = [*_long_fields(record, throughput), f"{tqdm.format_interval(left)} left"]
+            self._print(f"{self._title} step {done} of {self._total}, {', '.join(texts)}")
+            self._last_line = now
+
+    def validation(self, step: int, loss: float) -> None:
+        """A validation is done: its own line, over the bar if there is one."""
+        self._validation_loss = loss
+        self._print(f"{self._title} step {step} of {self._total}, validation loss {loss:.4f}")
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _print(self, line: str) -> None:
+        if self._bar.disable:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+    def _room(self) -> int:
+        """Columns for the fields, each with a comma before it."""
+        count = f"{self._total}/{self._total}"
+        rest = f"{self._title} {'':{_SMALLEST_BAR}} {count}{_LONGEST_LEFT}"
+        return (self._bar.ncols or 80) - len(rest)
+
+
+def fitting(fields: list[tuple[int, str]], room: int) -> list[str]:
+    """Of (rank, text), in the order in which they are read, those of the first ranks that fit, a comma before each."""
+    chosen = set()
+    for field in sorted(fields):
+        size = len(field[1]) + len(", ")
+        if size <= room:
+            room -= size
+            chosen.add(field)
+    return [field[1] for field in fields if field in chosen]
+
+
+def _short_fields(
+    record: dict[str, Any], throughput: Throughput, validation_loss: float | None
+) -> list[tuple[int, str]]:
+    """(rank: the lower the more wanted, text), in the order in which they are read."""
+    fields = [
+        (0, f"loss {record['loss']:.3f}"),
+        (5, f"lr {record['learning_rate']:.1e}"),
+        (4, f"norm {record['gradient_norm']:.2f}"),
+        (3, f"{throughput.tokens_per_second / 1000:.1f}k tokens/s"),
+        (7, f"{throughput.model_tflops:.3g} TFLOP/s"),
+        (1, f"MFU {100 * throughput.mfu:.0f}%"),
+        (6, _memory(throughput)),
+    ]
+    if validation_loss is not None:
+        fields.insert(1, (2, f"validation {validation_loss:.3f}"))
+    if "loss_scale" in record:
+        fields.append((8, f"scale {record['loss_scale']:g}"))
+    return fields
+
+
+def _long_fields(record: dict[str, Any], throughput: Throughput) -> list[str]:
+    fields = [
+        f"loss {record['loss']:.4f}",
+        f"lr {record['learning_rate']:.2e}",
+        f"gradient norm {record['gradient_norm']:.3f}",
+    ]
+    if "loss_scale" in record:
+        fields.append(f"loss scale {record['loss_scale']:g}")
+    return [
+        *fields,
+        f"{throughput.tokens_per_second:.0f} tokens/s",
+        f"{throughput.model_tflops:.3g} TFLOP/s a device",
+        f"MFU {100 * throughput.mfu:.1f}%",
+        f"memory {_memory(throughput)}",
+    ]
+
+
+def _memory(throughput: Throughput) -> str:
+    return f"{throughput.memory_bytes / 1e9:.2f} GB"
