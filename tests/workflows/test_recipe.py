@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_shipped_sample_recipe_is_sound():
     assert recipe.families() == ["gpt2", "bert"]
     assert len(recipe.models_of("gpt2")) == 2
     assert recipe.parallel.tensor_parallel == 2
+
+
+def test_figure_7_compares_the_orders_of_layer_norms_and_nothing_else():
+    models = load_recipe("figure7").models
+    assert list(models) == ["post-2-layers", "pre-2-layers", "post-8-layers", "pre-8-layers"]
+    for layers in (2, 8):
+        post, pre = models[f"post-{layers}-layers"], models[f"pre-{layers}-layers"]
+        assert replace(pre.config, norm_order="post", embedding_norm=True) == post.config
+        assert post.config.layers == layers
+    assert len({model.training for model in models.values()}) == 1
 
 
 def test_bert_only_sources_come_last():
