@@ -64,7 +64,7 @@ class EvaluateWikiText103(EvaluateZeroShot):
 
     stage = "wikitext103"
     benchmark = "wikitext103"
-    sources = ("core/models", "evaluate/wikitext103.py", "evaluate/scoring.py")
+    sources = ("core/models", "core/parallel", "evaluate/wikitext103.py", "evaluate/scoring.py")
 
     def label(self) -> str:
         return f"WikiText-103 of {self.model}"
@@ -84,7 +84,7 @@ class EvaluateLambada(EvaluateZeroShot):
 
     stage = "lambada"
     benchmark = "lambada"
-    sources = ("core/models", "evaluate/lambada.py", "evaluate/scoring.py")
+    sources = ("core/models", "core/parallel", "evaluate/lambada.py", "evaluate/scoring.py")
 
     def label(self) -> str:
         return f"LAMBADA of {self.model}"

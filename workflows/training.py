@@ -98,6 +98,7 @@ class Pretrain(TrainingStage):
     """Pretraining of one model of the recipe."""
 
     stage = "pretrain"
+    version = 2
     selectors = ("model",)
     model = luigi.Parameter(default="", description="one model of the recipe (default: all of the family)")
     family: str
