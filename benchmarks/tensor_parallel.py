@@ -84,7 +84,7 @@ def _measure(hidden: int, tokens: int, tensor_parallel: int, steps: int) -> floa
 
 
 def _work(hidden: int, tokens: int, tensor_parallel: int, steps: int, output: Path) -> None:
-    from benchmarks.random_tokens import step_seconds
+    from benchmarks.token_task import step_seconds
     from core.config import ModelConfig, TrainingConfig
     from core.parallel.mesh import initialize
 

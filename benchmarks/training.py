@@ -136,7 +136,7 @@ class _Worker:
         return self._ours() if side == OURS else self._peer(side)
 
     def _ours(self) -> dict[str, float]:
-        from benchmarks.random_tokens import step_seconds
+        from benchmarks.token_task import step_seconds
         from core.config import TrainingConfig
         from core.parallel.mesh import initialize
 
@@ -153,7 +153,7 @@ class _Worker:
         return self._result(durations)
 
     def _peer(self, side: str) -> dict[str, float]:
-        from benchmarks.random_tokens import random_tokens
+        from benchmarks.token_task import random_tokens
 
         torch = self.torch
         model = _transformers_model(self.shape) if side == "transformers" else _plain_model(self.shape)

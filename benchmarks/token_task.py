@@ -1,8 +1,9 @@
-"""GPT-2 trained on random tokens by the project's own trainer, with the time of every step: what benchmarks share."""
+"""GPT-2 trained on tokens from memory by the project's own trainer, and the time of every step: what benchmarks share."""
 
 import itertools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,25 @@ def random_tokens(shape: ModelConfig, rows: int, seed: int) -> torch.Tensor:
     return torch.randint(shape.vocabulary_size, (rows, shape.sequence_length + 1), generator=generator)
 
 
-class RandomTokens:
-    """A pretraining task whose samples cost nothing; nothing of it is kept."""
+class TokenTask:
+    """A pretraining task on rows of tokens; nothing of it is kept.
+
+    Args:
+        rows: gives [n, sequence + 1] int64 for the numbers of n samples.
+    """
 
     validation = None
 
-    def __init__(self, shape: ModelConfig, mesh: Mesh, samples: int) -> None:
+    def __init__(
+        self, shape: ModelConfig, mesh: Mesh, samples: int, rows: Callable[[np.ndarray], torch.Tensor]
+    ) -> None:
         network = build_model(shape, mesh)
         assert isinstance(network, GPT2Model)
-        self.shape, self.total_samples = shape, samples
+        self.total_samples, self.rows = samples, rows
         self.model = GPT2LanguageModeling(network)
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        values = random_tokens(self.shape, len(indices), int(indices[0]))
+        values = self.rows(indices)
         return {"tokens": values[:, :-1], "targets": values[:, 1:]}
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -56,7 +63,10 @@ def step_seconds(shape: ModelConfig, mesh: Mesh, training: TrainingConfig, warmu
         ends.append(time.perf_counter())
 
     trainer._Run._step = timed  # type: ignore[method-assign]
-    task = RandomTokens(shape, mesh, training.steps * training.global_batch)
+    samples = training.steps * training.global_batch
+    task = TokenTask(
+        shape, mesh, samples, lambda indices: random_tokens(shape, len(indices), int(indices[0]))
+    )
     try:
         with tempfile.TemporaryDirectory() as output:
             trainer.train(task, mesh, training, Path(output) / str(mesh.rank))
