@@ -20,32 +20,35 @@ class _VocabularyParallelCrossEntropy(torch.autograd.Function):
     """Two all-reduces of [rows]-sized tensors forward (the maximum; the sum of exponentials together with the
     target's logit), none backward, where the gradient is softmax − onehot on the local columns.
 
-    Logits are the largest tensors of a step, so they are passed over as seldom as can be: one softmax over the local
-    columns, which the ranks' sums later correct by a factor a row, and which becomes the gradient in its place.
+    Logits are the largest tensors of a step, so they are passed over and copied as seldom as can be: one softmax over
+    the local columns, which the ranks' sums later correct by a factor a row, and which becomes the gradient in its place.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, group: dist.ProcessGroup, vocabulary_size: int
+        ctx: Any,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        group: dist.ProcessGroup,
+        vocabulary_size: int,
+        in_place: bool,
     ) -> torch.Tensor:
         start, real = _shard(logits.shape[-1], group, vocabulary_size)
         values = logits.detach()
         values[..., real:] = -torch.inf
+        local_targets = targets - start
+        is_local = (local_targets >= 0) & (local_targets < real)
+        local_targets = torch.where(is_local, local_targets, 0)
+        target_logit = values.gather(-1, local_targets.unsqueeze(-1)).squeeze(-1).float()
         if real:
-            maximum, place = values.max(dim=-1, keepdim=True)
-            softmax = values.softmax(dim=-1, dtype=torch.float32)  # [..., columns], of this rank alone
-            exponentials = 1.0 / softmax.gather(-1, place).squeeze(-1)  # the largest is 1
-            maximum = maximum.squeeze(-1).float()
+            maximum = values.amax(dim=-1).float()
+            softmax = _softmax(values, in_place)  # [..., columns], of this rank alone
+            exponentials = 1.0 / softmax.amax(dim=-1)  # their sum: the largest is 1
         else:
             maximum = torch.full(targets.shape, -torch.inf, device=logits.device)
             softmax = torch.zeros(logits.shape, device=logits.device)
             exponentials = torch.zeros_like(maximum)
         overall = all_reduce(maximum.clone(), group, dist.ReduceOp.MAX)
-
-        local_targets = targets - start
-        is_local = (local_targets >= 0) & (local_targets < real)
-        local_targets = torch.where(is_local, local_targets, 0)
-        target_logit = values.gather(-1, local_targets.unsqueeze(-1)).squeeze(-1).float()
         exponentials = exponentials * (maximum - overall).exp()
         sums = torch.stack([exponentials, torch.where(is_local, target_logit - overall, 0.0)])
         total, target_logit = all_reduce(sums, group)
@@ -56,13 +59,20 @@ class _VocabularyParallelCrossEntropy(torch.autograd.Function):
         return torch.where(scored, total.log() - target_logit, 0.0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
         softmax, share, local_targets, is_local, scored = ctx.saved_tensors
         gradient = torch.where(scored, gradient, 0.0)
         result = softmax.mul_((gradient * share).unsqueeze(-1))  # a second backward pass would be refused
         at_target = torch.where(is_local, gradient, 0.0).unsqueeze(-1)
         result.scatter_add_(-1, local_targets.unsqueeze(-1), -at_target)
-        return result.to(ctx.dtype), None, None, None
+        return result.to(ctx.dtype), None, None, None, None
+
+
+def _softmax(values: torch.Tensor, in_place: bool) -> torch.Tensor:
+    """fp32, over the last dimension. A new tensor of this size costs a CPU more than the computation."""
+    if in_place and values.dtype == torch.float32 and values.device.type == "cpu":
+        return torch.softmax(values, dim=-1, out=values)
+    return values.softmax(dim=-1, dtype=torch.float32)
 
 
 def vocabulary_parallel_cross_entropy(
@@ -71,7 +81,8 @@ def vocabulary_parallel_cross_entropy(
     """Per-token loss in nats, in fp32 (paper section 3: the fused output layer and loss).
 
     Args:
-        logits: this rank's columns, [..., padded vocabulary / tensor ranks]; the padded ones become -inf.
+        logits: this rank's columns, [..., padded vocabulary / tensor ranks]. The padded ones become -inf; where a
+            gradient is asked for, all are used up.
         targets: vocabulary ids, [...]; `IGNORED` (-100) gives loss 0 and no gradient.
         group: the tensor group.
         vocabulary_size: real tokens; padded columns beyond them take no part.
@@ -79,7 +90,8 @@ def vocabulary_parallel_cross_entropy(
     Returns:
         [...] losses, the same on every rank of the group.
     """
-    return _VocabularyParallelCrossEntropy.apply(logits, targets, group, vocabulary_size)
+    in_place = torch.is_grad_enabled() and logits.requires_grad
+    return _VocabularyParallelCrossEntropy.apply(logits, targets, group, vocabulary_size, in_place)
 
 
 def vocabulary_parallel_argmax(

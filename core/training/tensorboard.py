@@ -7,7 +7,9 @@ from typing import Any
 from core.training.throughput import Throughput
 
 _FOLDER = "logs/tensorboard"
-MISSING = "--tensorboard: the package tensorboard is not installed; pip install -e '.[tensorboard]' in the checkout"
+MISSING = (
+    "--tensorboard: the package tensorboard is not installed; pip install -e '.[tensorboard]' in the checkout"
+)
 
 
 def installed() -> bool:

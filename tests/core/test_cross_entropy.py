@@ -28,9 +28,15 @@ def _parallel(vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     group = initialize(torch.distributed.get_world_size()).tensor_group
     logits, targets = _inputs(vocabulary)
     local = logits.chunk(group.size(), -1)[group.rank()].clone().requires_grad_()
-    losses = vocabulary_parallel_cross_entropy(local, targets, group=group, vocabulary_size=vocabulary)
-    (losses * torch.arange(15).view(3, 5)).sum().backward()
     best = vocabulary_parallel_argmax(local.detach(), group=group, vocabulary_size=vocabulary)
+    with torch.no_grad():
+        scored = vocabulary_parallel_cross_entropy(local, targets, group=group, vocabulary_size=vocabulary)
+    losses = vocabulary_parallel_cross_entropy(local, targets, group=group, vocabulary_size=vocabulary)
+    assert torch.equal(scored, losses), "without a gradient the logits stay as they are"
+    total = (losses * torch.arange(15).view(3, 5)).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
     return losses.detach().numpy(), local.grad.numpy(), best.numpy()
 
 
