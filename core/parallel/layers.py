@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
+from core.parallel.linear import linear
 from core.parallel.mesh import Mesh
 from core.parallel.random import derived_seed
 
@@ -68,7 +69,7 @@ class ColumnParallelLinear(nn.Module):
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return F.linear(self.enter(values, self.group), local(self.weight), local(self.bias))
+        return linear(self.enter(values, self.group), local(self.weight), local(self.bias))
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)
@@ -89,8 +90,8 @@ class RowParallelLinear(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if self.group.size() == 1:
-            return F.linear(values, local(self.weight), local(self.bias))
-        summed = self.leave(F.linear(values, local(self.weight)), self.group)
+            return linear(values, local(self.weight), local(self.bias))
+        summed = self.leave(linear(values, local(self.weight)), self.group)
         return summed + local(self.bias, self.sequence_parallel)
 
     def extra_repr(self) -> str:
@@ -107,7 +108,7 @@ class ReplicatedLinear(nn.Module):
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return F.linear(values, local(self.weight), local(self.bias))
+        return linear(values, local(self.weight), local(self.bias))
 
     def extra_repr(self) -> str:
         return f"in={self.weight.shape[1]}, out={self.weight.shape[0]}, replicated"
@@ -144,7 +145,7 @@ class VocabularyParallelEmbedding(nn.Module):
             bias: of this rank's columns.
         """
         enter = gather_sequence if split else f
-        return F.linear(enter(hidden, self.group), local(self.weight), bias)
+        return linear(enter(hidden, self.group), local(self.weight), bias)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "rows", 0)

@@ -1,0 +1,40 @@
+"""Products of bf16 and fp16 by fp32 ones: what torch's own give, with the gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import core.parallel.linear as widened
+
+
+def _results(function, dtype: torch.dtype, with_bias: bool) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+
+    def leaf(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(dtype).requires_grad_()
+
+    values, weight, bias = leaf(3, 5, 16), leaf(8, 16), leaf(8) if with_bias else None
+    result = function(values, weight, bias)
+    (result.float() * torch.linspace(-1, 1, 8)).sum().backward()
+    return [result, values.grad, weight.grad] + ([bias.grad] if with_bias else [])
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_agrees_with_torch_to_the_last_place(dtype, with_bias, monkeypatch):
+    monkeypatch.setattr(widened, "_has_products", lambda dtype: False)
+    ours, theirs = _results(widened.linear, dtype, with_bias), _results(F.linear, dtype, with_bias)
+    step = torch.finfo(dtype).eps
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.dtype == dtype and one.shape == other.shape
+        torch.testing.assert_close(one.float(), other.float(), rtol=2 * step, atol=step)
+
+
+def test_what_the_processor_has_is_used(monkeypatch):
+    calls = []
+    monkeypatch.setattr(widened._Widened, "apply", lambda *arguments: calls.append(arguments))
+    values = torch.randn(2, 4)
+    assert torch.equal(widened.linear(values, values), F.linear(values, values))
+    monkeypatch.setattr(widened, "_has_products", lambda dtype: dtype != torch.bfloat16)
+    widened.linear(values.bfloat16(), values.bfloat16())
+    assert len(calls) == 1
