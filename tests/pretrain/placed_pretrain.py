@@ -12,8 +12,8 @@ import core.parallel.mesh
 from core.parallel.mesh import Mesh, initialize
 
 
-def _initialize_and_tell(*arguments: Any) -> Mesh:
-    mesh = initialize(*arguments)
+def _initialize_and_tell(*arguments: Any, **keywords: Any) -> Mesh:
+    mesh = initialize(*arguments, **keywords)
     facts = {
         "host": int(os.environ["GROUP_RANK"]),  # torchrun's number for its agent
         "tensor_group": dist.get_process_group_ranks(mesh.tensor_group),
