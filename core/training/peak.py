@@ -1,5 +1,6 @@
 """The highest rate of matrix products that a device can reach: known by its name, or measured."""
 
+import functools
 import re
 import time
 from dataclasses import dataclass
@@ -90,9 +91,10 @@ def device_peak(mesh: Mesh, precision: str, measure: bool = False) -> Peak:
     return Peak(float(facts[0]) / mesh.world_size, "measured" if facts[1] else "table")
 
 
+@functools.cache
 @torch.no_grad()
 def measured_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of the best of some square matrix products, of growing sizes."""
+    """FLOP/s of the best of some square matrix products, of growing sizes; measured once a process."""
     size, largest = _SIZES[device.type]
     best = 0.0
     left, right = _factors(size, device, precision)
