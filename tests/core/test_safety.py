@@ -110,13 +110,13 @@ def test_ranks_that_agree_pass():
 
 
 def _train_with_a_rank_that_hangs(output: Path, hanging: int) -> str:
-    mesh = initialize(2, timeout=datetime.timedelta(seconds=2))
+    mesh = initialize(2, timeout=datetime.timedelta(seconds=4))
     step = trainer._Run._step
 
     def slow(run):
         step(run)
         if mesh.rank == hanging:
-            time.sleep(10)
+            time.sleep(15)
 
     trainer._Run._step = slow
     return _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output)
