@@ -25,7 +25,7 @@ _PATTERN = (
     r"|\s+(?!\S)|\s"
 )
 _SPLITTING = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-_SAMPLE_CHARACTERS = 4_096
+_SAMPLE_CHARACTERS = 2_048
 _FIRST_SAMPLES, _SAMPLE_EVERY = 8, 256
 
 

@@ -42,6 +42,7 @@ _TYPE_CODES: dict[int, np.dtype[Any]] = {
     8: np.dtype("<u2"),
 }
 _LARGEST_SMALL_VOCABULARY = 65500
+_LONGEST_SEQUENCE = (1 << 31) - 1
 _COPY_BYTES = 1 << 24
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK_SEQUENCES = 1 << 20  # of an index that are checked or written at a time
@@ -295,20 +296,39 @@ class IndexedWriter:
 
     def add_document(self, sequences: Sequence[Sequence[int] | npt.NDArray[Any]]) -> None:
         """Append one document, given as its sequences of token ids; see `add_documents`."""
-        self.add_documents([sequences])
-
-    def add_documents(self, documents: Sequence[Sequence[Sequence[int] | npt.NDArray[Any]]]) -> None:
-        """Append documents, each given as its sequences of token ids; many at a time cost less each.
-
-        Raises:
-            ValueError: an id does not fit the token type.
-        """
         arrays = [
             sequence if isinstance(sequence, np.ndarray) else np.array(sequence, np.int64)
-            for document in documents
-            for sequence in document
+            for sequence in sequences
         ]
         tokens = np.concatenate(arrays) if arrays else np.empty(0, np.int64)
+        self.add_documents(
+            tokens, np.array([len(array) for array in arrays], np.int64), np.array([len(arrays)])
+        )
+
+    def add_documents(
+        self, tokens: npt.NDArray[Any], lengths: npt.NDArray[Any], sequences: npt.NDArray[Any]
+    ) -> None:
+        """Append documents, one after the other in flat arrays of integers.
+
+        Args:
+            tokens: [tokens], the ids of all sequences.
+            lengths: [sequences], the tokens of each sequence.
+            sequences: [documents], the sequences of each document.
+
+        Raises:
+            ValueError: an id does not fit the token type, a length the format (int32), or the three contradict each
+                other.
+        """
+        if len(tokens) != lengths.sum() or len(lengths) != sequences.sum():
+            raise ValueError(
+                f"{self.prefix}: {len(tokens)} tokens and {len(lengths)} sequences, but the lengths say "
+                f"{lengths.sum()} tokens and the documents {sequences.sum()} sequences"
+            )
+        if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= _LONGEST_SEQUENCE:
+            raise ValueError(
+                f"{self.prefix}: a sequence of {lengths.min() if lengths.min() < 0 else lengths.max()} tokens; the format "
+                f"holds 0 to {_LONGEST_SEQUENCE}"
+            )
         bounds = np.iinfo(self.dtype)
         if len(tokens) and not bounds.min <= int(tokens.min()) <= int(tokens.max()) <= bounds.max:
             raise ValueError(
@@ -316,11 +336,9 @@ class IndexedWriter:
             )
         with _writing(bin_path(self.prefix)):
             self._stream.write(tokens.astype(self.dtype).data)
-        boundary = len(self._lengths)
-        for document in documents:
-            boundary += len(document)
-            self._documents.append(boundary)
-        self._lengths.extend(map(len, arrays))
+        boundaries = len(self._lengths) + np.cumsum(sequences, dtype=np.int64)
+        self._documents.frombytes(boundaries.tobytes())
+        self._lengths.frombytes(lengths.astype(np.int32).tobytes())
 
     def add_dataset(self, prefix: Path) -> None:
         """Append all documents of another dataset with the same token type, by copying bytes."""

@@ -26,7 +26,6 @@ from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"
-Sequences = list[npt.NDArray[np.uint32]]
 _logger = logging.getLogger("data_pipeline")
 
 
@@ -100,15 +99,23 @@ def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: 
     encoder = _load(tokenizer_path, sentence_splitter)
     counts = {"documents": 0, "sequences": 0, "tokens": 0, "empty_documents": 0}
     with IndexedWriter(prefix, token_dtype(encoder.tokenizer.vocabulary_size)) as writer:
-        for documents in encoder.encode(path):
-            kept = [sequences for sequences in documents if sequences]
+        for tokens, lengths, sequences in encoder.encode(path):
+            kept = sequences[sequences > 0]
             counts["documents"] += len(kept)
-            counts["empty_documents"] += len(documents) - len(kept)
-            counts["sequences"] += sum(map(len, kept))
-            counts["tokens"] += sum(len(sequence) for sequences in kept for sequence in sequences)
-            writer.add_documents(kept)
+            counts["empty_documents"] += len(sequences) - len(kept)
+            counts["sequences"] += len(lengths)
+            counts["tokens"] += len(tokens)
+            writer.add_documents(tokens, lengths, kept)
         writer.finish()
     return counts
+
+
+class _Encoded(NamedTuple):
+    """Documents as `IndexedWriter.add_documents` takes them; those without text have no sequence."""
+
+    tokens: npt.NDArray[np.uint32]
+    lengths: npt.NDArray[np.int64]
+    sequences: npt.NDArray[np.int64]
 
 
 class _Encoder(NamedTuple):
@@ -116,12 +123,12 @@ class _Encoder(NamedTuple):
 
     Attributes:
         tokenizer: the reference.
-        encode: the documents of a shard, many at a time, each as its sequences: none for one without text.
+        encode: the documents of a shard, many at a time.
         obstacle: why GPT-2's fast encoder cannot be used; empty when it is, and for BERT.
     """
 
     tokenizer: Tokenizer
-    encode: Callable[[Path], Iterator[list[Sequences]]]
+    encode: Callable[[Path], Iterator[_Encoded]]
     obstacle: str = ""
 
 
@@ -145,18 +152,30 @@ def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
 _load_splitter = functools.lru_cache(maxsize=1)(load_sentence_splitter)
 
 
-def _encode_byte_pairs(
-    encoder: BytePairEncoder, end_of_document: int, path: Path
-) -> Iterator[list[Sequences]]:
+def _encode_byte_pairs(encoder: BytePairEncoder, end_of_document: int, path: Path) -> Iterator[_Encoded]:
     """Each document as one sequence that ends in the end-of-document token, a sample of them checked."""
-    end = np.array([end_of_document], np.uint32)
     numbers = itertools.count()
     for texts in read_text_batches(path):
-        batch = [encoder.encode(text) for text in texts]
-        for text, ids, number in zip(texts, batch, numbers, strict=False):
+        documents = [encoder.encode(text) for text in texts]
+        for text, ids, number in zip(texts, documents, numbers, strict=False):
             if in_sample(number):
                 _check(encoder, path, number, text, ids)
-        yield [[np.concatenate([ids, end])] if len(ids) else [] for ids in batch]
+        yield _whole(documents, end_of_document)
+
+
+def _whole(documents: list[npt.NDArray[np.uint32]], end_of_document: int) -> _Encoded:
+    """Documents as one sequence each, which ends in the end-of-document token."""
+    end = np.array([end_of_document], np.uint32)
+    sizes = np.array([len(ids) for ids in documents], np.int64)
+    return _Encoded(
+        _join([part for ids in documents if len(ids) for part in (ids, end)]),
+        sizes[sizes > 0] + 1,
+        (sizes > 0).astype(np.int64),
+    )
+
+
+def _join(arrays: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
+    return np.concatenate(arrays) if arrays else np.empty(0, np.uint32)
 
 
 def _check(encoder: BytePairEncoder, path: Path, number: int, text: str, ids: npt.NDArray[np.uint32]) -> None:
@@ -166,23 +185,23 @@ def _check(encoder: BytePairEncoder, path: Path, number: int, text: str, ids: np
         raise TokenizerError(f"{path}: document {read_ids(path)[number]}: {error}") from error
 
 
-def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[list[Sequences]]:
+def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[_Encoded]:
     """Each document as one sequence that ends in the end-of-document token."""
     for texts in read_text_batches(path):
-        yield [
-            [np.array([*ids, tokenizer.end_of_document], np.uint32)] if ids else []
-            for ids in tokenizer.encode_batch(texts)
-        ]
+        documents = [np.array(ids, np.uint32) for ids in tokenizer.encode_batch(texts)]
+        yield _whole(documents, tokenizer.end_of_document)
 
 
-def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[list[Sequences]]:
-    """Each document as the sequences of its sentences."""
+def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[_Encoded]:
+    """Each document as the sequences of its sentences; those without tokens are left out."""
     split = _load_splitter(sentence_splitter)
     for texts in read_text_batches(path):
         documents = [split(text) for text in texts]
-        sentences = [sentence for document in documents for sentence in document]
-        sequences = iter(tokenizer.encode_batch(sentences))
-        yield [
-            [np.array(ids, np.uint32) for ids in itertools.islice(sequences, len(document)) if ids]
-            for document in documents
-        ]
+        ids = tokenizer.encode_batch([sentence for document in documents for sentence in document])
+        sizes = np.array([len(sentence) for sentence in ids], np.int64)
+        document = np.repeat(np.arange(len(documents)), [len(sentences) for sentences in documents])
+        yield _Encoded(
+            _join([np.array(sentence, np.uint32) for sentence in ids]),
+            sizes[sizes > 0],
+            np.bincount(document[sizes > 0], minlength=len(documents)),
+        )

@@ -40,12 +40,35 @@ def test_bytes_are_those_of_the_format(prefix: Path) -> None:
 
 def test_many_documents_at_a_time_are_the_same_bytes(tmp_path: Path, prefix: Path) -> None:
     with IndexedWriter(tmp_path / "many", "uint16") as writer:
-        writer.add_documents([[[1, 2, 3], np.array([4], np.uint32)], []])
-        writer.add_documents([])
-        writer.add_documents([[[65535]]])
+        writer.add_documents(np.array([1, 2, 3, 4], np.uint32), np.array([3, 1]), np.array([2, 0]))
+        writer.add_documents(*np.empty((3, 0), np.int64))
+        writer.add_documents(np.array([65535]), np.array([1]), np.array([1]))
         writer.finish()
     for suffix in (".bin", ".idx"):
         assert Path(f"{tmp_path}/many{suffix}").read_bytes() == Path(f"{prefix}{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("lengths,sequences", [([3], [1]), ([2, 2], [1]), ([2, 1], [2])])
+def test_documents_that_contradict_themselves_are_refused(
+    tmp_path: Path, lengths: list[int], sequences: list[int]
+) -> None:
+    with (
+        IndexedWriter(tmp_path / "many", "uint16") as writer,
+        pytest.raises(ValueError, match="many: 4 tokens"),
+    ):
+        writer.add_documents(np.arange(4), np.array(lengths), np.array(sequences))
+
+
+@pytest.mark.parametrize("tokens,lengths", [(4, [5, -1]), (1 << 31, [1 << 31])])
+def test_lengths_that_the_format_does_not_hold_are_refused(
+    tmp_path: Path, tokens: int, lengths: list[int]
+) -> None:
+    ids = np.broadcast_to(np.uint16(1), tokens)  # takes no memory
+    with (
+        IndexedWriter(tmp_path / "long", "uint16") as writer,
+        pytest.raises(ValueError, match=r"long: a sequence of (-1|2147483648) tokens"),
+    ):
+        writer.add_documents(ids, np.array(lengths), np.array([len(lengths)]))
 
 
 def test_reads_sequences_parts_and_documents(prefix: Path) -> None:
