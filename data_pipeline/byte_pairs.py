@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.tokenizers import END_OF_DOCUMENT, Tokenizer, TokenizerError, pieces
+from data_pipeline.reference import UnsuitableTokenizerError
+from data_pipeline.tokenizers import END_OF_DOCUMENT, Tokenizer, pieces
 
 # GPT-2's pattern with its alternatives in another order: those that cannot take each other's text may change
 # places, and what needs no look-ahead stands together, which the library runs as one automaton.
@@ -25,12 +26,6 @@ _PATTERN = (
     r"|\s+(?!\S)|\s"
 )
 _SPLITTING = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-_SAMPLE_CHARACTERS = 2_048
-_FIRST_SAMPLES, _SAMPLE_EVERY = 8, 256
-
-
-class UnsuitableTokenizerError(TokenizerError):
-    """`tiktoken` would not give the ids of a tokenizer; the message says why."""
 
 
 class BytePairEncoder:
@@ -51,7 +46,6 @@ class BytePairEncoder:
         obstacle = _find_obstacle(tokenizer, definition)
         if obstacle:
             raise UnsuitableTokenizerError(obstacle)
-        self._reference = tokenizer
         # Without any special token the library searches for an empty one at every character, at half the speed.
         self._encoding = tiktoken.Encoding(
             "gpt2",
@@ -60,6 +54,10 @@ class BytePairEncoder:
             special_tokens={END_OF_DOCUMENT: tokenizer.end_of_document},
         )
 
+    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[np.uint32]]:
+        """The ids of each text."""
+        return [self.encode(text) for text in texts]
+
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
         """The ids of a text, [tokens]; memory and time are proportional to its length."""
         arrays = [self._encode(piece) for piece in pieces(text, "gpt2")]
@@ -67,29 +65,6 @@ class BytePairEncoder:
 
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:
         return self._encoding.encode_to_numpy(text, disallowed_special=())
-
-    def check(self, text: str, ids: npt.NDArray[np.uint32]) -> None:
-        """Compare the ids of a text with the reference's; of a long text, those of its start are made anew.
-
-        Raises:
-            TokenizerError: they differ.
-        """
-        sample = text[:_SAMPLE_CHARACTERS]
-        given = ids if len(sample) == len(text) else self.encode(sample)
-        expected = np.array(self._reference.encode(sample), np.uint32)
-        if np.array_equal(given, expected):
-            return
-        shared = min(len(given), len(expected))
-        first = int(np.argmax(np.append(given[:shared] != expected[:shared], True)))
-        raise TokenizerError(
-            f"tiktoken and tokenizers differ at token {first}: {_name(given, first)} is not "
-            f"{_name(expected, first)}; install the versions of constraints.txt"
-        )
-
-
-def in_sample(number: int) -> bool:
-    """Whether a shard's document with this number, from 0, is compared: the first ones, then one in 256."""
-    return number < _FIRST_SAMPLES or number % _SAMPLE_EVERY == 0
 
 
 def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
@@ -130,7 +105,3 @@ def _byte_characters() -> dict[str, int]:
     return {chr(byte): byte for byte in sorted(printable)} | {
         chr(0x100 + index): byte for index, byte in enumerate(others)
     }
-
-
-def _name(ids: npt.NDArray[np.uint32], index: int) -> str:
-    return str(ids[index]) if index < len(ids) else "the end"

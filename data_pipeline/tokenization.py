@@ -1,14 +1,14 @@
 """Tokenization: document shards to one indexed dataset, `corpus.bin` and `corpus.idx`.
 
 GPT-2: one sequence a document, ending in `<|endoftext|>`. BERT: one sequence a sentence. Each worker writes the
-dataset of its own shard; they are joined at the end, and `corpus.json` is written last. GPT-2's ids are made by
-`data_pipeline.byte_pairs` where it can, and a sample of every shard is compared with the reference tokenizer.
+dataset of its own shard; they are joined at the end, and `corpus.json` is written last. Ids are made by
+`data_pipeline.byte_pairs` and `word_pieces` where they can, and a sample of every shard is compared with the reference.
 """
 
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.artifacts import read_json, write_json
-from data_pipeline.byte_pairs import BytePairEncoder, UnsuitableTokenizerError, in_sample
+from data_pipeline.byte_pairs import BytePairEncoder
 from data_pipeline.documents import read_ids, read_text_batches
 from data_pipeline.executors import Executor
 from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
+from data_pipeline.reference import EncodeBatch, Ids, UnsuitableTokenizerError, check, in_sample
 from data_pipeline.resumable import Counts, add_counts, run_shards
 from data_pipeline.sentences import load_sentence_splitter
 from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer
+from data_pipeline.word_pieces import WordPieceEncoder
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"
@@ -48,8 +50,8 @@ def tokenize_corpus(
 
     Returns:
         The content of `corpus.json`: kind, vocabulary_size, tokenizer_fingerprint, documents, sequences, tokens,
-        dtype, and empty_documents: those without any token, which are left out; for a GPT-2 tokenizer that only
-        the reference can run, encoded_by_reference says why.
+        dtype, and empty_documents: those without any token, which are left out; for a tokenizer that only the
+        reference can run, encoded_by_reference says why.
 
     Raises:
         ValueError: a BERT tokenizer without a sentence splitter, or no documents with tokens.
@@ -61,7 +63,7 @@ def tokenize_corpus(
         encoder = _load(Path(tokenizer_path), sentence_splitter)
         if encoder.obstacle:
             _logger.warning(
-                "%s: encoded by tokenizers, several times slower than by tiktoken: %s",
+                "%s: encoded by tokenizers, several times slower: %s",
                 tokenizer_path,
                 encoder.obstacle,
             )
@@ -99,7 +101,7 @@ def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: 
     encoder = _load(tokenizer_path, sentence_splitter)
     counts = {"documents": 0, "sequences": 0, "tokens": 0, "empty_documents": 0}
     with IndexedWriter(prefix, token_dtype(encoder.tokenizer.vocabulary_size)) as writer:
-        for tokens, lengths, sequences in encoder.encode(path):
+        for tokens, lengths, sequences in _encode_shard(encoder, path):
             kept = sequences[sequences > 0]
             counts["documents"] += len(kept)
             counts["empty_documents"] += len(sequences) - len(kept)
@@ -123,85 +125,62 @@ class _Encoder(NamedTuple):
 
     Attributes:
         tokenizer: the reference.
-        encode: the documents of a shard, many at a time.
-        obstacle: why GPT-2's fast encoder cannot be used; empty when it is, and for BERT.
+        encode_batch: the ids of each text, as the reference gives them.
+        split: a document into the texts that become sequences.
+        end: what every sequence ends in.
+        obstacle: why a fast encoder cannot be used, so that the reference is; empty when it is.
     """
 
     tokenizer: Tokenizer
-    encode: Callable[[Path], Iterator[_Encoded]]
-    obstacle: str = ""
+    encode_batch: EncodeBatch
+    split: Callable[[str], list[str]]
+    end: tuple[int, ...]
+    obstacle: str
 
 
 @functools.lru_cache(maxsize=1)
 def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
     """What encodes a shard, loaded once a process."""
     tokenizer = load_tokenizer(tokenizer_path)
-    if tokenizer.kind == "bert":
-        if sentence_splitter is None:
-            raise ValueError(
-                f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
-            )
-        return _Encoder(tokenizer, functools.partial(_encode_sentences, tokenizer, sentence_splitter))
+    fast = BytePairEncoder if tokenizer.kind == "gpt2" else WordPieceEncoder
+    obstacle = ""
     try:
-        byte_pairs = BytePairEncoder(tokenizer)
+        encode_batch: EncodeBatch = fast(tokenizer).encode_batch
     except UnsuitableTokenizerError as error:
-        return _Encoder(tokenizer, functools.partial(_encode_by_reference, tokenizer), str(error))
-    return _Encoder(tokenizer, functools.partial(_encode_byte_pairs, byte_pairs, tokenizer.end_of_document))
+        encode_batch, obstacle = tokenizer.encode_batch, str(error)
+    if tokenizer.kind == "gpt2":
+        return _Encoder(tokenizer, encode_batch, lambda text: [text], (tokenizer.end_of_document,), obstacle)
+    if sentence_splitter is None:
+        raise ValueError(
+            f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
+        )
+    return _Encoder(tokenizer, encode_batch, load_sentence_splitter(sentence_splitter), (), obstacle)
 
 
-_load_splitter = functools.lru_cache(maxsize=1)(load_sentence_splitter)
-
-
-def _encode_byte_pairs(encoder: BytePairEncoder, end_of_document: int, path: Path) -> Iterator[_Encoded]:
-    """Each document as one sequence that ends in the end-of-document token, a sample of them checked."""
+def _encode_shard(encoder: _Encoder, path: Path) -> Iterator[_Encoded]:
+    """The documents of a shard, many at a time, a sample of them checked; texts without tokens are left out."""
     numbers = itertools.count()
-    for texts in read_text_batches(path):
-        documents = [encoder.encode(text) for text in texts]
-        for text, ids, number in zip(texts, documents, numbers, strict=False):
-            if in_sample(number):
-                _check(encoder, path, number, text, ids)
-        yield _whole(documents, end_of_document)
+    end = np.array(encoder.end, np.uint32)
+    for batch in read_text_batches(path):
+        documents = [encoder.split(text) for text in batch]
+        ids = encoder.encode_batch([text for texts in documents for text in texts])
+        place = 0
+        for texts, number in zip(documents, numbers, strict=False):
+            if not encoder.obstacle and in_sample(number):
+                _check(encoder, path, number, texts, ids[place : place + len(texts)])
+            place += len(texts)
+        sizes = np.array([len(sequence) for sequence in ids], np.int64)
+        document = np.repeat(np.arange(len(documents)), [len(texts) for texts in documents])[sizes > 0]
+        parts = [np.asarray(part, np.uint32) for sequence in ids if len(sequence) for part in (sequence, end)]
+        yield _Encoded(
+            np.concatenate([end[:0], *parts]),
+            sizes[sizes > 0] + len(end),
+            np.bincount(document, minlength=len(documents)),
+        )
 
 
-def _whole(documents: list[npt.NDArray[np.uint32]], end_of_document: int) -> _Encoded:
-    """Documents as one sequence each, which ends in the end-of-document token."""
-    end = np.array([end_of_document], np.uint32)
-    sizes = np.array([len(ids) for ids in documents], np.int64)
-    return _Encoded(
-        _join([part for ids in documents if len(ids) for part in (ids, end)]),
-        sizes[sizes > 0] + 1,
-        (sizes > 0).astype(np.int64),
-    )
-
-
-def _join(arrays: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
-    return np.concatenate(arrays) if arrays else np.empty(0, np.uint32)
-
-
-def _check(encoder: BytePairEncoder, path: Path, number: int, text: str, ids: npt.NDArray[np.uint32]) -> None:
+def _check(encoder: _Encoder, path: Path, number: int, texts: list[str], ids: Sequence[Ids]) -> None:
     try:
-        encoder.check(text, ids)
+        check(encoder.encode_batch, encoder.tokenizer, texts, ids)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: document {read_ids(path)[number]}: {error}") from error
-
-
-def _encode_by_reference(tokenizer: Tokenizer, path: Path) -> Iterator[_Encoded]:
-    """Each document as one sequence that ends in the end-of-document token."""
-    for texts in read_text_batches(path):
-        documents = [np.array(ids, np.uint32) for ids in tokenizer.encode_batch(texts)]
-        yield _whole(documents, tokenizer.end_of_document)
-
-
-def _encode_sentences(tokenizer: Tokenizer, sentence_splitter: Path, path: Path) -> Iterator[_Encoded]:
-    """Each document as the sequences of its sentences; those without tokens are left out."""
-    split = _load_splitter(sentence_splitter)
-    for texts in read_text_batches(path):
-        documents = [split(text) for text in texts]
-        ids = tokenizer.encode_batch([sentence for document in documents for sentence in document])
-        sizes = np.array([len(sentence) for sentence in ids], np.int64)
-        document = np.repeat(np.arange(len(documents)), [len(sentences) for sentences in documents])
-        yield _Encoded(
-            _join([np.array(sentence, np.uint32) for sentence in ids]),
-            sizes[sizes > 0],
-            np.bincount(document[sizes > 0], minlength=len(documents)),
-        )

@@ -120,6 +120,8 @@ class TokenizeCorpus(FamilyStage):
         "data_pipeline/tokenization.py",
         "data_pipeline/tokenizers.py",
         "data_pipeline/byte_pairs.py",
+        "data_pipeline/word_pieces.py",
+        "data_pipeline/reference.py",
         "data_pipeline/indexed.py",
         "data_pipeline/sentences.py",
         "data_pipeline/documents.py",

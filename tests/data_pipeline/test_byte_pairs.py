@@ -15,9 +15,10 @@ from corpus_files import english, real_data, write_documents
 
 import data_pipeline.byte_pairs
 import data_pipeline.tokenizers
-from data_pipeline.byte_pairs import BytePairEncoder, UnsuitableTokenizerError, in_sample
+from data_pipeline.byte_pairs import BytePairEncoder
 from data_pipeline.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset
+from data_pipeline.reference import UnsuitableTokenizerError, check
 from data_pipeline.tokenization import tokenize_corpus
 from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 
@@ -272,23 +273,10 @@ def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
 
 def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_pipeline.byte_pairs, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
-    encoder = BytePairEncoder(load_tokenizer(trained))
-    text = english(1) + "\n\n" + "1234 5678 ..."
+    tokenizer = load_tokenizer(trained)
+    encode_batch, texts = BytePairEncoder(tokenizer).encode_batch, [english(1) + "\n\n" + "1234 5678 ..."]
     with pytest.raises(TokenizerError, match=r"the end|is not"):
-        encoder.check(text, encoder.encode(text))
-
-
-def test_only_the_start_of_a_long_document_is_compared(trained: Path) -> None:
-    encoder = BytePairEncoder(load_tokenizer(trained))
-    text = english(1, 20_000)
-    encoder.check(text, np.empty(0, np.uint32))  # the ids of the start are made anew
-    with pytest.raises(TokenizerError, match=r"the end is not"):
-        encoder.check(text[:1000], encoder.encode(text[:1000])[:-1])
-
-
-def test_sample_is_one_percent_and_at_least_eight() -> None:
-    assert [number for number in range(9) if in_sample(number)] == list(range(8))
-    assert 0.004 < sum(map(in_sample, range(2000))) / 2000 < 0.02
+        check(encode_batch, tokenizer, texts, encode_batch(texts))
 
 
 def test_nothing_but_encoding_a_corpus_needs_tiktoken() -> None:
