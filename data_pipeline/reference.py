@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from data_pipeline.tokenizers import Tokenizer, TokenizerError
 
-_SAMPLE_CHARACTERS = 2_048
+_SAMPLE_CHARACTERS = 4_096
 _FIRST_SAMPLES, _SAMPLE_EVERY = 8, 256
 
 Ids = Sequence[int] | npt.NDArray[np.uint32]

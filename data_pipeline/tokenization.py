@@ -113,7 +113,7 @@ def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: 
 
 
 class _Encoded(NamedTuple):
-    """Documents as `IndexedWriter.add_documents` takes them; those without text have no sequence."""
+    """Documents as `IndexedWriter.add_documents` takes them; those without tokens have no sequence."""
 
     tokens: npt.NDArray[np.uint32]
     lengths: npt.NDArray[np.int64]

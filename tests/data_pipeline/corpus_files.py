@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.documents import Document, list_shards, read_shard, shard_name, write_shard
+from data_pipeline.tokenizers import Tokenizer
 
 _TEXT = (
     "the of and to in was his that with she her had for not but from they have this were which all when there one "
@@ -37,6 +38,18 @@ def write_documents(directory: Path, texts: list[str], shards: int = 1, metadata
         documents = [Document(f"t/{number:06d}", texts[number], "t", metadata) for number in numbers]
         write_shard(directory / shard_name(shard), documents)
     return list_shards(directory)
+
+
+def uncut_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text as the library itself gives them."""
+    ids: list[int] = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def added_token(index: int, content: str) -> dict[str, object]:
+    """An entry of a `tokenizer.json`: a token that is found in text."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": index, "content": content, **flags}
 
 
 def read_documents(directory: Path) -> list[Document]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus_files import english, real_data, write_documents
+from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
 import data_pipeline.byte_pairs
 import data_pipeline.tokenizers
@@ -101,17 +101,11 @@ def _random_text(draw: random.Random, parts: int) -> str:
     return "".join(part() for _ in range(draw.randrange(parts)))
 
 
-def _uncut(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text as the library itself gives them."""
-    ids: list[int] = tokenizer.backend.encode(text, add_special_tokens=False).ids
-    return ids
-
-
 def test_random_texts(tokenizer: Tokenizer) -> None:
     encoder, draw = BytePairEncoder(tokenizer), random.Random(1)
     for _ in range(3000):
         text = _random_text(draw, 30)
-        assert encoder.encode(text).tolist() == _uncut(tokenizer, text), repr(text)
+        assert encoder.encode(text).tolist() == uncut_ids(tokenizer, text), repr(text)
 
 
 def test_every_character_is_split_off_alike(trained: Path) -> None:
@@ -122,14 +116,14 @@ def test_every_character_is_split_off_alike(trained: Path) -> None:
     encoder = BytePairEncoder(tokenizer)
     for start in range(0, len(text), 100_000):
         part = text[start : start + 100_000]
-        assert encoder.encode(part).tolist() == _uncut(tokenizer, part)
+        assert encoder.encode(part).tolist() == uncut_ids(tokenizer, part)
 
 
 @pytest.mark.parametrize("character", ["a", "!", "9", "東", "😀", " ", "\n", "\xa0", "\x85"])
 def test_long_runs(trained: Path, character: str) -> None:
     tokenizer = load_tokenizer(trained)
     text = f"x {character * 150_000}x{character}"
-    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 
 @pytest.mark.parametrize("blank", [" ", "\t\r\n", "\v"])
@@ -137,7 +131,7 @@ def test_a_million_blanks_before_a_word(trained: Path, blank: str) -> None:
     """The library's regular expressions run out of memory over them, unless they are cut off."""
     tokenizer = load_tokenizer(trained)
     text = f"a word{blank * (1_100_000 // len(blank))}and  another{blank}"
-    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
@@ -152,7 +146,7 @@ def test_pieces_give_the_ids_of_the_whole(
     for _ in range(2000):
         text = _random_text(draw, 30)
         monkeypatch.setattr(data_pipeline.tokenizers, "_PIECE_CHARACTERS", draw.randrange(12))
-        assert list(encode(text)) == _uncut(tokenizer, text), repr(text)
+        assert list(encode(text)) == uncut_ids(tokenizer, text), repr(text)
 
 
 def test_very_long_document(tokenizer: Tokenizer) -> None:
@@ -160,7 +154,7 @@ def test_very_long_document(tokenizer: Tokenizer) -> None:
     text = "".join(lines)
     assert len(text) > 3 * data_pipeline.tokenizers._PIECE_CHARACTERS
     assert len(list(data_pipeline.tokenizers.pieces(text, "gpt2"))) > 2
-    assert BytePairEncoder(tokenizer).encode(text).tolist() == _uncut(tokenizer, text)
+    assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 
 def test_real_texts() -> None:
@@ -171,13 +165,13 @@ def test_real_texts() -> None:
     for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
         assert encoder.encode(text).tolist() == ids
     wikitext = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
-    assert encoder.encode(wikitext).tolist() == _uncut(tokenizer, wikitext)
+    assert encoder.encode(wikitext).tolist() == uncut_ids(tokenizer, wikitext)
 
 
 def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
     text = "<|endoftext|> in <|endoftext|><|endoftext|" * 50
     ids = BytePairEncoder(tokenizer).encode(text).tolist()
-    assert ids == _uncut(tokenizer, text)
+    assert ids == uncut_ids(tokenizer, text)
     assert tokenizer.end_of_document not in ids
 
 
@@ -203,9 +197,6 @@ def _add_unreachable_token(content: dict[str, Any]) -> None:
     model["vocab"] = {name: index for index, name in enumerate([*names, "01", "12", "012"])}
 
 
-_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
-
-
 @pytest.mark.parametrize(
     "edit, reason",
     [
@@ -216,7 +207,7 @@ _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
         (lambda content: content["pre_tokenizer"].update(add_prefix_space=True), "changes or splits"),
         (lambda content: content["model"].update(ignore_merges=True), "ignore_merges"),
         (
-            lambda content: content["added_tokens"].append({"id": 950, "content": "house", **_FLAGS}),
+            lambda content: content["added_tokens"].append(added_token(950, "house")),
             "added tokens",
         ),
     ],
@@ -247,7 +238,7 @@ def test_a_refused_tokenizer_is_run_by_the_reference(
     assert (facts["documents"], facts["empty_documents"]) == (20, 1)
     dataset = IndexedDataset(tmp_path / "out" / "corpus")
     for text, ids in zip(texts, dataset, strict=False):
-        assert ids.tolist() == [*_uncut(tokenizer, text), tokenizer.end_of_document]
+        assert ids.tolist() == [*uncut_ids(tokenizer, text), tokenizer.end_of_document]
 
 
 @pytest.mark.parametrize("number", [0, 5, 256, 1024])
@@ -264,7 +255,7 @@ def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
         return ids
 
     monkeypatch.setattr(BytePairEncoder, "_encode", wrong)
-    first = len(_uncut(load_tokenizer(trained), texts[number])) - 2
+    first = len(uncut_ids(load_tokenizer(trained), texts[number])) - 2
     message = rf"documents-00000.parquet: document t/{number:06d}: .* differ at token {first}: \d+ is not \d+"
     with pytest.raises(TokenizerError, match=message):
         tokenize_corpus(shards, trained, tmp_path / "out", sentence_splitter=None, executor=LocalExecutor(1))

@@ -21,7 +21,7 @@ def test_sample_is_one_percent_and_at_least_eight() -> None:
 
 def test_only_the_start_of_a_long_text_is_compared(tokenizer: Tokenizer) -> None:
     check(tokenizer.encode_batch, tokenizer, [english(1, 20_000)], [[]])  # the ids of the start are made anew
-    text = english(1)[:1000]
+    text = english(1, 400)[:1000]
     with pytest.raises(TokenizerError, match="the end is not"):
         check(tokenizer.encode_batch, tokenizer, [text], [tokenizer.encode(text)[:-1]])
     with pytest.raises(TokenizerError, match="differ at token 0: 5 is not"):
@@ -29,7 +29,8 @@ def test_only_the_start_of_a_long_text_is_compared(tokenizer: Tokenizer) -> None
 
 
 def test_only_the_first_sentences_of_a_long_document_are_compared(tokenizer: Tokenizer) -> None:
-    texts = [f"{english(seed)[:499]}." for seed in range(7)]
+    texts = [f"{english(seed, 400)[:999]}." for seed in range(7)]
+    assert {len(text) for text in texts} == {1000}
     ids = tokenizer.encode_batch(texts)
     check(tokenizer.encode_batch, tokenizer, texts, [*ids[:5], [], []])
     with pytest.raises(TokenizerError, match="token 0: the end is not"):

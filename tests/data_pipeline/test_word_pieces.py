@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import english, real_data, write_documents
+from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
 import data_pipeline.word_pieces
 from data_pipeline.executors import LocalExecutor
@@ -69,18 +69,12 @@ def _random_text(draw: random.Random, parts: int) -> str:
     )
 
 
-def _expected(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text as the library itself gives them."""
-    ids: list[int] = tokenizer.backend.encode(text, add_special_tokens=False).ids
-    return ids
-
-
 def test_random_texts(tokenizer: Tokenizer) -> None:
     encoder, draw = WordPieceEncoder(tokenizer), random.Random(1)
     for _ in range(300):
         texts = [_random_text(draw, 30) for _ in range(draw.randrange(12))]
         for text, ids in zip(texts, encoder.encode_batch(texts), strict=True):
-            assert ids == _expected(tokenizer, text), repr(text)
+            assert ids == uncut_ids(tokenizer, text), repr(text)
 
 
 def test_every_character_between_letters(tokenizer: Tokenizer) -> None:
@@ -124,9 +118,6 @@ def test_each_word_is_asked_for_once_and_few_are_kept(trained: Path, monkeypatch
     assert list(encoder._words) == ["one", "two", "three"]
 
 
-_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
-
-
 @pytest.mark.parametrize(
     "edit, reason",
     [
@@ -137,7 +128,7 @@ _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": 
         (lambda content: content.update(normalizer=None), "changes or splits"),
         (lambda content: content.update(pre_tokenizer={"type": "Whitespace"}), "changes or splits"),
         (
-            lambda content: content["added_tokens"].append({"id": 1990, "content": "house", **_FLAGS}),
+            lambda content: content["added_tokens"].append(added_token(1990, "house")),
             "added tokens",
         ),
     ],
