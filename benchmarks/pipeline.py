@@ -18,8 +18,8 @@ from benchmarks.near_duplicates import recombined
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.decontamination import DecontaminationSettings, decontaminate
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
-from data_pipeline.documents import list_shards
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.documents import list_shards
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter
 from data_pipeline.sources.local import fetch_local
 from data_pipeline.tokenization import tokenize_corpus

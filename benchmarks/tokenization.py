@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.near_duplicates import real_texts
-from data_pipeline.documents import (
+from data_pipeline.engine.documents import (
     SHARD_BYTES,
     Document,
     batches,
@@ -27,7 +27,7 @@ from data_pipeline.documents import (
     text_bytes,
     write_shard,
 )
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.tokenization import tokenize_corpus
 from data_pipeline.tokenizers import load_tokenizer
 

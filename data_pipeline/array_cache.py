@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import (
+from data_pipeline.engine.artifacts import (
     ArtifactError,
     atomic_write,
     canonical_json,

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.array_cache import Arrays, cached_arrays
-from data_pipeline.artifacts import ArtifactError, read_json, write_json
+from data_pipeline.engine.artifacts import ArtifactError, read_json, write_json
 from data_pipeline.indexed import IndexedDataset
 from data_pipeline.samples import SPLITS, SampleStream, split_boundaries
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data_pipeline.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.decontamination import DecontaminationSettings, decontaminate
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
-from data_pipeline.documents import list_shards
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import sizes, speed
+from data_pipeline.engine.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
+from data_pipeline.engine.documents import list_shards
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import sizes, speed
 from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter
 from data_pipeline.sources.hub import HubDataset, fetch_hub, pinned
 from data_pipeline.sources.local import fetch_local, find_files

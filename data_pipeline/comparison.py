@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import atomic_write
 from data_pipeline.deduplication_job import Job, Numbers, save_array
-from data_pipeline.documents import read_texts
+from data_pipeline.engine.artifacts import atomic_write
+from data_pipeline.engine.documents import read_texts
+from data_pipeline.engine.resumable import Counts
 from data_pipeline.long_texts import LONG_CHARACTERS, piecewise_similarity
 from data_pipeline.minhash import Codes, Hashes, estimated_jaccard, jaccard, normalise, shingle_hashes
-from data_pipeline.resumable import Counts
 from data_pipeline.similar_pairs import band_tasks, candidates_file
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that

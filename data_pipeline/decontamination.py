@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipeline.artifacts import atomic_write
 from data_pipeline.benchmark_ngrams import WORD, Match, benchmark_ngrams, title_words
-from data_pipeline.documents import Document, read_shard, shard_name, text_bytes, write_shard
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import Counts, add_counts, run_shards
+from data_pipeline.engine.artifacts import atomic_write
+from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 
 HITS_FILE = "hits.jsonl"
 _EXAMPLE_CHARACTERS = 200

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import comparison, minhash
-from data_pipeline.artifacts import atomic_write, read_json, write_json
 from data_pipeline.deduplication_job import DeduplicationSettings, Job, Numbers, save_array
-from data_pipeline.documents import filter_shard, read_ids, read_texts, shard_name
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import Counts, add_counts, run_shards
+from data_pipeline.engine.artifacts import atomic_write, read_json, write_json
+from data_pipeline.engine.documents import filter_shard, read_ids, read_texts, shard_name
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.similar_pairs import DISTINCT_FILE, band_tasks, write_candidates
 
 __all__ = ["CLUSTERS_FILE", "DeduplicationSettings", "deduplicate"]

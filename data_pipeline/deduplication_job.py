@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import atomic_write
+from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.minhash import Shingles
 
 Numbers = npt.NDArray[np.int64]

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import atomic_write, free_bytes, sync_file
+from data_pipeline.engine.artifacts import atomic_write, free_bytes, sync_file
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import MANIFEST, ArtifactError, hash_file, read_json
+from data_pipeline.engine.artifacts import MANIFEST, ArtifactError, hash_file, read_json
 from data_pipeline.indexed import IndexedDataset, bin_path, index_path
 from data_pipeline.tokenizers import Tokenizer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.artifacts import ArtifactError, read_json, write_json
-from data_pipeline.documents import read_texts
+from data_pipeline.engine.artifacts import ArtifactError, read_json, write_json
+from data_pipeline.engine.documents import read_texts
 
 PUNKT_FILE = "punkt.json"
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")

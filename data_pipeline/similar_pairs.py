@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipeline.deduplication_job import Job, Numbers, save_array
+from data_pipeline.engine.resumable import Counts
 from data_pipeline.minhash import Hashes
-from data_pipeline.resumable import Counts
 
 DISTINCT_FILE = "distinct.npy"
 _TASK_HASHES = 1 << 22

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.artifacts import read_json, write_json
 from data_pipeline.byte_pairs import BytePairEncoder
-from data_pipeline.documents import read_ids, read_text_batches
-from data_pipeline.executors import Executor
+from data_pipeline.engine.artifacts import read_json, write_json
+from data_pipeline.engine.documents import read_ids, read_text_batches
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
 from data_pipeline.reference import EncodeBatch, Ids, UnsuitableTokenizerError, check, in_sample
-from data_pipeline.resumable import Counts, add_counts, run_shards
 from data_pipeline.sentences import load_sentence_splitter
 from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 from data_pipeline.word_pieces import WordPieceEncoder

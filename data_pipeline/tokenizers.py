@@ -22,7 +22,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 
-from data_pipeline.artifacts import atomic_write, canonical_json
+from data_pipeline.engine.artifacts import atomic_write, canonical_json
 
 Kind = Literal["gpt2", "bert"]
 
@@ -247,7 +247,7 @@ def train_tokenizer(
     Raises:
         TokenizerError: the vocabulary size cannot hold the characters of the corpus, or there is no text.
     """
-    from data_pipeline.documents import read_texts  # pyarrow is not needed where models run
+    from data_pipeline.engine.documents import read_texts  # pyarrow is not needed where models run
 
     documents = 0
 

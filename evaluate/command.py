@@ -14,8 +14,8 @@ import torch.distributed as dist
 
 from core.config import ModelConfig
 from core.model_directory import read_config
-from data_pipeline.artifacts import ArtifactError, write_json
-from data_pipeline.processes import die_with_parent
+from data_pipeline.engine.artifacts import ArtifactError, write_json
+from data_pipeline.engine.processes import die_with_parent
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 

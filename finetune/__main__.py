@@ -12,7 +12,7 @@ from core.parallel.mesh import Mesh, initialize
 from core.training.errors import TrainingError
 from core.training.metrics import read_state
 from core.training.trainer import RunOptions, train
-from data_pipeline.artifacts import read_json, write_json
+from data_pipeline.engine.artifacts import read_json, write_json
 from data_pipeline.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy

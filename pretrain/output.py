@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from core.parallel.mesh import Mesh
-from data_pipeline.artifacts import MANIFEST, exclusive
+from data_pipeline.engine.artifacts import MANIFEST, exclusive
 
 PARTIAL_SUFFIX = ".partial"
 

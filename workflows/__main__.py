@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import workflows
-from data_pipeline.artifacts import MANIFEST, verify
+from data_pipeline.engine.artifacts import MANIFEST, verify
 from workflows.source_hashes import write_table
 from workflows.stage import RecipeTask, walk
 

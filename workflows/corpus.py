@@ -54,7 +54,7 @@ class CleanDocuments(PipelineStage):
 
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.cleaning import clean
-        from data_pipeline.documents import list_shards
+        from data_pipeline.engine.documents import list_shards
 
         return clean(
             list_shards(self.inputs()["documents"].directory),
@@ -114,7 +114,7 @@ class DecontaminateDocuments(PipelineStage):
 
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.decontamination import decontaminate
-        from data_pipeline.documents import list_shards
+        from data_pipeline.engine.documents import list_shards
 
         stages = [stage for stage in self.inputs().values() if isinstance(stage, CleanDocuments)]
         return decontaminate(
@@ -157,7 +157,7 @@ class DeduplicateDocuments(PipelineStage):
 
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.deduplication import deduplicate
-        from data_pipeline.documents import list_shards
+        from data_pipeline.engine.documents import list_shards
 
         return deduplicate(
             list_shards(self.inputs()["documents"].directory),

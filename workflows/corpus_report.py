@@ -10,8 +10,8 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.artifacts import write_json
-from data_pipeline.resumable import add_counts
+from data_pipeline.engine.artifacts import write_json
+from data_pipeline.engine.resumable import add_counts
 from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
 from workflows.fetching import FetchDocuments
 from workflows.report_page import origins

@@ -10,7 +10,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.executors import Executor, make_executor
+from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.presets import BENCHMARKS, CORPORA
@@ -28,7 +28,7 @@ SAMPLE_BENCHMARKS = {
 
 
 # What every stage that reads and writes document shards depends on.
-SHARD_SOURCES = ("data_pipeline/documents.py", "data_pipeline/resumable.py")
+SHARD_SOURCES = ("data_pipeline/engine/documents.py", "data_pipeline/engine/resumable.py")
 _REMOTE_SOURCES = ("hub", "download", "lock_file", "presets", "remote_files")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.artifacts import read_json
+from data_pipeline.engine.artifacts import read_json
 
 # What must become of each kind: removed by that stage, or mended in place.
 EXPECTED = {
@@ -54,7 +54,7 @@ def planted_outcomes(
 def _digests(shards: Sequence[Path], wanted: set[str]) -> dict[str, str]:
     """sha256 of the texts of some documents, by id; those that are there. Of a document cut into pieces
     (`<id>#00`, …) any piece."""
-    from data_pipeline.documents import read_shard
+    from data_pipeline.engine.documents import read_shard
 
     return {
         document.id.split("#")[0]: hashlib.sha256(document.text.encode("utf-8")).hexdigest()

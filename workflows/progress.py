@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from data_pipeline.processes import die_with_parent
+from data_pipeline.engine.processes import die_with_parent
 
 PIPELINE_LOGGER = "data_pipeline"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.artifacts import RUN_RECORD, read_json, write_json
+from data_pipeline.engine.artifacts import RUN_RECORD, read_json, write_json
 from workflows.corpus import (
     CleanDocuments,
     DecontaminateDocuments,
@@ -97,7 +97,7 @@ def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:
     """What became of the sample's planted defects; empty for other corpora."""
-    from data_pipeline.documents import list_shards
+    from data_pipeline.engine.documents import list_shards
 
     corpora = {corpus.part: corpus.name for corpus in report.settings.corpora if corpus.part}
     samples = [stage for stage in stages if isinstance(stage, WriteSample)]

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import luigi
 
 from core.config import ConfigurationError
-from data_pipeline.artifacts import (
+from data_pipeline.engine.artifacts import (
     RUN_RECORD,
     Artifact,
     ArtifactError,
@@ -32,7 +32,7 @@ from data_pipeline.artifacts import (
     read_json,
     write_json,
 )
-from data_pipeline.processes import available_cores
+from data_pipeline.engine.processes import available_cores
 from workflows import progress
 from workflows.launch import CHECKOUT
 from workflows.progress import StageError

@@ -29,7 +29,7 @@ class FamilyStage(PipelineStage):
 
     def shards(self) -> list[Path]:
         """The deduplicated shards of this family's sources (a shard holds documents of one source)."""
-        from data_pipeline.documents import list_shards
+        from data_pipeline.engine.documents import list_shards
 
         wanted = self.sources_used()
         directory = self.clone(DeduplicateDocuments).directory
@@ -38,7 +38,7 @@ class FamilyStage(PipelineStage):
 
 def _shard_source(shard: Path) -> str | None:
     """The source of a shard's documents; None when it holds none."""
-    from data_pipeline.documents import read_shard
+    from data_pipeline.engine.documents import read_shard
 
     first = next(read_shard(shard), None)
     return first.source if first is not None else None
@@ -48,7 +48,7 @@ class TrainTokenizer(FamilyStage):
     """A tokenizer trained on the family's documents, or the recipe's given one."""
 
     stage = "tokenizer"
-    sources = ("data_pipeline/tokenizers.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/tokenizers.py", "data_pipeline/engine/documents.py")
     library_names = ("tokenizers",)
 
     def label(self) -> str:
@@ -91,7 +91,7 @@ class TrainSentenceSplitter(FamilyStage):
     """A Punkt model trained on BERT's documents."""
 
     stage = "sentences"
-    sources = ("data_pipeline/sentences.py", "data_pipeline/documents.py")
+    sources = ("data_pipeline/sentences.py", "data_pipeline/engine/documents.py")
     library_names = ("nltk",)
 
     def choices(self) -> list[dict[str, str]]:
@@ -124,7 +124,7 @@ class TokenizeCorpus(FamilyStage):
         "data_pipeline/reference.py",
         "data_pipeline/indexed.py",
         "data_pipeline/sentences.py",
-        "data_pipeline/documents.py",
+        "data_pipeline/engine/documents.py",
     )
     library_names = ("tokenizers", "numpy")  # tiktoken's ids are held to those of tokenizers
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.artifacts import exclusive, read_json
+from data_pipeline.engine.artifacts import exclusive, read_json
 from workflows import progress
 from workflows.launch import failure, run_ranks
 from workflows.recipe import Model

@@ -21,7 +21,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.artifacts import ArtifactError, free_bytes, hash_file, read_json, sync_file, write_json
+from data_pipeline.engine.artifacts import (
+    ArtifactError,
+    free_bytes,
+    hash_file,
+    read_json,
+    sync_file,
+    write_json,
+)
 
 _BLOCK_BYTES = 1 << 16  # what a break loses at most
 _LONGEST_WAIT_SECONDS = 120.0

@@ -18,10 +18,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.artifacts import read_json, write_json
-from data_pipeline.documents import SHARD_ROWS
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import BadRecord, Counts, add_counts, run_shards
+from data_pipeline.engine.artifacts import read_json, write_json
+from data_pipeline.engine.documents import SHARD_ROWS
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES, RawRecord, row_record
 from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data_pipeline.documents import SHARD_ROWS, Document
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import BadRecord, Counts, add_counts, run_shards
+from data_pipeline.engine.documents import SHARD_ROWS, Document
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import (
     MAXIMUM_RECORD_BYTES,
     ColumnError,

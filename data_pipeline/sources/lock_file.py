@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.artifacts import exclusive, write_json
+from data_pipeline.engine.artifacts import exclusive, write_json
 
 
 class LockError(ValueError):

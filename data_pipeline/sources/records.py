@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
-from data_pipeline.resumable import BadRecord, Counts, read_quarantine, write_quarantine
+from data_pipeline.engine.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
+from data_pipeline.engine.resumable import BadRecord, Counts, read_quarantine, write_quarantine
 from data_pipeline.sources.formats import RawRecord, kind_of
 
 _ALLOWED_BAD_RECORDS = 100

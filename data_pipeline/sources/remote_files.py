@@ -9,8 +9,8 @@ import urllib.parse
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
-from data_pipeline.executors import Executor
-from data_pipeline.resumable import Counts
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.resumable import Counts
 from data_pipeline.sources.archives import is_archive, unpack
 from data_pipeline.sources.download import Downloaded, Patience, download
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES, kind_of, known_suffixes

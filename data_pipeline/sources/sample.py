@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.artifacts import atomic_write, write_json
+from data_pipeline.engine.artifacts import atomic_write, write_json
 from data_pipeline.sources import sample_defects as defects
 from data_pipeline.sources.sample_benchmarks import write_lambada, write_race, write_wikitext
 from data_pipeline.sources.sample_text import Guard, article, chapter, story

@@ -8,7 +8,7 @@ import random
 import re
 from pathlib import Path
 
-from data_pipeline.artifacts import atomic_write
+from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.sources.sample_article_templates import QUESTIONS
 from data_pipeline.sources.sample_text import (
     DECIDED_KINDS,

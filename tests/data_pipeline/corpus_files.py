@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.documents import Document, list_shards, read_shard, shard_name, write_shard
+from data_pipeline.engine.documents import Document, list_shards, read_shard, shard_name, write_shard
 from data_pipeline.tokenizers import Tokenizer
 
 _TEXT = (

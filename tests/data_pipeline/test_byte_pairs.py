@@ -16,7 +16,7 @@ from corpus_files import added_token, english, real_data, uncut_ids, write_docum
 import data_pipeline.byte_pairs
 import data_pipeline.tokenizers
 from data_pipeline.byte_pairs import BytePairEncoder
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset
 from data_pipeline.reference import UnsuitableTokenizerError, check
 from data_pipeline.tokenization import tokenize_corpus

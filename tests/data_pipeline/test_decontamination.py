@@ -11,7 +11,7 @@ from corpus_files import contents, english, read_documents, write_documents
 from data_pipeline.benchmark_ngrams import word_hashes
 from data_pipeline.benchmark_texts import BenchmarkError
 from data_pipeline.decontamination import DecontaminationSettings, decontaminate
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 
 _ARTICLE = (
     "The Keld bridge , built in 1 @,@ 840 men 's time , was a twelve @-@ arch crossing that did n't last ; "

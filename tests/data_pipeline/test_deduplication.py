@@ -12,7 +12,7 @@ from corpus_files import contents, english, read_documents, write_documents
 import data_pipeline.similar_pairs
 from data_pipeline import minhash
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 
 _CHARACTERS = minhash.Shingles("character", 5)
 

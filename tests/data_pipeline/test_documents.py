@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from corpus_files import english, write_documents
 
-from data_pipeline.documents import DocumentsError, list_shards, read_shard
+from data_pipeline.engine.documents import DocumentsError, list_shards, read_shard
 
 
 def test_round_trip(tmp_path: Path) -> None:

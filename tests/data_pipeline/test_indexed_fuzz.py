@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.artifacts import hash_file, write_json
+from data_pipeline.engine.artifacts import hash_file, write_json
 from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter
 from data_pipeline.inspection import inspect
 

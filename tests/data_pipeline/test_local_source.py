@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from corpus_files import contents, english, read_documents, write_jsonl
 
-from data_pipeline.executors import LocalExecutor
-from data_pipeline.resumable import read_quarantine
+from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources.local import SourceError, fetch_local
 
 

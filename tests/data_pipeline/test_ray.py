@@ -10,8 +10,8 @@ from corpus_files import contents, english, write_documents
 
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
-from data_pipeline.documents import list_shards
-from data_pipeline.executors import Executor, LocalExecutor, RayExecutor, make_executor
+from data_pipeline.engine.documents import list_shards
+from data_pipeline.engine.executors import Executor, LocalExecutor, RayExecutor, make_executor
 
 ray = pytest.importorskip("ray")
 

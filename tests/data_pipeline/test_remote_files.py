@@ -13,7 +13,7 @@ import pytest
 from corpus_files import contents, read_documents
 from unreliable_server import Remote, serve
 
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.sources.archives import ArchiveError
 from data_pipeline.sources.download import DownloadError, Patience
 from data_pipeline.sources.lock_file import LockFile

@@ -16,7 +16,7 @@ from corpus_files import contents, english, write_documents, write_jsonl
 from data_pipeline.__main__ import main
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.deduplication import DeduplicationSettings, deduplicate
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 
 _PROGRAM = Path(__file__).with_name("killed_build.py")
 _BENCHMARK_ROW = (
@@ -173,7 +173,7 @@ def test_deduplication_resumes_in_its_steps(
 _PARENT = """
 import os, sys, time
 from pathlib import Path
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 
 def work(directory):
     (Path(directory) / str(os.getpid())).touch()

@@ -13,7 +13,7 @@ from full_disk import full_disk
 
 from data_pipeline import samples
 from data_pipeline.array_cache import FACTS_FILE
-from data_pipeline.artifacts import Artifact, verify
+from data_pipeline.engine.artifacts import Artifact, verify
 from data_pipeline.indexed import IndexedDataset, IndexedWriter
 from data_pipeline.samples import SampleStream
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.artifacts import Artifact, ArtifactError, verify
-from data_pipeline.documents import Document, DocumentsError, read_shard, shard_name, write_shard
+from data_pipeline.engine.artifacts import Artifact, ArtifactError, verify
+from data_pipeline.engine.documents import Document, DocumentsError, read_shard, shard_name, write_shard
 
 STEP = 3
 DOCUMENTS = [Document(f"t/{n:06d}", f"text {n} ü", "t", '{"n": 1}') for n in range(4)]

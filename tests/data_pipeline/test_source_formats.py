@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_files import contents, english, read_documents
 
-from data_pipeline.executors import LocalExecutor
-from data_pipeline.resumable import read_quarantine
+from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources.formats import RawRecord
 from data_pipeline.sources.local import SourceError, fetch_local
 from data_pipeline.sources.records import Reading, documents_of

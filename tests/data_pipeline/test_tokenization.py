@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from corpus_files import contents, english, real_data, write_documents
 
-from data_pipeline.artifacts import ArtifactError
-from data_pipeline.documents import list_shards
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.artifacts import ArtifactError
+from data_pipeline.engine.documents import list_shards
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset
 from data_pipeline.sentences import load_sentence_splitter, train_sentence_splitter
 from data_pipeline.tokenization import tokenize_corpus

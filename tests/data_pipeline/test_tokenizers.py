@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_in_another_process_gives_the_same_bytes(trained: Path, tmp_path: Path, kind: str) -> None:
     """WordPiece training of the library differs from process to process unless its first ids are fixed."""
     program = (
-        "import sys; from pathlib import Path; from data_pipeline.documents import list_shards\n"
+        "import sys; from pathlib import Path; from data_pipeline.engine.documents import list_shards\n"
         "from data_pipeline.tokenizers import train_tokenizer\n"
         "if __name__ == '__main__':\n"
         f"    train_tokenizer({kind!r}, list_shards(Path(sys.argv[1])), Path(sys.argv[2]), 500)"

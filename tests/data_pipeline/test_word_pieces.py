@@ -11,7 +11,7 @@ import pytest
 from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
 import data_pipeline.word_pieces
-from data_pipeline.executors import LocalExecutor
+from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.reference import UnsuitableTokenizerError
 from data_pipeline.sentences import train_sentence_splitter
 from data_pipeline.tokenization import tokenize_corpus

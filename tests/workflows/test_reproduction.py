@@ -22,7 +22,7 @@ TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
 # Kills its own process as soon as one shard of a stage is finished (and its counts are written).
 KILLER = """
 import os
-import data_pipeline.resumable as resumable
+import data_pipeline.engine.resumable as resumable
 from workflows import *
 
 place = os.environ["KILL_IN"]

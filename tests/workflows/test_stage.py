@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.artifacts import RUN_RECORD
+from data_pipeline.engine.artifacts import RUN_RECORD
 from workflows import EvaluateLambada, FullReproduction, PretrainGPT2, TrainTokenizer
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipeline.artifacts import atomic_write
+from data_pipeline.engine.artifacts import atomic_write
 
 SHARD_ROWS = 2_000
 SHARD_BYTES = 16 << 20

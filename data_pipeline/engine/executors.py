@@ -1,7 +1,7 @@
 """Executors: one function applied to many shards, in a pool of local processes or on a Ray cluster.
 
 Every stage of the pipeline takes an executor and calls nothing but `map`; the bytes are the same from either. What a shard's function writes, and how a killed stage resumes, lives in
-`data_pipeline.resumable`.
+`data_pipeline.engine.resumable`.
 """
 
 import logging
@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
-from data_pipeline.processes import available_cores, die_with_parent
+from data_pipeline.engine.processes import available_cores, die_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

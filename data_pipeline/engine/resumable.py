@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from data_pipeline.artifacts import atomic_write, read_json, write_json
-from data_pipeline.executors import Executor
+from data_pipeline.engine.artifacts import atomic_write, read_json, write_json
+from data_pipeline.engine.executors import Executor
 
 Task = TypeVar("Task")
 Counts = dict[str, Any]
