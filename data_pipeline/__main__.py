@@ -14,7 +14,7 @@ from typing import get_args
 from data_pipeline import build
 from data_pipeline.chain import SourceSettings
 from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination import DecontaminationSettings
+from data_pipeline.decontamination.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
 from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.engine.processes import available_cores

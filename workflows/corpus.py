@@ -79,9 +79,9 @@ class DecontaminateDocuments(PipelineStage):
 
     stage = "decontaminate"
     sources = (
-        "data_pipeline/decontamination.py",
-        "data_pipeline/benchmark_texts.py",
-        "data_pipeline/benchmark_ngrams.py",
+        "data_pipeline/decontamination/decontamination.py",
+        "data_pipeline/decontamination/texts.py",
+        "data_pipeline/decontamination/ngrams.py",
         *SHARD_SOURCES,
     )
     library_names = ("pyarrow",)
@@ -113,7 +113,7 @@ class DecontaminateDocuments(PipelineStage):
         }
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.decontamination import decontaminate
+        from data_pipeline.decontamination.decontamination import decontaminate
         from data_pipeline.engine.documents import list_shards
 
         stages = [stage for stage in self.inputs().values() if isinstance(stage, CleanDocuments)]

@@ -14,7 +14,7 @@ from core.config import (
     TrainingConfig,
 )
 from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination import DecontaminationSettings
+from data_pipeline.decontamination.decontamination import DecontaminationSettings
 from data_pipeline.deduplication import DeduplicationSettings
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 

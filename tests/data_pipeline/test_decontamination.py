@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
-from data_pipeline.benchmark_ngrams import word_hashes
-from data_pipeline.benchmark_texts import BenchmarkError
-from data_pipeline.decontamination import DecontaminationSettings, decontaminate
+from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
+from data_pipeline.decontamination.ngrams import word_hashes
+from data_pipeline.decontamination.texts import BenchmarkError
 from data_pipeline.engine.executors import LocalExecutor
 
 _ARTICLE = (

@@ -9,7 +9,7 @@ import pytest
 from corpus_files import read_documents
 
 from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.decontamination import HITS_FILE, DecontaminationSettings, decontaminate
+from data_pipeline.decontamination.decontamination import HITS_FILE, DecontaminationSettings, decontaminate
 from data_pipeline.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor

@@ -1,8 +1,8 @@
 """Runs of words that benchmarks hold, and where documents hold them too.
 
 Words are compared without case and punctuation. A text's words are found and hashed as arrays, so that a document
-costs a few nanoseconds a character. Which texts benchmarks hold is `data_pipeline.benchmark_texts`' part, what becomes
-of documents `data_pipeline.decontamination`'s.
+costs a few nanoseconds a character. Which texts benchmarks hold is `data_pipeline.decontamination.texts`' part, what becomes
+of documents `data_pipeline.decontamination.decontamination`'s.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.benchmark_texts import BenchmarkError, benchmark_texts
+from data_pipeline.decontamination.texts import BenchmarkError, benchmark_texts
 
 Hashes = npt.NDArray[np.uint64]
 

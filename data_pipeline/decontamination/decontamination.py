@@ -6,7 +6,7 @@ pieces, articles of a benchmark by their title, and documents that consist mostl
 compared without case and punctuation, which makes WikiText's spelling (`1 @,@ 000`) and the plain one (`1,000`) equal;
 contractions are looked for whole (`didn't`) and split (`did n't`).
 
-Every document hit is listed in `hits.jsonl`. What is looked for lives in `data_pipeline.benchmark_ngrams`.
+Every document hit is listed in `hits.jsonl`. What is looked for lives in `data_pipeline.decontamination.ngrams`.
 """
 
 import functools
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipeline.benchmark_ngrams import WORD, Match, benchmark_ngrams, title_words
+from data_pipeline.decontamination.ngrams import WORD, Match, benchmark_ngrams, title_words
 from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor

@@ -2,7 +2,7 @@
 
 WikiText (`*.tokens`: one paragraph a line, ` = Title = ` headings), LAMBADA (`*.jsonl`: {"text": …}) and RACE (a tree
 of `*.txt`, each a JSON object with an `article`). Of a directory, what lies under a part named `train` is left out:
-decontamination protects what models are tested on. Their runs of words are `data_pipeline.benchmark_ngrams`' part.
+decontamination protects what models are tested on. Their runs of words are `data_pipeline.decontamination.ngrams`' part.
 """
 
 import json
