@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
 from data_pipeline.engine.documents import Document, shard_name, write_shard
 from data_pipeline.engine.executors import LocalExecutor
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.near_duplicates import recombined
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
-from data_pipeline.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter

@@ -13,7 +13,7 @@ from data_pipeline.blends import check_alike, corpus_facts
 from data_pipeline.chain import Chain, Documents, SourceSettings
 from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication import DeduplicationSettings
+from data_pipeline.deduplication.deduplication import DeduplicationSettings
 from data_pipeline.engine.artifacts import write_json
 from data_pipeline.engine.executors import Executor
 from data_pipeline.indexed import IndexedDataset, merge

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from data_pipeline.cleaning import CleaningSettings, clean
 from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
-from data_pipeline.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.engine.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor

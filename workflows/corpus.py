@@ -137,11 +137,7 @@ class DeduplicateDocuments(PipelineStage):
     stage = "deduplicate"
     version = 2
     sources = (
-        "data_pipeline/deduplication*.py",
-        "data_pipeline/minhash.py",
-        "data_pipeline/similar_pairs.py",
-        "data_pipeline/comparison.py",
-        "data_pipeline/long_texts.py",
+        "data_pipeline/deduplication/*.py",
         *SHARD_SOURCES,
     )
     library_names = ("pyarrow", "numpy", "scipy")
@@ -156,7 +152,7 @@ class DeduplicateDocuments(PipelineStage):
         return dataclasses.asdict(self.settings.deduplication)
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.deduplication import deduplicate
+        from data_pipeline.deduplication.deduplication import deduplicate
         from data_pipeline.engine.documents import list_shards
 
         return deduplicate(

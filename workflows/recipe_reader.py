@@ -15,7 +15,7 @@ from typing import Any
 from core.config import ConfigurationError, ModelConfig, ParallelConfig, TrainingConfig, from_table
 from data_pipeline.cleaning import CleaningSettings
 from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication import DeduplicationSettings
+from data_pipeline.deduplication.deduplication import DeduplicationSettings
 from data_pipeline.sources.presets import CORPORA
 from pretrain.recipe import model_shape, read_recipe, recipe_path
 from workflows.recipe import (

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
-import data_pipeline.similar_pairs
-from data_pipeline import minhash
-from data_pipeline.deduplication import DeduplicationSettings, deduplicate
+import data_pipeline.deduplication.candidates
+from data_pipeline.deduplication import minhash
+from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.engine.executors import LocalExecutor
 
 _CHARACTERS = minhash.Shingles("character", 5)
@@ -143,7 +143,7 @@ def test_any_number_of_workers_gives_the_same_bytes_and_no_work_files_stay(tmp_p
 def test_buckets_too_large_for_all_pairs_still_connect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_pipeline.similar_pairs, "_LARGEST_BUCKET", 3)
+    monkeypatch.setattr(data_pipeline.deduplication.candidates, "_LARGEST_BUCKET", 3)
     texts = [english(1) + f" {number}" for number in range(40)]
     run(texts, tmp_path)
     assert kept(tmp_path) == [0]

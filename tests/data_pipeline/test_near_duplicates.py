@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from corpus_files import english
 
-import data_pipeline.deduplication_job
-import data_pipeline.similar_pairs
+import data_pipeline.deduplication.candidates
+import data_pipeline.deduplication.job
 from benchmarks import near_duplicates
-from data_pipeline import deduplication, minhash
-from data_pipeline.deduplication_job import DeduplicationSettings, Job, save_array
-from data_pipeline.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.deduplication import deduplication, minhash
+from data_pipeline.deduplication.job import DeduplicationSettings, Job, save_array
+from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
 
 _CHARACTERS = minhash.Shingles("character", 5)
 
@@ -154,8 +154,8 @@ def test_how_the_work_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     whole = near_duplicates.deduplicated(texts, tmp_path / "whole", shards=1)
     assert len(whole[0]) < 80
     for name, value in (("_BLOCK_DOCUMENTS", 7), ("_BLOCK_SHARDS", 2)):
-        monkeypatch.setattr(data_pipeline.deduplication_job, name, value)
-    monkeypatch.setattr(data_pipeline.similar_pairs, "_TASK_HASHES", 50)
+        monkeypatch.setattr(data_pipeline.deduplication.job, name, value)
+    monkeypatch.setattr(data_pipeline.deduplication.candidates, "_TASK_HASHES", 50)
     assert near_duplicates.deduplicated(texts, tmp_path / "pieces", shards=9) == whole
 
 
@@ -165,8 +165,8 @@ def _peak_bytes(job: Job, step: str) -> int:
         if step == "firsts":
             deduplication._first_occurrences(job)
         else:
-            for task in data_pipeline.similar_pairs.band_tasks(job)[:2]:
-                data_pipeline.similar_pairs.write_candidates(job, task)
+            for task in data_pipeline.deduplication.candidates.band_tasks(job)[:2]:
+                data_pipeline.deduplication.candidates.write_candidates(job, task)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -199,11 +199,11 @@ def test_memory_of_the_calling_process_is_eighty_bytes_a_document(many: dict[int
 def test_memory_of_a_worker_does_not_grow_with_documents(
     many: dict[int, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_pipeline.similar_pairs, "_TASK_HASHES", 1 << 16)
+    monkeypatch.setattr(data_pipeline.deduplication.candidates, "_TASK_HASHES", 1 << 16)
     peaks = []
     for job in many.values():
         deduplication._first_occurrences(job)
-        tasks = data_pipeline.similar_pairs.band_tasks(job)
+        tasks = data_pipeline.deduplication.candidates.band_tasks(job)
         assert tasks[0].parts in (2, 8)
         peaks.append(_peak_bytes(job, "candidates"))
     assert max(peaks) < 120 * (1 << 16)

@@ -15,7 +15,7 @@ from corpus_files import contents, english, write_documents, write_jsonl
 
 from data_pipeline.__main__ import main
 from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.engine.executors import LocalExecutor
 
 _PROGRAM = Path(__file__).with_name("killed_build.py")

@@ -1,7 +1,7 @@
 """Candidate pairs: documents whose signatures agree in a band, found band by band in bounded memory.
 
 A pair is one integer, first · documents + second with first < second, so that sorted pairs are sorted by their first
-document. Signatures are `data_pipeline.minhash`'s; which candidates are alike, `data_pipeline.comparison` says.
+document. Signatures are `data_pipeline.deduplication.minhash`'s; which candidates are alike, `data_pipeline.deduplication.verification` says.
 """
 
 from pathlib import Path
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.deduplication_job import Job, Numbers, save_array
+from data_pipeline.deduplication.job import Job, Numbers, save_array
+from data_pipeline.deduplication.minhash import Hashes
 from data_pipeline.engine.resumable import Counts
-from data_pipeline.minhash import Hashes
 
 DISTINCT_FILE = "distinct.npy"
 _TASK_HASHES = 1 << 22

@@ -1,7 +1,7 @@
 """MinHash: normalised texts as arrays, their shingles, and signatures that estimate how similar two texts are.
 
 Pure functions on texts and arrays. Texts are laid end to end, so that a thousand short ones cost as little as one long
-one. Finding and removing duplicates in a corpus lives in `data_pipeline.deduplication`.
+one. Finding and removing duplicates in a corpus lives in `data_pipeline.deduplication.deduplication`.
 """
 
 import functools

@@ -3,7 +3,7 @@ so many; pieces of some pages do not.
 
 Both texts are cut at places where they agree (the same 32 characters, once in each, in the same order), so what was
 inserted or removed shifts nothing; then |A ∩ B| and |A ∪ B| of the pieces' shingles are summed. Two texts that agree
-nowhere have similarity 0. Short texts are compared as a whole by `data_pipeline.minhash`.
+nowhere have similarity 0. Short texts are compared as a whole by `data_pipeline.deduplication.minhash`.
 """
 
 import bisect
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.minhash import Codes, Hashes, Shingles, common_hashes, shingle_hashes
+from data_pipeline.deduplication.minhash import Codes, Hashes, Shingles, common_hashes, shingle_hashes
 
 LONG_CHARACTERS = 100_000
 _PIECE_CHARACTERS = 20_000

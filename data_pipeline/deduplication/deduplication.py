@@ -1,7 +1,7 @@
 """Deduplication: exact duplicates by hash, near duplicates by locality-sensitive hashing (paper section 4.1).
 
-Signatures (per input shard), candidate pairs (per band, `similar_pairs`), exact similarity of the candidates (per
-block of shards, `comparison`), connected components, and writing what is kept (per input shard); each step resumes.
+Signatures (per input shard), candidate pairs (per band, `candidates`), exact similarity of the candidates (per
+block of shards, `verification`), connected components, and writing what is kept (per input shard); each step resumes.
 Documents whose similarity is above the threshold are linked, connected documents are a cluster, and of a cluster the
 first document in the order of the inputs stays.
 
@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import comparison, minhash
-from data_pipeline.deduplication_job import DeduplicationSettings, Job, Numbers, save_array
+from data_pipeline.deduplication import minhash, verification
+from data_pipeline.deduplication.candidates import DISTINCT_FILE, band_tasks, write_candidates
+from data_pipeline.deduplication.job import DeduplicationSettings, Job, Numbers, save_array
 from data_pipeline.engine.artifacts import atomic_write, read_json, write_json
 from data_pipeline.engine.documents import filter_shard, read_ids, read_texts, shard_name
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
-from data_pipeline.similar_pairs import DISTINCT_FILE, band_tasks, write_candidates
 
 __all__ = ["CLUSTERS_FILE", "DeduplicationSettings", "deduplicate"]
 
@@ -82,10 +82,10 @@ def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     tasks = {task.name: task for task in band_tasks(job)}
     step("candidates", functools.partial(write_candidates, job), tasks)
     blocks = numbered(len(job.blocks()))
-    likely = step("likely", functools.partial(comparison.write_likely, job), blocks)
-    comparison.write_compared(job)
-    step("texts", functools.partial(comparison.write_texts, job), blocks)
-    compared = step("comparison", functools.partial(comparison.compare, job), blocks)
+    likely = step("likely", functools.partial(verification.write_likely, job), blocks)
+    verification.write_compared(job)
+    step("texts", functools.partial(verification.write_texts, job), blocks)
+    compared = step("comparison", functools.partial(verification.compare, job), blocks)
     return {
         "candidate_pairs": sum(count["candidates"] for count in likely),
         "compared_pairs": sum(count["compared"] for count in compared),
@@ -148,7 +148,7 @@ def _first_occurrences(job: Job) -> Numbers:
 
 def _write_clusters(job: Job, firsts: Numbers) -> int:
     """Connect linked documents; write the clusters, and what each shard has to leave out. Returns their number."""
-    pairs, similarities = comparison.load_links(job)
+    pairs, similarities = verification.load_links(job)
     links = np.stack(np.divmod(pairs, max(job.documents, 1)), axis=1)
     copies = np.flatnonzero(firsts != np.arange(len(firsts)))
     members, labels = _components(np.concatenate([links, np.stack([firsts[copies], copies], axis=1)]))

@@ -3,7 +3,7 @@
 Block by block of input shards: the candidates of all bands are joined and sifted by short signatures; the normalised
 texts of what is left are laid out to be mapped into memory; pairs are compared in the order of the second document's
 block, so that the texts of two blocks are read at a time, each from front to back. Candidates come from
-`data_pipeline.similar_pairs`; what becomes of similar documents is decided in `data_pipeline.deduplication`.
+`data_pipeline.deduplication.candidates`; what becomes of similar documents is decided in `data_pipeline.deduplication.deduplication`.
 """
 
 import bisect
@@ -16,13 +16,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.deduplication_job import Job, Numbers, save_array
+from data_pipeline.deduplication.candidates import band_tasks, candidates_file
+from data_pipeline.deduplication.job import Job, Numbers, save_array
+from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.deduplication.minhash import (
+    Codes,
+    Hashes,
+    estimated_jaccard,
+    jaccard,
+    normalise,
+    shingle_hashes,
+)
 from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import read_texts
 from data_pipeline.engine.resumable import Counts
-from data_pipeline.long_texts import LONG_CHARACTERS, piecewise_similarity
-from data_pipeline.minhash import Codes, Hashes, estimated_jaccard, jaccard, normalise, shingle_hashes
-from data_pipeline.similar_pairs import band_tasks, candidates_file
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
 _ESTIMATED_AT_ONCE = 1 << 15

@@ -1,7 +1,7 @@
 """What the steps of deduplication share: settings, the numbering of documents, and where work files are.
 
-A document's number counts all documents of all input shards in order. The steps live in `data_pipeline.deduplication`,
-`similar_pairs` and `comparison`.
+A document's number counts all documents of all input shards in order. The steps live in `data_pipeline.deduplication.deduplication`,
+`candidates` and `verification`.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.deduplication.minhash import Shingles
 from data_pipeline.engine.artifacts import atomic_write
-from data_pipeline.minhash import Shingles
 
 Numbers = npt.NDArray[np.int64]
 
