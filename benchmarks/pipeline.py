@@ -20,9 +20,9 @@ from data_pipeline.decontamination.decontamination import DecontaminationSetting
 from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter
 from data_pipeline.sources.local import fetch_local
-from data_pipeline.tokenization import tokenize_corpus
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
 
 _CORPUS_GIGABYTES = 174
 _FILE_DOCUMENTS = 4000

@@ -80,7 +80,7 @@ def _real_tokens(wanted: int) -> Any:
     import numpy as np
 
     from benchmarks.near_duplicates import real_texts
-    from data_pipeline.tokenizers import load_tokenizer
+    from data_pipeline.tokenization.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(Path(os.environ["REAL_DATA"]) / "gpt2-vocab.json")
     parts: list[Any] = []

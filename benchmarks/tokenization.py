@@ -28,8 +28,8 @@ from data_pipeline.engine.documents import (
     write_shard,
 )
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 
 Cost = tuple[float, float]
 
@@ -137,7 +137,7 @@ def _peer(name: str) -> Callable[[str], Any]:
     import tiktoken
     from tiktoken_ext.openai_public import r50k_pat_str
 
-    from data_pipeline.byte_pairs import BytePairEncoder
+    from data_pipeline.tokenization.byte_pairs import BytePairEncoder
 
     tokenizer = load_tokenizer(_vocabulary())
     if name == _REFERENCE:

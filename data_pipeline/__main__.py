@@ -22,8 +22,8 @@ from data_pipeline.inspection import inspect
 from data_pipeline.sources.formats import known_suffixes
 from data_pipeline.sources.hub import HubDataset
 from data_pipeline.sources.presets import CORPORA
-from data_pipeline.tokenization import CORPUS
-from data_pipeline.tokenizers import Kind, load_tokenizer
+from data_pipeline.tokenization.corpus import CORPUS
+from data_pipeline.tokenization.tokenizers import Kind, load_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> int:

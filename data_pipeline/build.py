@@ -17,8 +17,8 @@ from data_pipeline.deduplication.deduplication import DeduplicationSettings
 from data_pipeline.engine.artifacts import write_json
 from data_pipeline.engine.executors import Executor
 from data_pipeline.indexed import IndexedDataset, merge
-from data_pipeline.tokenization import CORPUS, CORPUS_FILE
-from data_pipeline.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer
+from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
+from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer
 
 FUNNEL_FILE = "funnel.json"
 Summaries = dict[str, dict[str, Any]]

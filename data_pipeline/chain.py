@@ -23,13 +23,13 @@ from data_pipeline.engine.artifacts import Artifact, HashCache, atomic_write, ex
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import sizes, speed
-from data_pipeline.sentences import PUNKT_FILE, train_sentence_splitter
 from data_pipeline.sources.hub import HubDataset, fetch_hub, pinned
 from data_pipeline.sources.local import fetch_local, find_files
 from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.remote_files import RemoteFile, fetch_remote
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
+from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer, train_tokenizer
 
 STAGES_FOLDER = "stages"
 LOCK_FILE = "sources.lock.json"

@@ -19,7 +19,7 @@ from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import Document, batches, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TOKENS_PER_WORD = 4 / 3
 _LANGUAGE_CHARACTERS = 2000

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from data_pipeline.engine.artifacts import MANIFEST, ArtifactError, hash_file, read_json
 from data_pipeline.indexed import IndexedDataset, bin_path, index_path
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 
 _DOCUMENTS_SHOWN = 3
 _TOKENS_SHOWN = 60

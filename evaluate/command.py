@@ -16,7 +16,7 @@ from core.config import ModelConfig
 from core.model_directory import read_config
 from data_pipeline.engine.artifacts import ArtifactError, write_json
 from data_pipeline.engine.processes import die_with_parent
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 
 def run_on_ranks(

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.command import positive
 from evaluate.sampling import Sampling, generate_tokens
 

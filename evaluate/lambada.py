@@ -16,7 +16,7 @@ import numpy as np
 
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.scoring import ScoredSequence, score_sequences
 
 

@@ -13,7 +13,7 @@ from core.training.errors import TrainingError
 from core.training.metrics import read_state
 from core.training.trainer import RunOptions, train
 from data_pipeline.engine.artifacts import read_json, write_json
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split

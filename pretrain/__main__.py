@@ -11,7 +11,7 @@ from core.training.errors import TrainingError
 from core.training.trainer import RunOptions, train
 from data_pipeline.blends import corpus_facts, load_blend
 from data_pipeline.engine.artifacts import canonical_json, read_json
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
 from pretrain.gpt2 import GPT2Task

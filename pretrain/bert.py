@@ -11,7 +11,7 @@ from core.models.bert import BertModel, BertPretraining
 from core.parallel.mesh import Mesh
 from data_pipeline.indexed import IndexedDataset
 from data_pipeline.samples import split_boundaries
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 from pretrain.masking import SentencePairs, masked_sample, predictions_limit
 
 

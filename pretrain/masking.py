@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.indexed import IndexedDataset
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPECIAL_TOKENS = 3  # [CLS] first [SEP] second [SEP]
 MASKED_SHARE = 0.15

@@ -48,7 +48,7 @@ class TrainTokenizer(FamilyStage):
     """A tokenizer trained on the family's documents, or the recipe's given one."""
 
     stage = "tokenizer"
-    sources = ("data_pipeline/tokenizers.py", "data_pipeline/engine/documents.py")
+    sources = ("data_pipeline/tokenization/tokenizers.py", "data_pipeline/engine/documents.py")
     library_names = ("tokenizers",)
 
     def label(self) -> str:
@@ -71,7 +71,7 @@ class TrainTokenizer(FamilyStage):
         return {"tokenizer": Path(self.given())} if self.given() else {}
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.tokenizers import load_tokenizer, train_tokenizer
+        from data_pipeline.tokenization.tokenizers import load_tokenizer, train_tokenizer
 
         if self.given():
             tokenizer = load_tokenizer(Path(self.given()))
@@ -91,7 +91,7 @@ class TrainSentenceSplitter(FamilyStage):
     """A Punkt model trained on BERT's documents."""
 
     stage = "sentences"
-    sources = ("data_pipeline/sentences.py", "data_pipeline/engine/documents.py")
+    sources = ("data_pipeline/tokenization/sentences.py", "data_pipeline/engine/documents.py")
     library_names = ("nltk",)
 
     def choices(self) -> list[dict[str, str]]:
@@ -107,7 +107,7 @@ class TrainSentenceSplitter(FamilyStage):
         return {"sources": self.sources_used()}
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.sentences import train_sentence_splitter
+        from data_pipeline.tokenization.sentences import train_sentence_splitter
 
         return train_sentence_splitter(self.shards(), directory, title=self.title())
 
@@ -117,13 +117,13 @@ class TokenizeCorpus(FamilyStage):
 
     stage = "tokenize"
     sources = (
-        "data_pipeline/tokenization.py",
-        "data_pipeline/tokenizers.py",
-        "data_pipeline/byte_pairs.py",
-        "data_pipeline/word_pieces.py",
-        "data_pipeline/reference.py",
+        "data_pipeline/tokenization/corpus.py",
+        "data_pipeline/tokenization/tokenizers.py",
+        "data_pipeline/tokenization/byte_pairs.py",
+        "data_pipeline/tokenization/word_pieces.py",
+        "data_pipeline/tokenization/sample_check.py",
         "data_pipeline/indexed.py",
-        "data_pipeline/sentences.py",
+        "data_pipeline/tokenization/sentences.py",
         "data_pipeline/engine/documents.py",
     )
     library_names = ("tokenizers", "numpy")  # tiktoken's ids are held to those of tokenizers
@@ -144,7 +144,7 @@ class TokenizeCorpus(FamilyStage):
         return {"sources": self.sources_used()}
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.tokenization import tokenize_corpus
+        from data_pipeline.tokenization.corpus import tokenize_corpus
 
         inputs = self.inputs()
         return tokenize_corpus(

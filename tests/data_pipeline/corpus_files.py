@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.engine.documents import Document, list_shards, read_shard, shard_name, write_shard
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer
 
 _TEXT = (
     "the of and to in was his that with she her had for not but from they have this were which all when there one "

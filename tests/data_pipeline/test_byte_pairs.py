@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
-import data_pipeline.byte_pairs
-import data_pipeline.tokenizers
-from data_pipeline.byte_pairs import BytePairEncoder
+import data_pipeline.tokenization.byte_pairs
+import data_pipeline.tokenization.tokenizers
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset
-from data_pipeline.reference import UnsuitableTokenizerError, check
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.byte_pairs import BytePairEncoder
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError, check
+from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 
 _BLANKS = "\t\n\v\f\r \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
 _WORDS = [
@@ -145,15 +145,15 @@ def test_pieces_give_the_ids_of_the_whole(
     draw = random.Random(2)
     for _ in range(2000):
         text = _random_text(draw, 30)
-        monkeypatch.setattr(data_pipeline.tokenizers, "_PIECE_CHARACTERS", draw.randrange(12))
+        monkeypatch.setattr(data_pipeline.tokenization.tokenizers, "_PIECE_CHARACTERS", draw.randrange(12))
         assert list(encode(text)) == uncut_ids(tokenizer, text), repr(text)
 
 
 def test_very_long_document(tokenizer: Tokenizer) -> None:
     lines = [english(seed, 5000) + "\n\n  " for seed in range(60)]
     text = "".join(lines)
-    assert len(text) > 3 * data_pipeline.tokenizers._PIECE_CHARACTERS
-    assert len(list(data_pipeline.tokenizers.pieces(text, "gpt2"))) > 2
+    assert len(text) > 3 * data_pipeline.tokenization.tokenizers._PIECE_CHARACTERS
+    assert len(list(data_pipeline.tokenization.tokenizers.pieces(text, "gpt2"))) > 2
     assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 
@@ -263,7 +263,7 @@ def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
 
 
 def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_pipeline.byte_pairs, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
     tokenizer = load_tokenizer(trained)
     encode_batch, texts = BytePairEncoder(tokenizer).encode_batch, [english(1) + "\n\n" + "1234 5678 ..."]
     with pytest.raises(TokenizerError, match=r"the end|is not"):
@@ -271,5 +271,5 @@ def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_but_encoding_a_corpus_needs_tiktoken() -> None:
-    program = "import sys; sys.modules['tiktoken'] = None; import data_pipeline.tokenization"
+    program = "import sys; sys.modules['tiktoken'] = None; import data_pipeline.tokenization.corpus"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

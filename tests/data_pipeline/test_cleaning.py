@@ -9,7 +9,7 @@ from corpus_files import contents, english, read_documents, real_data, write_doc
 
 from data_pipeline.cleaning import CleaningSettings, clean, clean_text
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.tokenizers import load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer, train_tokenizer
 
 _GERMAN = (
     "Der alte Müller ging am frühen Morgen über die Brücke zum Markt und kaufte dort Mehl, Salz und eine Laterne, "

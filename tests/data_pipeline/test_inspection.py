@@ -13,8 +13,8 @@ from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset, IndexedWriter
 from data_pipeline.inspection import inspect, validate
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 from corpus_files import english, write_documents
 
-from data_pipeline.reference import check, in_sample
-from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.sample_check import check, in_sample
+from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed import IndexedDataset
-from data_pipeline.sentences import load_sentence_splitter, train_sentence_splitter
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.sentences import load_sentence_splitter, train_sentence_splitter
+from data_pipeline.tokenization.tokenizers import load_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")

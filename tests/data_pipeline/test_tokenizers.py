@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from corpus_files import english, real_data, write_documents
 
-import data_pipeline.tokenizers
-from data_pipeline.tokenizers import TokenizerError, load_tokenizer, train_tokenizer
+import data_pipeline.tokenization.tokenizers
+from data_pipeline.tokenization.tokenizers import TokenizerError, load_tokenizer, train_tokenizer
 
 _UNUSUAL = "naïve Zoë’s 東京 — 1,234 kg"
 
@@ -31,7 +31,7 @@ def test_training_in_another_process_gives_the_same_bytes(trained: Path, tmp_pat
     """WordPiece training of the library differs from process to process unless its first ids are fixed."""
     program = (
         "import sys; from pathlib import Path; from data_pipeline.engine.documents import list_shards\n"
-        "from data_pipeline.tokenizers import train_tokenizer\n"
+        "from data_pipeline.tokenization.tokenizers import train_tokenizer\n"
         "if __name__ == '__main__':\n"
         f"    train_tokenizer({kind!r}, list_shards(Path(sys.argv[1])), Path(sys.argv[2]), 500)"
     )
@@ -75,7 +75,7 @@ def test_long_texts_in_pieces_give_the_same_ids(
     tokenizer = load_tokenizer(trained / kind)
     texts = [english(1) + "  \n\n  " + english(2) + "\n" + _UNUSUAL + " " * 99, "x" * 500, " " * 500, ""]
     whole = tokenizer.encode_batch(texts)
-    monkeypatch.setattr(data_pipeline.tokenizers, "_PIECE_CHARACTERS", 37)
+    monkeypatch.setattr(data_pipeline.tokenization.tokenizers, "_PIECE_CHARACTERS", 37)
     assert tokenizer.encode_batch(texts) == whole
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
-import data_pipeline.word_pieces
+import data_pipeline.tokenization.word_pieces
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.reference import UnsuitableTokenizerError
-from data_pipeline.sentences import train_sentence_splitter
-from data_pipeline.tokenization import tokenize_corpus
-from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
-from data_pipeline.word_pieces import WordPieceEncoder
+from data_pipeline.tokenization.corpus import tokenize_corpus
+from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
+from data_pipeline.tokenization.sentences import train_sentence_splitter
+from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
+from data_pipeline.tokenization.word_pieces import WordPieceEncoder
 
 _PARTS = [
     *"aZé1٣.'-_ \n\t\r\v\x00\x1c\x7f\x85\xa0\xad東😀́İßﬁ£$^`~|<>+=§°·‘’“”–—…‐‑•‹›¡¿",
@@ -61,7 +61,7 @@ def tokenizer(request: pytest.FixtureRequest, trained: Path) -> Tokenizer:
 
 def _random_text(draw: random.Random, parts: int) -> str:
     """A text of one of three kinds: plain, with some characters that are not, and with many."""
-    plain = [part for part in _PARTS if data_pipeline.word_pieces._PLAIN.fullmatch(part)]
+    plain = [part for part in _PARTS if data_pipeline.tokenization.word_pieces._PLAIN.fullmatch(part)]
     kind = draw.randrange(3)
     return "".join(
         draw.choice(_PARTS if draw.random() < (0.0, 0.03, 1.0)[kind] else plain)
@@ -88,7 +88,11 @@ def test_every_character_between_letters(tokenizer: Tokenizer) -> None:
 
 def test_pairs_of_plain_characters(trained: Path) -> None:
     tokenizer = load_tokenizer(trained)
-    plain = [chr(point) for point in range(0x2100) if data_pipeline.word_pieces._PLAIN.fullmatch(chr(point))]
+    plain = [
+        chr(point)
+        for point in range(0x2100)
+        if data_pipeline.tokenization.word_pieces._PLAIN.fullmatch(chr(point))
+    ]
     assert len(plain) == 95 + 3 + 7
     texts = [f"w{one}{other}" for one in plain for other in plain]
     expected = tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)
@@ -102,13 +106,13 @@ def test_real_texts() -> None:
         texts = [line for record in stream for line in json.loads(record)["text"].split("\n\n")]
     texts += real_data("wikitext103.valid.tokens").read_text(encoding="utf-8").split("\n")
     assert encoder.encode_batch(texts) == tokenizer.encode_batch(texts)
-    plain = sum(len(text) for text in texts if data_pipeline.word_pieces._PLAIN.fullmatch(text))
+    plain = sum(len(text) for text in texts if data_pipeline.tokenization.word_pieces._PLAIN.fullmatch(text))
     assert plain > 0.8 * sum(map(len, texts))  # or it would not be fast
 
 
 def test_each_word_is_asked_for_once_and_few_are_kept(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(trained)
-    monkeypatch.setattr(data_pipeline.word_pieces, "_MOST_WORDS", 3)
+    monkeypatch.setattr(data_pipeline.tokenization.word_pieces, "_MOST_WORDS", 3)
     asked: list[str] = []
     encode = tokenizer.encode
     monkeypatch.setattr(tokenizer, "encode", lambda text: asked.append(text) or encode(text))

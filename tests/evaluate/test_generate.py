@@ -15,7 +15,7 @@ from core.model_directory import build_model, save_model
 from core.models.cache import KeyValueCache
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.generate import TextStream, generate_texts
 from evaluate.sampling import Sampling, draw, generate_tokens
 from tests.distributed import run_distributed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.lambada import (
     Row,
     encode_rows,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.wikitext103 import (
     WikiText103,
     count_original_tokens,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from finetune.race_data import (
     LONGEST_QUESTION_TOKENS,
     EncodedSplit,

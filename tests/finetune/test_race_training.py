@@ -15,7 +15,7 @@ from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model, save_model
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import train
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from finetune.race import FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import EncodedSplit, encode_split, read_split
 from tests.distributed import run_distributed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.indexed import IndexedDataset, IndexedWriter
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from pretrain.bert import BertSamples
 from pretrain.masking import (
     SentencePairs,

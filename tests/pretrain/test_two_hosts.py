@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from data_pipeline.indexed import IndexedWriter
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6

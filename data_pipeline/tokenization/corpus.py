@@ -2,7 +2,7 @@
 
 GPT-2: one sequence a document, ending in `<|endoftext|>`. BERT: one sequence a sentence. Each worker writes the
 dataset of its own shard; they are joined at the end, and `corpus.json` is written last. Ids are made by
-`data_pipeline.byte_pairs` and `word_pieces` where they can, and a sample of every shard is compared with the reference.
+`data_pipeline.tokenization.byte_pairs` and `word_pieces` where they can, and a sample of every shard is compared with the reference.
 """
 
 import functools
@@ -15,16 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.byte_pairs import BytePairEncoder
 from data_pipeline.engine.artifacts import read_json, write_json
 from data_pipeline.engine.documents import read_ids, read_text_batches
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
-from data_pipeline.reference import EncodeBatch, Ids, UnsuitableTokenizerError, check, in_sample
-from data_pipeline.sentences import load_sentence_splitter
-from data_pipeline.tokenizers import Tokenizer, TokenizerError, load_tokenizer
-from data_pipeline.word_pieces import WordPieceEncoder
+from data_pipeline.tokenization.byte_pairs import BytePairEncoder
+from data_pipeline.tokenization.sample_check import (
+    EncodeBatch,
+    Ids,
+    UnsuitableTokenizerError,
+    check,
+    in_sample,
+)
+from data_pipeline.tokenization.sentences import load_sentence_splitter
+from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer
+from data_pipeline.tokenization.word_pieces import WordPieceEncoder
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"

@@ -1,7 +1,7 @@
 """GPT-2's byte-level BPE by `tiktoken`: the ids of the `tokenizers` library, several times as fast.
 
 Which tokenizers can be run this way, the encoder, and its comparison with the reference live here; the reference is
-`data_pipeline.tokenizers`. Only the tokenization of corpora imports this module, and this module imports tiktoken
+`data_pipeline.tokenization.tokenizers`. Only the tokenization of corpora imports this module, and this module imports tiktoken
 where it is needed: training and evaluation run without.
 
 `tiktoken` takes a token's id for its rank and merges any two neighbours whose bytes together are a token. The
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.reference import UnsuitableTokenizerError
-from data_pipeline.tokenizers import END_OF_DOCUMENT, Tokenizer, pieces
+from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
+from data_pipeline.tokenization.tokenizers import END_OF_DOCUMENT, Tokenizer, pieces
 
 # GPT-2's pattern with its alternatives in another order: those that cannot take each other's text may change
 # places, and what needs no look-ahead stands together, which the library runs as one automaton.

@@ -1,6 +1,6 @@
 """Sentences: a Punkt model trained on the corpus itself, kept as JSON (nothing is downloaded or unpickled).
 
-BERT's corpus has one sequence a sentence; turning sentences into tokens lives in `data_pipeline.tokenization`.
+BERT's corpus has one sequence a sentence; turning sentences into tokens lives in `data_pipeline.tokenization.corpus`.
 """
 
 import re

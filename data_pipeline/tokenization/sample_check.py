@@ -1,6 +1,6 @@
 """The comparison of a fast encoder with the reference: a sample of every shard is encoded by both.
 
-The reference is `data_pipeline.tokenizers`; the encoders are `data_pipeline.byte_pairs` and `word_pieces`.
+The reference is `data_pipeline.tokenization.tokenizers`; the encoders are `data_pipeline.tokenization.byte_pairs` and `word_pieces`.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.tokenizers import Tokenizer, TokenizerError
+from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError
 
 _SAMPLE_CHARACTERS = 4_096
 _FIRST_SAMPLES, _SAMPLE_EVERY = 8, 256

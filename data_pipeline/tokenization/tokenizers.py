@@ -2,8 +2,8 @@
 
 Both are run by the `tokenizers` library behind one class, `Tokenizer`. Text never produces special tokens: a
 document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. What this class says is the
-reference: `data_pipeline.byte_pairs` gives the same ids of GPT-2's faster. Turning a corpus into indexed shards
-lives in `data_pipeline.tokenization`.
+reference: `data_pipeline.tokenization.byte_pairs` gives the same ids of GPT-2's faster. Turning a corpus into indexed shards
+lives in `data_pipeline.tokenization.corpus`.
 """
 
 import functools

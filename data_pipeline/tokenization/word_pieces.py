@@ -2,15 +2,15 @@
 
 BERT's tokenizer lower-cases a text, splits it at blanks and around punctuation, and looks at each word alone. In a
 text of plain characters that is done here, and the library is asked for each different word once; all other texts are
-encoded by the library whole. The reference is `data_pipeline.tokenizers`.
+encoded by the library whole. The reference is `data_pipeline.tokenization.tokenizers`.
 """
 
 import json
 import re
 from typing import Any
 
-from data_pipeline.reference import UnsuitableTokenizerError
-from data_pipeline.tokenizers import Tokenizer
+from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
+from data_pipeline.tokenization.tokenizers import Tokenizer
 
 # ASCII without the control characters that BERT removes, and the punctuation of typeset English.
 _PLAIN = re.compile("[\t\n\r -~‘’“”–—…]*")
