@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.blends import blend_order, normalized
-from data_pipeline.indexed import IndexedDataset, bin_path, index_path
-from data_pipeline.samples import SampleStream
+from data_pipeline.indexed.blends import blend_order, normalized
+from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
+from data_pipeline.indexed.samples import SampleStream
 from pretrain.gpt2 import GPT2Samples
 
 _VOCABULARY = 50_257

@@ -330,7 +330,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _blend(options: argparse.Namespace) -> None:
-    from data_pipeline.blends import write_blend
+    from data_pipeline.indexed.blends import write_blend
 
     write_blend(options.output, options.parts)
     print(f"{options.output}: {len(options.parts)} datasets")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.engine.artifacts import MANIFEST, ArtifactError, hash_file, read_json
-from data_pipeline.indexed import IndexedDataset, bin_path, index_path
+from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 _DOCUMENTS_SHOWN = 3

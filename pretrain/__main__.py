@@ -9,8 +9,8 @@ from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingCo
 from core.parallel.mesh import Mesh, initialize
 from core.training.errors import TrainingError
 from core.training.trainer import RunOptions, train
-from data_pipeline.blends import corpus_facts, load_blend
 from data_pipeline.engine.artifacts import canonical_json, read_json
+from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask

@@ -9,8 +9,8 @@ from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model, save_model
 from core.models.bert import BertModel, BertPretraining
 from core.parallel.mesh import Mesh
-from data_pipeline.indexed import IndexedDataset
-from data_pipeline.samples import split_boundaries
+from data_pipeline.indexed.dataset import IndexedDataset
+from data_pipeline.indexed.samples import split_boundaries
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from pretrain.masking import SentencePairs, masked_sample, predictions_limit
 

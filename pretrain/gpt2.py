@@ -9,8 +9,8 @@ from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model, save_model
 from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
 from core.parallel.mesh import Mesh
-from data_pipeline.blends import Blend, open_stream
-from data_pipeline.samples import SampleStream
+from data_pipeline.indexed.blends import Blend, open_stream
+from data_pipeline.indexed.samples import SampleStream
 
 
 class GPT2Samples:
@@ -33,7 +33,7 @@ class GPT2Task(GPT2Samples):
     """Pretraining on a tokenized corpus or a blend of several; their validation parts are held out.
 
     Args:
-        corpus: the prefix of a corpus, or a blend file, see `data_pipeline.blends`. One rank builds the indices, the
+        corpus: the prefix of a corpus, or a blend file, see `data_pipeline.indexed.blends`. One rank builds the indices, the
             others wait for it.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPECIAL_TOKENS = 3  # [CLS] first [SEP] second [SEP]

@@ -122,7 +122,7 @@ class TokenizeCorpus(FamilyStage):
         "data_pipeline/tokenization/byte_pairs.py",
         "data_pipeline/tokenization/word_pieces.py",
         "data_pipeline/tokenization/sample_check.py",
-        "data_pipeline/indexed.py",
+        "data_pipeline/indexed/dataset.py",
         "data_pipeline/tokenization/sentences.py",
         "data_pipeline/engine/documents.py",
     )

@@ -175,9 +175,9 @@ class PretrainGPT2(Pretrain):
     sources = (
         *CORE_SOURCES,
         "pretrain/gpt2.py",
-        "data_pipeline/samples.py",
-        "data_pipeline/blends.py",
-        "data_pipeline/array_cache.py",
+        "data_pipeline/indexed/samples.py",
+        "data_pipeline/indexed/blends.py",
+        "data_pipeline/indexed/array_cache.py",
     )
 
 
@@ -185,7 +185,7 @@ class PretrainBERT(Pretrain):
     """BERT (paper section 4)."""
 
     family = "bert"
-    sources = (*CORE_SOURCES, "pretrain/bert.py", "pretrain/masking.py", "data_pipeline/samples.py")
+    sources = (*CORE_SOURCES, "pretrain/bert.py", "pretrain/masking.py", "data_pipeline/indexed/samples.py")
 
 
 class PretrainingPipeline(Pipeline):

@@ -19,7 +19,14 @@ from data_pipeline.engine.artifacts import read_json, write_json
 from data_pipeline.engine.documents import read_ids, read_text_batches
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
-from data_pipeline.indexed import IndexedDataset, IndexedWriter, bin_path, index_path, merge, token_dtype
+from data_pipeline.indexed.dataset import (
+    IndexedDataset,
+    IndexedWriter,
+    bin_path,
+    index_path,
+    merge,
+    token_dtype,
+)
 from data_pipeline.tokenization.byte_pairs import BytePairEncoder
 from data_pipeline.tokenization.sample_check import (
     EncodeBatch,

@@ -22,7 +22,7 @@ from distributed import run_distributed  # noqa: E402
 from core.config import ModelConfig, TrainingConfig  # noqa: E402
 from core.parallel.mesh import initialize  # noqa: E402
 from core.training.trainer import train  # noqa: E402
-from data_pipeline.indexed import IndexedWriter  # noqa: E402
+from data_pipeline.indexed.dataset import IndexedWriter  # noqa: E402
 from data_pipeline.tokenization.tokenizers import load_tokenizer  # noqa: E402
 from pretrain.bert import BertTask  # noqa: E402
 from pretrain.gpt2 import GPT2Task  # noqa: E402

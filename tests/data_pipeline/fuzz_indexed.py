@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter, merge
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter, merge
+from data_pipeline.indexed.samples import SampleStream
 from data_pipeline.inspection import inspect
-from data_pipeline.samples import SampleStream
 
 SPARE_BYTES = 1 << 28
 _HEADER_BYTES = 34

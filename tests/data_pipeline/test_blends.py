@@ -8,8 +8,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from data_pipeline import blends
-from data_pipeline.blends import (
+from data_pipeline.indexed import blends
+from data_pipeline.indexed.blends import (
     Blend,
     BlendError,
     blend_order,
@@ -19,8 +19,8 @@ from data_pipeline.blends import (
     share_of_samples,
     write_blend,
 )
-from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter
-from data_pipeline.samples import SampleStream
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter
+from data_pipeline.indexed.samples import SampleStream
 
 
 def step_by_step(weights: list[float], samples: int) -> tuple[list[int], list[int]]:

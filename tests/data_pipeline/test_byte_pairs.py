@@ -16,7 +16,7 @@ from corpus_files import added_token, english, real_data, uncut_ids, write_docum
 import data_pipeline.tokenization.byte_pairs
 import data_pipeline.tokenization.tokenizers
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.tokenization.byte_pairs import BytePairEncoder
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError, check

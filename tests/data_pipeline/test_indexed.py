@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from full_disk import full_disk
 
-from data_pipeline.indexed import (
+from data_pipeline.indexed.dataset import (
     IndexedDataset,
     IndexedDatasetError,
     IndexedWriteError,
@@ -203,7 +203,7 @@ def test_blocks_of_an_index_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Ten million sequences are written and checked block by block; here a block is three sequences."""
     documents = [[[number] * (number % 4)] * (number % 3) for number in range(20)]
     at_once = files(write(tmp_path / "once" / "corpus", documents).parent)
-    monkeypatch.setattr("data_pipeline.indexed._BLOCK_SEQUENCES", 3)
+    monkeypatch.setattr("data_pipeline.indexed.dataset._BLOCK_SEQUENCES", 3)
     assert files(write(tmp_path / "blocks" / "corpus", documents).parent) == at_once
     merge([tmp_path / "once" / "corpus"], tmp_path / "merged" / "corpus")
     assert files(tmp_path / "merged") == at_once

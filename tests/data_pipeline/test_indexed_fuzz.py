@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.engine.artifacts import hash_file, write_json
-from data_pipeline.indexed import IndexedDataset, IndexedDatasetError, IndexedWriter
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter
 from data_pipeline.inspection import inspect
 
 FUZZ = Path(__file__).with_name("fuzz_indexed.py")

@@ -11,7 +11,7 @@ from data_pipeline import inspection
 from data_pipeline.__main__ import main
 from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.indexed import IndexedDataset, IndexedWriter
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
 from data_pipeline.inspection import inspect, validate
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
@@ -76,7 +76,7 @@ def test_ids_out_of_range_are_found_in_any_block(
         documents[4][7] = 401
         return documents
 
-    monkeypatch.setattr("data_pipeline.indexed._COPY_BYTES", 64)
+    monkeypatch.setattr("data_pipeline.indexed.dataset._COPY_BYTES", 64)
     dataset = IndexedDataset(rewrite(built, tmp_path / "corpus", damage))
     assert validate(dataset) == []  # without a tokenizer any id is one
     (problem,) = validate(dataset, tokenizer)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import record_megatron_core as recorded
 
-from data_pipeline.blends import blend_order, normalized, open_stream, write_blend
-from data_pipeline.indexed import IndexedDataset, IndexedWriter, merge
-from data_pipeline.samples import SPLITS, SampleStream, split_boundaries
+from data_pipeline.indexed.blends import blend_order, normalized, open_stream, write_blend
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter, merge
+from data_pipeline.indexed.samples import SPLITS, SampleStream, split_boundaries
 
 GOLDEN = json.loads(recorded.GOLDEN.read_text())
 

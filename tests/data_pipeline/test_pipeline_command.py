@@ -8,7 +8,7 @@ from corpus_files import contents, english, write_jsonl
 
 from data_pipeline.__main__ import main
 from data_pipeline.engine.documents import list_shards, read_shard
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 
 
 def build(*arguments: object) -> int:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from full_disk import full_disk
 
-from data_pipeline import samples
-from data_pipeline.array_cache import FACTS_FILE
 from data_pipeline.engine.artifacts import Artifact, verify
-from data_pipeline.indexed import IndexedDataset, IndexedWriter
-from data_pipeline.samples import SampleStream
+from data_pipeline.indexed import samples
+from data_pipeline.indexed.array_cache import FACTS_FILE
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
+from data_pipeline.indexed.samples import SampleStream
 
 
 def write(prefix: Path, seed: int = 0, documents: int = 200) -> Path:
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_only_costs_memory(
     prefix: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = OSError(errno.EROFS, "Read-only file system")
-    with mock.patch("data_pipeline.array_cache.exclusive", side_effect=refused):
+    with mock.patch("data_pipeline.indexed.array_cache.exclusive", side_effect=refused):
         assert everything(stream_of(prefix)) == in_memory(prefix)
     assert "Read-only file system" in caplog.text and str(prefix.parent) in caplog.text
     assert not list(prefix.parent.glob(".samples-*"))

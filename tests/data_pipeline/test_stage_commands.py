@@ -9,7 +9,7 @@ from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
 
 from data_pipeline.__main__ import main
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 
 _ROW = "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
 

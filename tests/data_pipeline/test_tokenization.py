@@ -10,7 +10,7 @@ from corpus_files import contents, english, real_data, write_documents
 from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sentences import load_sentence_splitter, train_sentence_splitter
 from data_pipeline.tokenization.tokenizers import load_tokenizer, train_tokenizer

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline.indexed import IndexedDataset, IndexedWriter
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from pretrain.bert import BertSamples
 from pretrain.masking import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipeline.blends import Blend, open_stream, write_blend
-from data_pipeline.indexed import IndexedWriter
+from data_pipeline.indexed.blends import Blend, open_stream, write_blend
+from data_pipeline.indexed.dataset import IndexedWriter
 from pretrain.__main__ import _corpus
 from pretrain.gpt2 import GPT2Samples
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline.indexed import IndexedDataset, IndexedWriter
-from data_pipeline.samples import SampleStream, split_boundaries
+from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
+from data_pipeline.indexed.samples import SampleStream, split_boundaries
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from data_pipeline.indexed import IndexedWriter
+from data_pipeline.indexed.dataset import IndexedWriter
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hub_layout import write_hub_split
 
-from data_pipeline.indexed import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset
 
 _WORDS = [
     "the",

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.array_cache import Arrays, cached_arrays
-from data_pipeline.indexed import IndexedDataset, index_path
+from data_pipeline.indexed.array_cache import Arrays, cached_arrays
+from data_pipeline.indexed.dataset import IndexedDataset, index_path
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (969.0, 30.0, 1.0)

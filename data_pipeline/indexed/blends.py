@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.array_cache import Arrays, cached_arrays
 from data_pipeline.engine.artifacts import ArtifactError, read_json, write_json
-from data_pipeline.indexed import IndexedDataset
-from data_pipeline.samples import SPLITS, SampleStream, split_boundaries
+from data_pipeline.indexed.array_cache import Arrays, cached_arrays
+from data_pipeline.indexed.dataset import IndexedDataset
+from data_pipeline.indexed.samples import SPLITS, SampleStream, split_boundaries
 
 _LARGEST_CHUNKS = 8192  # chunks that are simulated at once
 _WARM_UP_STEPS = 256
