@@ -46,7 +46,7 @@ class WriteSample(Stage):
     """The generated corpus and benchmark files."""
 
     stage = "sample"
-    sources = ("data_pipeline/sources/sample*.py",)
+    sources = ("data_pipeline/sample/*.py",)
 
     def label(self) -> str:
         return "write the sample's text"
@@ -59,7 +59,7 @@ class WriteSample(Stage):
         return {"processes": 1}
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.sources.sample import write_sample
+        from data_pipeline.sample.files import write_sample
 
         return write_sample(directory, **self.parameters(), title=progress.stage_title(self))
 

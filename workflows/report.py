@@ -12,6 +12,7 @@ from typing import Any
 import luigi
 
 from data_pipeline.engine.artifacts import RUN_RECORD, read_json, write_json
+from data_pipeline.sample.planted import planted_outcomes
 from workflows.corpus import (
     CleanDocuments,
     DecontaminateDocuments,
@@ -20,7 +21,6 @@ from workflows.corpus import (
 from workflows.corpus_report import funnel, summary_of
 from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
 from workflows.fetching import WriteSample
-from workflows.planted import planted_outcomes
 from workflows.report_page import write_pages
 from workflows.stage import LinkedStage, Pipeline, Stage, walk
 from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
@@ -33,7 +33,7 @@ class Report(LinkedStage):
 
     stage = "report"
     version = 1
-    sources = ("workflows/report.py", "workflows/planted.py")
+    sources = ("workflows/report.py", "data_pipeline/sample/planted.py")
     unhashed = ("index.html", "report.md")
 
     def label(self) -> str:

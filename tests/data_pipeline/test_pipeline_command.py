@@ -108,7 +108,7 @@ def test_inspect_notices_another_tokenizer(
 
 
 def test_every_planted_defect_of_the_sample_is_found_and_no_clean_document_lost(tmp_path: Path) -> None:
-    from data_pipeline.sources.sample import write_sample
+    from data_pipeline.sample.files import write_sample
 
     write_sample(tmp_path / "sample", seed=3, documents=500)
     benchmarks = tmp_path / "sample" / "benchmarks"

@@ -13,8 +13,8 @@ from data_pipeline.decontamination.decontamination import HITS_FILE, Decontamina
 from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.sample.files import write_sample
 from data_pipeline.sources.local import fetch_local
-from data_pipeline.sources.sample import write_sample
 
 _SOURCES = ("stories", "articles", "books")
 _BENCHMARKS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.sources.sample import write_sample
-from data_pipeline.sources.sample_defects import jaccard
+from data_pipeline.sample.defects import jaccard
+from data_pipeline.sample.files import write_sample
 
 DOCUMENTS = 500
 CORPUS_FILES = ("stories", "articles", "books")

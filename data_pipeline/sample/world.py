@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from data_pipeline.sources.sample_templates import PHRASES, WEATHER
-from data_pipeline.sources.sample_vocabulary import (
+from data_pipeline.sample.templates import PHRASES, WEATHER
+from data_pipeline.sample.vocabulary import (
     FOODS,
     MEN,
     MONTHS,

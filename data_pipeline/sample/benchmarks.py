@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from data_pipeline.engine.artifacts import atomic_write
-from data_pipeline.sources.sample_article_templates import QUESTIONS
-from data_pipeline.sources.sample_text import (
+from data_pipeline.sample.article_templates import QUESTIONS
+from data_pipeline.sample.text import (
     DECIDED_KINDS,
     INTRODUCTION_TEMPLATES,
     NEUTRAL_TEMPLATES,
@@ -23,8 +23,8 @@ from data_pipeline.sources.sample_text import (
     weighted,
     words_of,
 )
-from data_pipeline.sources.sample_vocabulary import TOPICS, Topic
-from data_pipeline.sources.sample_world import Templates, World
+from data_pipeline.sample.vocabulary import TOPICS, Topic
+from data_pipeline.sample.world import Templates, World
 
 UNKNOWN = "<unk>"
 _UNKNOWN_RATE = 0.02  # of capitalised words; real WikiText has about 0.4 % of all words

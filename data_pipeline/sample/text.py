@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from data_pipeline.sources.sample_article_templates import HANDBOOK, LEADS, SECTIONS
-from data_pipeline.sources.sample_templates import (
+from data_pipeline.sample.article_templates import HANDBOOK, LEADS, SECTIONS
+from data_pipeline.sample.templates import (
     DECIDING,
     INTRODUCTION,
     NEUTRAL,
@@ -18,8 +18,8 @@ from data_pipeline.sources.sample_templates import (
     TALK_OF_WORK,
     WORK,
 )
-from data_pipeline.sources.sample_vocabulary import ROLES, SEASONS, TOPICS
-from data_pipeline.sources.sample_world import WEATHER_TEMPLATES, Setting, Slots, Templates, World
+from data_pipeline.sample.vocabulary import ROLES, SEASONS, TOPICS
+from data_pipeline.sample.world import WEATHER_TEMPLATES, Setting, Slots, Templates, World
 
 RUN_WORDS = 13
 _WORD = re.compile(r"[^\W_]+")

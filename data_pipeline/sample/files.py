@@ -16,10 +16,10 @@ from typing import Any
 from tqdm import tqdm
 
 from data_pipeline.engine.artifacts import atomic_write, write_json
+from data_pipeline.sample.benchmarks import write_lambada, write_race, write_wikitext
+from data_pipeline.sample.text import Guard, article, chapter, story
+from data_pipeline.sample.world import World
 from data_pipeline.sources import sample_defects as defects
-from data_pipeline.sources.sample_benchmarks import write_lambada, write_race, write_wikitext
-from data_pipeline.sources.sample_text import Guard, article, chapter, story
-from data_pipeline.sources.sample_world import World
 
 # Share of the documents in each corpus file, and the words of a document there.
 _FILES = {"stories": (0.45, 180, 330), "articles": (0.35, 180, 330), "books": (0.20, 260, 420)}
