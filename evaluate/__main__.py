@@ -9,8 +9,8 @@ from core.config import ModelConfig
 from core.model_directory import build_model, load_model
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
+from core.program.ranks import positive, publish, read_model_inputs, run_on_ranks
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from evaluate.generate import add_arguments, generate_texts, read_prompts, typed_prompts
 from evaluate.lambada import Lambada
 from evaluate.sampling import Sampling

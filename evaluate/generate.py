@@ -12,8 +12,8 @@ import torch.distributed as dist
 
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
+from core.program.ranks import positive
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from evaluate.command import positive
 from evaluate.sampling import Sampling, generate_tokens
 
 _INCOMPLETE = "\ufffd"  # what a decoder puts for bytes that are no complete character

@@ -9,16 +9,16 @@ from typing import Any
 from core.config import ModelConfig
 from core.model_directory import quick_fingerprint
 from core.parallel.mesh import Mesh, initialize
+from core.program.output import on_main, writing
+from core.program.ranks import positive, publish, read_model_inputs, run_on_ranks
+from core.program.run_options import add_run_options, run_options, timeout
 from core.training.errors import TrainingError
 from core.training.metrics import read_state
 from core.training.trainer import RunOptions, train
 from data_pipeline.engine.artifacts import read_json, write_json
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from evaluate.command import positive, publish, read_model_inputs, run_on_ranks
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
-from pretrain.options import add_run_options, run_options, timeout
-from pretrain.output import on_main, writing
 
 RESULT_FILE = "result.json"
 DESCRIPTION = """\

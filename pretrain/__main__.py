@@ -7,16 +7,16 @@ from typing import Any
 
 from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
+from core.program.output import writing
+from core.program.ranks import positive, run_on_ranks
+from core.program.run_options import add_run_options, run_options, timeout
 from core.training.errors import TrainingError
 from core.training.trainer import RunOptions, train
 from data_pipeline.engine.artifacts import canonical_json, read_json
 from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
-from evaluate.command import positive, run_on_ranks
 from pretrain.bert import BertTask
 from pretrain.gpt2 import GPT2Task
-from pretrain.options import add_run_options, run_options, timeout
-from pretrain.output import writing
 from pretrain.recipe import read_model, recipe_path
 
 DESCRIPTION = """\

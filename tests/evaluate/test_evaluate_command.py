@@ -12,7 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from core.config import ModelConfig
 from core.model_directory import build_model, save_model
 from core.parallel.mesh import initialize
-from evaluate.command import read_model_inputs
+from core.program.ranks import read_model_inputs
 from tests.distributed import run_distributed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,8 +4,8 @@ import pytest
 
 import finetune.__main__
 import pretrain.__main__
+from core.program.run_options import run_options
 from core.training.trainer import RunOptions
-from pretrain.options import run_options
 
 COMMANDS = [
     (pretrain.__main__.build_parser, "gpt2 --model m --data d --tokenizer t --output o"),

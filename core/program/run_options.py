@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from core.parallel.mesh import DEFAULT_TIMEOUT
-from evaluate.command import positive
+from core.program.ranks import positive
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
