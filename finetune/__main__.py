@@ -13,7 +13,7 @@ from core.program.output import on_main, writing
 from core.program.ranks import positive, publish, read_model_inputs, run_on_ranks
 from core.program.run_options import add_run_options, run_options, timeout
 from core.training.errors import TrainingError
-from core.training.metrics import read_state
+from core.training.records import read_state
 from core.training.trainer import RunOptions, train
 from data_pipeline.engine.artifacts import read_json, write_json
 from data_pipeline.tokenization.tokenizers import Tokenizer

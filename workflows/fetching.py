@@ -14,8 +14,8 @@ from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.presets import BENCHMARKS, CORPORA
-from workflows import progress
-from workflows.progress import StageError
+from workflows import console
+from workflows.console import StageError
 from workflows.recipe import BenchmarkSettings, Corpus
 from workflows.stage import Stage
 
@@ -39,7 +39,7 @@ class PipelineStage(Stage):
         return make_executor(self.processes(), self.ray)
 
     def title(self) -> str:
-        return progress.stage_title(self)
+        return console.stage_title(self)
 
 
 class WriteSample(Stage):
@@ -61,7 +61,7 @@ class WriteSample(Stage):
     def work(self, directory: Path) -> Mapping[str, Any]:
         from data_pipeline.sample.files import write_sample
 
-        return write_sample(directory, **self.parameters(), title=progress.stage_title(self))
+        return write_sample(directory, **self.parameters(), title=console.stage_title(self))
 
 
 class PinnedStage(PipelineStage):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_pipeline.engine.processes import available_cores
-from workflows.progress import StageError, say
+from workflows.console import StageError, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # torchrun itself kills ranks 30 s after it was asked to stop; a little later we kill what is left.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows import pictures
-from workflows.progress import format_seconds
+from workflows.console import format_seconds
 from workflows.recipe import Recipe
 
 TEMPLATES = Path(__file__).parent / "templates"

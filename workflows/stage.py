@@ -33,9 +33,9 @@ from data_pipeline.engine.artifacts import (
     write_json,
 )
 from data_pipeline.engine.processes import available_cores
-from workflows import progress
+from workflows import console
+from workflows.console import StageError
 from workflows.launch import CHECKOUT
-from workflows.progress import StageError
 from workflows.recipe import Recipe
 from workflows.recipe_reader import load_recipe
 
@@ -82,7 +82,7 @@ class RecipeTask(luigi.Task):
 
     @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi asks for a number, however made
-        session = progress.current()
+        session = console.current()
         return session.priority(self) if session is not None and isinstance(self, Stage) else 0
 
     def label(self) -> str:
@@ -229,23 +229,23 @@ class Stage(RecipeTask):
             return
         started = time.monotonic()
         try:
-            with progress.interrupted_quietly():
+            with console.interrupted_quietly():
                 finished = self.make()
         except EXPECTED_ERRORS as error:
-            progress.show_failure(self, error)
+            console.show_failure(self, error)
             raise
         if finished:
             summary = self.artifact.manifest()["summary"]
-            progress.stage_finished(self, time.monotonic() - started, self.facts(summary))
+            console.stage_finished(self, time.monotonic() - started, self.facts(summary))
 
     def make(self) -> bool:
         """Make the artifact under its lock; False when another process finished it meanwhile."""
-        with exclusive(self.directory, waiting=progress.say):
+        with exclusive(self.directory, waiting=console.say):
             if self.artifact.is_complete():
                 return False
             partial = self.artifact.start()
             record = RunRecord(partial, self.layout())
-            with progress.logged_to(partial / "logs" / f"{self.stage}.log"):
+            with console.logged_to(partial / "logs" / f"{self.stage}.log"):
                 summary = self.work(partial)
             self.artifact.finish(summary, record.finished())
         return True
@@ -362,10 +362,10 @@ def walk(root: luigi.Task) -> Iterator[Stage]:
 @RecipeTask.event_handler(luigi.Event.START)
 def _begin_session(task: RecipeTask, *_: Any) -> None:
     """The first task that luigi says anything about is the root; later it may start one in a forked worker."""
-    if progress.current() is None:
-        progress.begin(type(task).__name__, list(walk(task)))
-    elif progress.in_luigi_worker():
-        progress.start_luigi_worker()
+    if console.current() is None:
+        console.begin(type(task).__name__, list(walk(task)))
+    elif console.in_luigi_worker():
+        console.start_luigi_worker()
 
 
 class Pipeline(RecipeTask, luigi.WrapperTask):

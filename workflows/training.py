@@ -15,7 +15,7 @@ from typing import Any
 import luigi
 
 from data_pipeline.engine.artifacts import exclusive, read_json
-from workflows import progress
+from workflows import console
 from workflows.launch import failure, run_ranks
 from workflows.recipe import Model
 from workflows.stage import Pipeline, RunRecord, Stage
@@ -50,7 +50,7 @@ class RanksStage(Stage):
             "--tensor-parallel",
             str(self.settings.parallel.tensor_parallel),
             "--title",
-            progress.stage_title(self),
+            console.stage_title(self),
         ]
 
     def log(self, directory: Path) -> Path:
@@ -69,7 +69,7 @@ class TrainingStage(RanksStage):
         raise NotImplementedError
 
     def make(self) -> bool:
-        with exclusive(self.directory, waiting=progress.say):
+        with exclusive(self.directory, waiting=console.say):
             if self.artifact.is_complete():
                 return False
             partial = self.artifact.start()
@@ -77,7 +77,7 @@ class TrainingStage(RanksStage):
         module, arguments = self.program(partial)
         log = self.log(partial)
         run_ranks(module, arguments, ranks=self.settings.parallel.world_size, log=log)
-        with exclusive(self.directory, waiting=progress.say):
+        with exclusive(self.directory, waiting=console.say):
             if self.artifact.is_complete():
                 return False
             self._check_state(partial, log)

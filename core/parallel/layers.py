@@ -14,8 +14,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
-from core.parallel.linear import linear
 from core.parallel.mesh import Mesh
+from core.parallel.narrow_products import linear
 from core.parallel.random import derived_seed
 
 Initial = float | str

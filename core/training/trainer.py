@@ -29,11 +29,11 @@ from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import complete_gradients, prepare_backward, shard_over_data
 from core.training.errors import NonFiniteLoss
 from core.training.loss_scale import LossScale
-from core.training.metrics import Recorder, describe_run, read_state, write_state
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
 from core.training.profiler import TRACE_FILE, StepTrace
+from core.training.records import Recorder, describe_run, read_state, write_state
 from core.training.safety import check_same_settings, check_same_weights, explained_failures
 from core.training.stopping import NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter

@@ -23,7 +23,7 @@ from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.checkpoint import Checkpoints, damage, outdated
 from core.training.errors import CheckpointError
-from core.training.metrics import read_state
+from core.training.records import read_state
 from core.training.trainer import train
 
 DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import core.parallel.linear as widened
+import core.parallel.narrow_products as widened
 
 
 def _results(function, dtype: torch.dtype, with_bias: bool) -> list[torch.Tensor]:

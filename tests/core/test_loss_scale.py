@@ -17,7 +17,7 @@ from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.errors import EndlessOverflow
 from core.training.loss_scale import LossScale
-from core.training.metrics import read_state
+from core.training.records import read_state
 from core.training.trainer import train
 
 TRAINING = TrainingConfig(

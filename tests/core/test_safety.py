@@ -14,7 +14,7 @@ import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.errors import LostRank, OutOfMemory
-from core.training.metrics import read_state
+from core.training.records import read_state
 from core.training.safety import check_same_weights, explained_failures
 from core.training.trainer import RunOptions, train
 

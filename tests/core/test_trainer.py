@@ -20,8 +20,8 @@ import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.checkpoint import damage
-from core.training.metrics import read_state
 from core.training.optimizer import learning_rate
+from core.training.records import read_state
 from core.training.trainer import RunOptions, train
 
 TRAINING = TrainingConfig(

@@ -21,7 +21,7 @@ DUMMY = """
 import os, sys, time
 from pathlib import Path
 from workflows.stage import Stage
-from workflows.progress import StageError
+from workflows.console import StageError
 
 class First(Stage):
     stage = "first"
