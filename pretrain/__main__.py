@@ -17,7 +17,7 @@ from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from pretrain.bert import BertTask
 from pretrain.gpt2 import GPT2Task
-from pretrain.recipe import read_model, recipe_path
+from recipes.reader import read_model, recipe_path
 
 DESCRIPTION = """\
 Pretrain a model of a recipe on a tokenized corpus (paper section 4).

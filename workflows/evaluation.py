@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import luigi
 
 from data_pipeline.engine.artifacts import read_json
+from recipes.schema import RaceSettings
 from workflows.fetching import benchmark_files, benchmark_inputs, benchmark_paths
 from workflows.launch import failure, run_ranks
-from workflows.recipe import RaceSettings
 from workflows.stage import Pipeline, Stage
 from workflows.tokenization import TrainTokenizer
 from workflows.training import CORE_SOURCES, PretrainBERT, PretrainGPT2, RanksStage, TrainingStage

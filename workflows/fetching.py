@@ -14,9 +14,9 @@ from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.presets import BENCHMARKS, CORPORA
+from recipes.schema import BenchmarkSettings, Corpus
 from workflows import console
 from workflows.console import StageError
-from workflows.recipe import BenchmarkSettings, Corpus
 from workflows.stage import Stage
 
 # Where the generated sample keeps its benchmark files, in the formats of the real ones.

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.schema import Recipe
 from workflows import pictures
 from workflows.console import format_seconds
-from workflows.recipe import Recipe
 
 TEMPLATES = Path(__file__).parent / "templates"
 

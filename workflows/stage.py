@@ -33,11 +33,11 @@ from data_pipeline.engine.artifacts import (
     write_json,
 )
 from data_pipeline.engine.processes import available_cores
+from recipes.reader import load_recipe
+from recipes.schema import Recipe
 from workflows import console
 from workflows.console import StageError
 from workflows.launch import CHECKOUT
-from workflows.recipe import Recipe
-from workflows.recipe_reader import load_recipe
 
 # What a user can cause and mend: shown without a traceback, which is in the stage's log.
 EXPECTED_ERRORS = (StageError, ArtifactError, ValueError, OSError)

@@ -15,9 +15,9 @@ from typing import Any
 import luigi
 
 from data_pipeline.engine.artifacts import exclusive, read_json
+from recipes.schema import Model
 from workflows import console
 from workflows.launch import failure, run_ranks
-from workflows.recipe import Model
 from workflows.stage import Pipeline, RunRecord, Stage
 from workflows.tokenization import TokenizeCorpus, TrainTokenizer
 

@@ -3,7 +3,7 @@
 import pytest
 
 from core.config import ConfigurationError, preset
-from pretrain.recipe import read_model, recipe_path
+from recipes.reader import read_model, recipe_path
 
 RECIPE = """
 [models.small]

@@ -12,10 +12,10 @@ from core.config import ConfigurationError
 from data_pipeline.engine.documents import list_shards, read_shard
 from data_pipeline.sources.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
+from recipes.reader import load_recipe
 from workflows.console import StageError
 from workflows.corpus import DecontaminateDocuments
 from workflows.fetching import FetchBenchmark, FetchDocuments, benchmark_paths
-from workflows.recipe_reader import load_recipe
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
 LINES = b"".join(b'{"text": "line %d"}\n' % n for n in range(20))

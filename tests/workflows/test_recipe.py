@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.config import ConfigurationError
-from workflows.recipe_reader import load_recipe
+from recipes.reader import load_recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
