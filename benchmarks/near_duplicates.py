@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, deduplicate
 from data_pipeline.engine.documents import Document, shard_name, write_shard
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import DeduplicationSettings
 
 _DOCUMENT_CHARACTERS = 4_000
 _COPIES = 0.2  # of the documents are edited copies of earlier ones

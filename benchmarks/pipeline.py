@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.near_duplicates import recombined
-from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
-from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.cleaning import clean
+from data_pipeline.decontamination.decontamination import decontaminate
+from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.local import fetch_local
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter

@@ -13,12 +13,10 @@ from typing import get_args
 
 from data_pipeline import build
 from data_pipeline.chain import SourceSettings
-from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication.deduplication import DeduplicationSettings
 from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.engine.processes import available_cores
 from data_pipeline.inspection import inspect
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.formats import known_suffixes
 from data_pipeline.sources.hub import HubDataset
 from data_pipeline.sources.presets import CORPORA

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.chain import Chain, Documents, SourceSettings
-from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication.deduplication import DeduplicationSettings
 from data_pipeline.engine.artifacts import write_json
 from data_pipeline.engine.executors import Executor
 from data_pipeline.indexed.blends import check_alike, corpus_facts
 from data_pipeline.indexed.dataset import IndexedDataset, merge
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
 from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
-from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.cleaning import clean
+from data_pipeline.decontamination.decontamination import decontaminate
+from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import sizes, speed
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.hub import HubDataset, fetch_hub, pinned
 from data_pipeline.sources.local import fetch_local, find_files
 from data_pipeline.sources.lock_file import LockFile

@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import Document, batches, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
+from data_pipeline.settings import CleaningSettings
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TOKENS_PER_WORD = 4 / 3
@@ -34,23 +34,6 @@ _NO_CHARACTERS = re.compile(
 )
 _SINGLE_NEWLINE = re.compile(r"[ \t]*(?<!\n)\n(?!\s*\n)[ \t]*")
 _PARAGRAPH_BREAK = re.compile(r"\s*\n\s*\n\s*")
-
-
-@dataclass(frozen=True)
-class CleaningSettings:
-    """What cleaning does.
-
-    Attributes:
-        language: the language to keep, as an ISO 639-1 code.
-        minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
-        repair: whether text is repaired; control characters are removed in any case.
-        join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
-    """
-
-    language: str = "en"
-    minimum_tokens: int = 128
-    repair: bool = True
-    join_lines: bool = False
 
 
 def clean(

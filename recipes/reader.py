@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ConfigurationError, ModelConfig, ParallelConfig, TrainingConfig, from_table, preset
-from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication.deduplication import DeduplicationSettings
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.presets import CORPORA
 from recipes.schema import (
     BENCHMARKS,

@@ -13,9 +13,7 @@ from core.config import (
     ParallelConfig,
     TrainingConfig,
 )
-from data_pipeline.cleaning import CleaningSettings
-from data_pipeline.decontamination.decontamination import DecontaminationSettings
-from data_pipeline.deduplication.deduplication import DeduplicationSettings
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 
 FAMILIES = ("gpt2", "bert")

@@ -15,7 +15,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,31 +23,11 @@ from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
+from data_pipeline.settings import DecontaminationSettings
 
 HITS_FILE = "hits.jsonl"
 _EXAMPLE_CHARACTERS = 200
 _BLANK = re.compile(r"\s")
-
-
-@dataclass(frozen=True)
-class DecontaminationSettings:
-    """What counts as benchmark text, and what is cut.
-
-    Attributes:
-        ngram: words that must agree.
-        minimum_words: shorter benchmark texts are not looked for.
-        margin_characters: cut on either side of a hit.
-        minimum_characters: shorter pieces are dropped.
-        maximum_pieces: documents cut into more are dropped.
-        article_share: documents with this share of their words in hits are dropped.
-    """
-
-    ngram: int = 13
-    minimum_words: int = 8
-    margin_characters: int = 200
-    minimum_characters: int = 200
-    maximum_pieces: int = 10
-    article_share: float = 0.5
 
 
 def decontaminate(

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.deduplication.minhash import Codes, Hashes, Shingles, common_hashes, shingle_hashes
+from data_pipeline.deduplication.minhash import Codes, Hashes, common_hashes, shingle_hashes
+from data_pipeline.settings import Shingles
 
 LONG_CHARACTERS = 100_000
 _PIECE_CHARACTERS = 20_000

@@ -8,11 +8,12 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from data_pipeline.settings import Shingles
 
 Codes = npt.NDArray[np.unsignedinteger]  # uint8 where all are ASCII, else uint32
 Hashes = npt.NDArray[np.uint64]
@@ -31,19 +32,6 @@ _SET_CHARACTERS = 1 << 20
 _TABLE_HASHES = 1 << 16
 _TABLE_MASK = np.uint64(0xFFFF)
 _TABLE_SHIFTS = tuple(np.uint64(shift) for shift in (48, 32, 16))
-
-
-@dataclass(frozen=True)
-class Shingles:
-    """What of a text is compared.
-
-    Attributes:
-        unit: "character" or "word".
-        size: how many units make one shingle.
-    """
-
-    unit: Literal["character", "word"]
-    size: int
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The built-in sample corpus and its benchmarks: one generated world, no network, the same bytes for the same seed.
 
-This module lays out the files and plants the defects that the pipeline must remove; `sample_world` holds the
-facts, `sample_text` and `sample_benchmarks` the texts, `sample_defects` the damage.
+This module lays out the files and plants the defects that the pipeline must remove; `world` holds the
+facts, `text` and `benchmarks` the texts, `defects` the damage.
 """
 
 import gzip
@@ -16,10 +16,10 @@ from typing import Any
 from tqdm import tqdm
 
 from data_pipeline.engine.artifacts import atomic_write, write_json
+from data_pipeline.sample import defects
 from data_pipeline.sample.benchmarks import write_lambada, write_race, write_wikitext
 from data_pipeline.sample.text import Guard, article, chapter, story
 from data_pipeline.sample.world import World
-from data_pipeline.sources import sample_defects as defects
 
 # Share of the documents in each corpus file, and the words of a document there.
 _FILES = {"stories": (0.45, 180, 330), "articles": (0.35, 180, 330), "books": (0.20, 260, 420)}

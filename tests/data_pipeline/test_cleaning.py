@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from corpus_files import contents, english, read_documents, real_data, write_documents
 
-from data_pipeline.cleaning import CleaningSettings, clean, clean_text
+from data_pipeline.cleaning import clean, clean_text
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import CleaningSettings
 from data_pipeline.tokenization.tokenizers import load_tokenizer, train_tokenizer
 
 _GERMAN = (

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
-from data_pipeline.decontamination.decontamination import DecontaminationSettings, decontaminate
+from data_pipeline.decontamination.decontamination import decontaminate
 from data_pipeline.decontamination.ngrams import word_hashes
 from data_pipeline.decontamination.texts import BenchmarkError
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import DecontaminationSettings
 
 _ARTICLE = (
     "The Keld bridge , built in 1 @,@ 840 men 's time , was a twelve @-@ arch crossing that did n't last ; "

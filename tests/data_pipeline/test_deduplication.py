@@ -11,8 +11,9 @@ from corpus_files import contents, english, read_documents, write_documents
 
 import data_pipeline.deduplication.candidates
 from data_pipeline.deduplication import minhash
-from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import DeduplicationSettings
 
 _CHARACTERS = minhash.Shingles("character", 5)
 

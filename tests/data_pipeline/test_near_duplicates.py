@@ -14,8 +14,9 @@ import data_pipeline.deduplication.candidates
 import data_pipeline.deduplication.job
 from benchmarks import near_duplicates
 from data_pipeline.deduplication import deduplication, minhash
-from data_pipeline.deduplication.job import DeduplicationSettings, Job, save_array
+from data_pipeline.deduplication.job import Job, save_array
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.settings import DeduplicationSettings
 
 _CHARACTERS = minhash.Shingles("character", 5)
 

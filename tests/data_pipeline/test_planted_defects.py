@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from corpus_files import read_documents
 
-from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.decontamination.decontamination import HITS_FILE, DecontaminationSettings, decontaminate
-from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, DeduplicationSettings, deduplicate
+from data_pipeline.cleaning import clean
+from data_pipeline.decontamination.decontamination import HITS_FILE, decontaminate
+from data_pipeline.deduplication.deduplication import CLUSTERS_FILE, deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.sample.files import write_sample
+from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.local import fetch_local
 
 _SOURCES = ("stories", "articles", "books")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from corpus_files import contents, english, write_documents
 
-from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.cleaning import clean
+from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor, LocalExecutor, RayExecutor, make_executor
+from data_pipeline.settings import CleaningSettings, DeduplicationSettings
 
 ray = pytest.importorskip("ray")
 

@@ -14,9 +14,10 @@ import pytest
 from corpus_files import contents, english, write_documents, write_jsonl
 
 from data_pipeline.__main__ import main
-from data_pipeline.cleaning import CleaningSettings, clean
-from data_pipeline.deduplication.deduplication import DeduplicationSettings, deduplicate
+from data_pipeline.cleaning import clean
+from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.settings import CleaningSettings, DeduplicationSettings
 
 _PROGRAM = Path(__file__).with_name("killed_build.py")
 _BENCHMARK_ROW = (

@@ -1,0 +1,132 @@
+"""What the stages of the pipeline can be told: dataclasses with ranges, no more.
+
+Each is read from a recipe or from flags; `errors` says what is wrong with the values, one line each, with the key.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+_LARGEST_SHINGLE = 100
+_LARGEST_PERMUTATIONS = 1 << 16
+
+
+@dataclass(frozen=True)
+class CleaningSettings:
+    """What cleaning does.
+
+    Attributes:
+        language: the language to keep, as an ISO 639-1 code.
+        minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
+        repair: whether text is repaired; control characters are removed in any case.
+        join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
+    """
+
+    language: str = "en"
+    minimum_tokens: int = 128
+    repair: bool = True
+    join_lines: bool = False
+
+    def errors(self, where: str) -> list[str]:
+        problems = []
+        if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", self.language):
+            problems.append(f'{where}.language: must be an ISO 639-1 code such as "en", is {self.language!r}')
+        if self.minimum_tokens < 0:
+            problems.append(f"{where}.minimum_tokens: must be 0 or more, is {self.minimum_tokens}")
+        return problems
+
+
+@dataclass(frozen=True)
+class DecontaminationSettings:
+    """What counts as benchmark text, and what is cut.
+
+    Attributes:
+        ngram: words that must agree.
+        minimum_words: shorter benchmark texts are not looked for.
+        margin_characters: cut on either side of a hit.
+        minimum_characters: shorter pieces are dropped.
+        maximum_pieces: documents cut into more are dropped.
+        article_share: documents with this share of their words in hits are dropped.
+    """
+
+    ngram: int = 13
+    minimum_words: int = 8
+    margin_characters: int = 200
+    minimum_characters: int = 200
+    maximum_pieces: int = 10
+    article_share: float = 0.5
+
+    def errors(self, where: str) -> list[str]:
+        problems = [
+            f"{where}.{name}: must be {least} or more, is {getattr(self, name)}"
+            for name, least in (
+                ("ngram", 1),
+                ("minimum_words", 1),
+                ("margin_characters", 0),
+                ("minimum_characters", 0),
+                ("maximum_pieces", 1),
+            )
+            if getattr(self, name) < least
+        ]
+        if not 0 < self.article_share <= 1:
+            problems.append(f"{where}.article_share: must be above 0 and at most 1, is {self.article_share}")
+        return problems
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """What of a text is compared.
+
+    Attributes:
+        unit: "character" or "word".
+        size: how many units make one shingle.
+    """
+
+    unit: Literal["character", "word"]
+    size: int
+
+
+@dataclass(frozen=True)
+class DeduplicationSettings:
+    """What counts as a near duplicate, and how it is looked for.
+
+    Attributes:
+        shingle, shingle_size: what is compared: runs of so many characters or words.
+        threshold: documents with a greater Jaccard similarity are duplicates.
+        permutations: values of a signature, a power of two.
+        bands: bands of a signature; documents that agree in one are compared exactly. 32 bands of 8 values find
+            a pair of similarity 0.7 with probability 0.85, one of 0.8 with 0.997.
+    """
+
+    shingle: Literal["character", "word"] = "character"
+    shingle_size: int = 5
+    threshold: float = 0.7
+    permutations: int = 256
+    bands: int = 32
+
+    def errors(self, where: str) -> list[str]:
+        problems = []
+        if self.shingle not in ("character", "word"):
+            problems.append(f'{where}.shingle: must be "character" or "word", is {self.shingle!r}')
+        if not 1 <= self.shingle_size <= _LARGEST_SHINGLE:
+            problems.append(
+                f"{where}.shingle_size: must be from 1 to {_LARGEST_SHINGLE}, is {self.shingle_size}"
+            )
+        if self.bands < 1:
+            problems.append(f"{where}.bands: must be 1 or more, is {self.bands}")
+        elif self.permutations < 1 or self.permutations % self.bands:
+            problems.append(
+                f"{where}.permutations: must be a multiple of bands ({self.bands}), is {self.permutations}"
+            )
+        if not 1 <= self.permutations <= _LARGEST_PERMUTATIONS or self.permutations & (self.permutations - 1):
+            problems.append(
+                f"{where}.permutations: must be a power of two, at most {_LARGEST_PERMUTATIONS}, "
+                f"is {self.permutations}"
+            )
+        if not 0 < self.threshold <= 1:
+            problems.append(f"{where}.threshold: must be above 0 and at most 1, is {self.threshold}")
+        return problems
+
+    @property
+    def shingles(self) -> Shingles:
+        return Shingles(self.shingle, self.shingle_size)
