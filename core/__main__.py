@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from core.errors import message_for_user
 from core.interop.huggingface import Summary, export_model, import_model
 
 DESCRIPTION = """\
@@ -61,9 +62,12 @@ def main() -> int:
             summary = import_model(arguments.source, arguments.output, arguments.vocabulary_multiple)
         else:
             summary = export_model(arguments.source, arguments.output)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
+            raise
+        print(f"{parser.prog}: error: {message}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
     print(_line(summary, arguments.output))
     return 0
 

@@ -1,26 +1,15 @@
-"""Configuration of models, training and the parallel layout: plain dataclasses, no torch.
-
-`from_table` turns parsed TOML or JSON into any of them and collects *all* errors, each with its place, so
-that a user mends a file in one round.
-"""
+"""Configuration of models, training and the parallel layout: plain dataclasses, no torch."""
 
 import dataclasses
-import typing
-from collections.abc import Iterable, Mapping
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from core.errors import ConfigurationError
+from core.families import FAMILIES
+from core.tables import no_shares, not_positive, out_of_range
 
 ZERO_LEVELS = (0, 1, 2, 3)
-
-Configuration = TypeVar("Configuration")
-
-
-class ConfigurationError(ValueError):
-    """One or more errors in a configuration; the message lists them all, a line each."""
-
-    def __init__(self, errors: Iterable[str]) -> None:
-        self.errors = list(errors)
-        super().__init__("\n".join(self.errors))
 
 
 @dataclass(frozen=True)
@@ -28,7 +17,7 @@ class ModelConfig:
     """The shape of a transformer (paper section 3 and tables 1, 2 and 5).
 
     Attributes:
-        family: "gpt2" (causal, pre-LN) or "bert".
+        family: the name of a record in `core.families`: "gpt2", "bert" or a user's.
         layers, hidden, heads: as in the paper's tables; the feed-forward width is 4 · hidden.
         sequence_length: learned positions, the longest input in tokens.
         vocabulary_size: tokens of the tokenizer; the embedding is padded, see `padded_vocabulary_size`.
@@ -42,7 +31,7 @@ class ModelConfig:
             initial_std / sqrt(2 · layers).
     """
 
-    family: Literal["gpt2", "bert"]
+    family: str
     layers: int
     hidden: int
     heads: int
@@ -68,24 +57,15 @@ class ModelConfig:
 
     def errors(self, where: str = "model") -> list[str]:
         """What is wrong with this shape, one line each, on any layout."""
-        problems = []
-        for name in (
-            "layers",
-            "hidden",
-            "heads",
-            "sequence_length",
-            "vocabulary_size",
-            "vocabulary_multiple",
-        ):
-            if getattr(self, name) < 1:
-                problems.append(f"{where}.{name}: must be 1 or more, is {getattr(self, name)}")
+        sizes = ("layers", "hidden", "heads", "sequence_length", "vocabulary_size", "vocabulary_multiple")
+        problems = out_of_range(self, where, **dict.fromkeys(sizes, (1, math.inf)))
         if self.heads >= 1 and self.hidden % self.heads:
             problems.append(f"{where}: hidden {self.hidden} is not divisible by heads {self.heads}")
-        for name in ("dropout", "attention_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                problems.append(f"{where}.{name}: must be in [0, 1), is {getattr(self, name)}")
-        if self.family == "gpt2" and (self.norm_order != "pre" or self.embedding_norm):
-            problems.append(f"{where}: gpt2 is pre-LN without embedding_norm")
+        problems += no_shares(self, where, "dropout", "attention_dropout")
+        problems += not_positive(self, where, "initial_std", "layer_norm_eps")
+        if self.family not in FAMILIES:
+            return [*problems, f"{where}.family: must be one of {', '.join(FAMILIES)}, is {self.family!r}"]
+        problems += FAMILIES[self.family].errors(self, where)
         return problems
 
     def layout_errors(
@@ -160,21 +140,33 @@ class TrainingConfig:
 
     def errors(self, where: str = "training") -> list[str]:
         """What is wrong with these values, one line each, on any layout."""
-        problems = []
-        for name in (
-            "steps",
-            "global_batch",
-            "micro_batch",
-            "log_interval",
-            "checkpoint_interval",
-            "keep_last",
-            "initial_loss_scale",
-            "loss_scale_window",
-        ):
-            if getattr(self, name) < 1:
-                problems.append(f"{where}.{name}: must be 1 or more, is {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            problems.append(f"{where}.learning_rate: must be above 0, is {self.learning_rate}")
+        least = dict.fromkeys(
+            (
+                "steps",
+                "global_batch",
+                "micro_batch",
+                "log_interval",
+                "checkpoint_interval",
+                "keep_last",
+                "initial_loss_scale",
+                "loss_scale_window",
+                "validation_batches",
+            ),
+            1,
+        )
+        least |= dict.fromkeys(("weight_decay", "clip_gradient_norm", "validation_interval", "seed"), 0)
+        problems = out_of_range(self, where, **{name: (bound, math.inf) for name, bound in least.items()})
+        problems += not_positive(self, where, "learning_rate", "adam_eps")
+        problems += no_shares(self, where, "adam_beta1", "adam_beta2")
+        if not 0 <= self.minimum_learning_rate <= self.learning_rate:
+            problems.append(
+                f"{where}.minimum_learning_rate: must be from 0 to learning_rate ({self.learning_rate}), "
+                f"is {self.minimum_learning_rate}"
+            )
+        if self.micro_batch > self.global_batch >= 1:
+            problems.append(
+                f"{where}.micro_batch: must be at most global_batch ({self.global_batch}), is {self.micro_batch}"
+            )
         if not 0 <= self.warmup_steps <= self.steps:
             problems.append(f"{where}.warmup_steps: must be between 0 and steps, is {self.warmup_steps}")
         interval = self.checkpoint_interval
@@ -230,101 +222,29 @@ class ParallelConfig:
         return self.tensor_parallel * self.data_parallel
 
     def errors(self, where: str = "parallel") -> list[str]:
-        problems = [
-            f"{where}.{name}: must be 1 or more, is {getattr(self, name)}"
-            for name in ("tensor_parallel", "data_parallel")
-            if getattr(self, name) < 1
-        ]
+        at_least_one = (1, math.inf)
+        problems = out_of_range(self, where, tensor_parallel=at_least_one, data_parallel=at_least_one)
         if self.zero not in ZERO_LEVELS:
             problems.append(f"{where}.zero: must be one of {ZERO_LEVELS}, is {self.zero}")
         return problems
 
 
-def from_table(
-    cls: type[Configuration], table: Mapping[str, Any], where: str, errors: list[str]
-) -> Configuration | None:
-    """Build a (flat) configuration dataclass from a parsed table.
-
-    Every unknown key, missing key and wrong type is appended to `errors`, prefixed with `where`; if the class
-    has a method `errors(where)`, what it reports is appended too. Returns None when anything is wrong.
-    Field types may be int, float, str, bool, Literal[...] of strings, or list/tuple of one of those.
-    """
-    before = len(errors)
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            close = ", ".join(sorted(fields))
-            errors.append(f"{where}.{key}: unknown key (known: {close})")
-    values = {}
-    for name, field in fields.items():
-        if name in table:
-            values[name] = _checked(table[name], hints[name], f"{where}.{name}", errors)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            errors.append(f"{where}.{name}: missing")
-    if len(errors) > before:
-        return None
-    result = cls(**values)
-    if hasattr(result, "errors"):
-        errors.extend(result.errors(where))
-    return result if len(errors) == before else None
-
-
-def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            errors.append(f"{where}: must be one of {', '.join(map(repr, arguments))}, is {value!r}")
-        return value
-    if origin in (list, tuple):
-        if not isinstance(value, (list, tuple)):
-            errors.append(f"{where}: must be a list, is {value!r}")
-            return value
-        return origin(_checked(item, arguments[0], f"{where}[{i}]", errors) for i, item in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        errors.append(f"{where}: must be of type {hint.__name__}, is {value!r}")
-    return value
-
-
-# The paper's models (tables 2 and 5, the scaling study of table 1), and GPT-2's released sizes, first by the names
-# they were announced with, then counted (Hugging Face's gpt2, gpt2-medium, gpt2-large, gpt2-xl).
-_GPT2_VOCABULARY, _BERT_VOCABULARY = 50257, 30522
-_SHAPES: dict[str, tuple[Literal["gpt2", "bert"], int, int, int]] = {
-    "gpt2-117m": ("gpt2", 12, 768, 12),
-    "gpt2-345m": ("gpt2", 24, 1024, 16),
-    "gpt2-762m": ("gpt2", 36, 1280, 20),
-    "gpt2-1542m": ("gpt2", 48, 1600, 25),
-    "gpt2-355m": ("gpt2", 24, 1024, 16),
-    "gpt2-774m": ("gpt2", 36, 1280, 20),
-    "gpt2-1.5b": ("gpt2", 48, 1600, 25),
-    "gpt2-2.5b": ("gpt2", 54, 1920, 20),
-    "gpt2-8.3b": ("gpt2", 72, 3072, 24),
-    "scaling-1.2b": ("gpt2", 40, 1536, 16),
-    "scaling-2.5b": ("gpt2", 54, 1920, 20),
-    "scaling-4.2b": ("gpt2", 64, 2304, 24),
-    "scaling-8.3b": ("gpt2", 72, 3072, 32),
-    "bert-336m": ("bert", 24, 1024, 16),
-    "bert-1.3b": ("bert", 24, 2048, 32),
-    "bert-3.9b": ("bert", 48, 2560, 40),
-}
-
-
 def preset(name: str) -> ModelConfig:
-    """A model of the paper or a released GPT-2 size, by name.
+    """A model of the paper or a released size, by name.
 
     Raises:
         ConfigurationError: an unknown name; the message lists the known ones.
     """
-    if name not in _SHAPES:
-        raise ConfigurationError([f"no model is called {name!r}; known: {', '.join(_SHAPES)}"])
-    family, layers, hidden, heads = _SHAPES[name]
-    return ModelConfig(
-        family=family,
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        sequence_length=1024 if family == "gpt2" else 512,
-        vocabulary_size=_GPT2_VOCABULARY if family == "gpt2" else _BERT_VOCABULARY,
-    )
+    for family in map(FAMILIES.__getitem__, FAMILIES):
+        if name in family.shapes:
+            layers, hidden, heads = family.shapes[name]
+            return ModelConfig(
+                family=family.name,
+                layers=layers,
+                hidden=hidden,
+                heads=heads,
+                sequence_length=family.sequence_length,
+                vocabulary_size=family.vocabulary_size,
+            )
+    known = [shape for family in FAMILIES for shape in FAMILIES[family].shapes]
+    raise ConfigurationError([f"no model is called {name!r}; known: {', '.join(known)}"])

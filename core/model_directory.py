@@ -20,11 +20,14 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from core.config import ConfigurationError, ModelConfig, from_table
-from core.models.bert import BertModel
-from core.models.gpt2 import GPT2Model
+from core.config import ModelConfig
+from core.errors import ConfigurationError, UserError
+from core.families import FAMILIES
+from core.models.transformer import EmbeddedTransformer
 from core.parallel.layers import initialize_parameters, local
 from core.parallel.mesh import Mesh
+from core.registry import attribute
+from core.tables import from_table
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -32,7 +35,7 @@ INDEX_FILE = "model.safetensors.index.json"
 FORMAT = "megatron-reproduction/1"
 LARGEST_FILE_BYTES = 4 << 30
 
-Network = GPT2Model | BertModel
+Network = EmbeddedTransformer
 
 
 def build_model(config: ModelConfig, mesh: Mesh, seed: int = 1234) -> Network:
@@ -47,7 +50,7 @@ def build_model(config: ModelConfig, mesh: Mesh, seed: int = 1234) -> Network:
 
 
 def _empty_model(config: ModelConfig, mesh: Mesh) -> Network:
-    return GPT2Model(config, mesh) if config.family == "gpt2" else BertModel(config, mesh)
+    return attribute(FAMILIES[config.family].network)(config, mesh)
 
 
 def model_path(path: Path) -> Path:
@@ -59,7 +62,7 @@ def model_path(path: Path) -> Path:
     for candidate in (Path(path), Path(path) / "model"):
         if (candidate / CONFIG_FILE).is_file():
             return candidate
-    raise ValueError(
+    raise UserError(
         f"{path}: no model here ({CONFIG_FILE} is missing); give a model directory or the output of a "
         "finished training stage"
     )
@@ -75,9 +78,9 @@ def read_config(directory: Path) -> ModelConfig:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path}: not a model of this project (format is not {FORMAT!r}); make one of a Hugging Face model with "
             "python -m core import-hf"
         )
@@ -121,7 +124,7 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
             with safe_open(path, framework="pt") as tensors:
                 values = _own_slice(tensors.get_slice(prefix + name), parameter, f"{path}: {prefix + name}")
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path}: cannot read tensor {prefix + name!r} ({error})") from error
+            raise UserError(f"{path}: cannot read tensor {prefix + name!r} ({error})") from error
         with torch.no_grad():
             local(parameter).copy_(values)
 
@@ -135,7 +138,7 @@ def _own_slice(stored: Any, parameter: torch.Tensor, what: str) -> torch.Tensor:
     assert isinstance(parameter, DTensor)
     shape = tuple(stored.get_shape())
     if shape != tuple(parameter.shape):
-        raise ValueError(f"{what} has shape {shape}, the model needs {tuple(parameter.shape)}")
+        raise UserError(f"{what} has shape {shape}, the model needs {tuple(parameter.shape)}")
     (placement,) = parameter.placements
     if not isinstance(placement, Shard):
         return stored[:]

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from core.errors import UserError, message_for_user
+from core.processes import available_cores
 from data_pipeline import build
 from data_pipeline.chain import SourceSettings
 from data_pipeline.engine.executors import Executor, make_executor
-from data_pipeline.engine.processes import available_cores
 from data_pipeline.inspection import inspect
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.formats import known_suffixes
@@ -31,12 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("data_pipeline").setLevel(logging.INFO)
     try:
         options.run(options)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
     return 0
 
 
@@ -275,7 +279,7 @@ def _similarity(options: argparse.Namespace) -> DeduplicationSettings:
 def _benchmarks(options: argparse.Namespace) -> dict[str, Path]:
     benchmarks: dict[str, Path] = dict(options.benchmark)
     if len(benchmarks) < len(options.benchmark):
-        raise ValueError("--benchmark: a name is given twice; each path needs a name of its own")
+        raise UserError("--benchmark: a name is given twice; each path needs a name of its own")
     return benchmarks
 
 
@@ -339,7 +343,7 @@ def _inspect(options: argparse.Namespace) -> None:
     found = inspect(_prefix(options.prefix), tokenizer)
     print("\n".join(found.lines))
     if found.problems:
-        raise ValueError("\n".join(found.problems))
+        raise UserError("\n".join(found.problems))
     print("\nno errors found")
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+from core.files import write_json
 from data_pipeline.chain import Chain, Documents, SourceSettings
-from data_pipeline.engine.artifacts import write_json
 from data_pipeline.engine.executors import Executor
 from data_pipeline.indexed.blends import check_alike, corpus_facts
 from data_pipeline.indexed.dataset import IndexedDataset, merge
@@ -62,7 +63,7 @@ def build(settings: BuildSettings, output: Path, executor: Executor) -> Summarie
     documents = chain.deduplicate(documents, settings.deduplication)
     if not chain.summaries["deduplicate"]["documents"]:
         dropped = {stage: summary.get("dropped", {}) for stage, summary in chain.summaries.items()}
-        raise ValueError(f"{output}: no documents are left; dropped were {dropped}")
+        raise UserError(f"{output}: no documents are left; dropped were {dropped}")
     _tokenize(chain, documents, given)
     write_json(Path(output) / FUNNEL_FILE, chain.summaries)
     return chain.summaries

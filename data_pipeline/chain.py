@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from core.files import atomic_write, exclusive
 from data_pipeline.cleaning import clean
 from data_pipeline.decontamination.decontamination import decontaminate
 from data_pipeline.deduplication.deduplication import deduplicate
-from data_pipeline.engine.artifacts import Artifact, HashCache, atomic_write, exclusive, hash_file, hash_tree
+from data_pipeline.engine.artifacts import Artifact, HashCache, hash_file, hash_tree
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import sizes, speed

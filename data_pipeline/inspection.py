@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import MANIFEST, ArtifactError, hash_file, read_json
+from core.files import MANIFEST, read_json
+from data_pipeline.engine.artifacts import ArtifactError, hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 from data_pipeline.tokenization.tokenizers import Tokenizer
 

@@ -3,9 +3,12 @@
 Each is read from a recipe or from flags; `errors` says what is wrong with the values, one line each, with the key.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
+
+from core.tables import out_of_range
 
 _LARGEST_SHINGLE = 100
 _LARGEST_PERMUTATIONS = 1 << 16
@@ -31,9 +34,7 @@ class CleaningSettings:
         problems = []
         if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", self.language):
             problems.append(f'{where}.language: must be an ISO 639-1 code such as "en", is {self.language!r}')
-        if self.minimum_tokens < 0:
-            problems.append(f"{where}.minimum_tokens: must be 0 or more, is {self.minimum_tokens}")
-        return problems
+        return problems + out_of_range(self, where, minimum_tokens=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,15 @@ class DecontaminationSettings:
     article_share: float = 0.5
 
     def errors(self, where: str) -> list[str]:
-        problems = [
-            f"{where}.{name}: must be {least} or more, is {getattr(self, name)}"
-            for name, least in (
-                ("ngram", 1),
-                ("minimum_words", 1),
-                ("margin_characters", 0),
-                ("minimum_characters", 0),
-                ("maximum_pieces", 1),
-            )
-            if getattr(self, name) < least
-        ]
+        problems = out_of_range(
+            self,
+            where,
+            ngram=(1, math.inf),
+            minimum_words=(1, math.inf),
+            margin_characters=(0, math.inf),
+            minimum_characters=(0, math.inf),
+            maximum_pieces=(1, math.inf),
+        )
         if not 0 < self.article_share <= 1:
             problems.append(f"{where}.article_share: must be above 0 and at most 1, is {self.article_share}")
         return problems
@@ -108,10 +107,7 @@ class DeduplicationSettings:
         problems = []
         if self.shingle not in ("character", "word"):
             problems.append(f'{where}.shingle: must be "character" or "word", is {self.shingle!r}')
-        if not 1 <= self.shingle_size <= _LARGEST_SHINGLE:
-            problems.append(
-                f"{where}.shingle_size: must be from 1 to {_LARGEST_SHINGLE}, is {self.shingle_size}"
-            )
+        problems += out_of_range(self, where, shingle_size=(1, _LARGEST_SHINGLE))
         if self.bands < 1:
             problems.append(f"{where}.bands: must be 1 or more, is {self.bands}")
         elif self.permutations < 1 or self.permutations % self.bands:

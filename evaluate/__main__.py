@@ -9,8 +9,8 @@ from core.config import ModelConfig
 from core.model_directory import build_model, load_model
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
-from core.program.ranks import positive, publish, read_model_inputs, run_on_ranks
-from data_pipeline.tokenization.tokenizers import Tokenizer
+from core.program.ranks import positive, publish, read_model_config, run_on_ranks
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.generate import add_arguments, generate_texts, read_prompts, typed_prompts
 from evaluate.lambada import Lambada
 from evaluate.sampling import Sampling
@@ -126,7 +126,8 @@ def generate(arguments: argparse.Namespace) -> None:
     """Generate, and publish the texts when there is a file for them."""
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed)
     prompts = read_prompts(arguments) or typed_prompts()
-    _, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "gpt2")
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
     mesh = initialize(arguments.tensor_parallel)
     model = _load(arguments.checkpoint, mesh)
     result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, sampling)
@@ -136,7 +137,8 @@ def generate(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Load, score, and publish the result."""
-    config, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "gpt2")
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
     mesh = initialize(arguments.tensor_parallel)
     score = _evaluate_wikitext103 if arguments.task == "wikitext103" else _evaluate_lambada
     result = score(arguments, config, tokenizer, mesh)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import UserError
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
 from data_pipeline.tokenization.tokenizers import Tokenizer
@@ -39,16 +40,16 @@ def read_rows(path: Path) -> list[Row]:
     try:
         lines = Path(path).read_bytes().decode("utf-8").split("\n")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
+        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
     rows = [
         _parse_row(line, f"{path}, line {number}", number)
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
     if not rows:
-        raise ValueError(f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected')
+        raise UserError(f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected')
     return rows
 
 
@@ -56,12 +57,12 @@ def _parse_row(line: str, where: str, number: int) -> Row:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{where}: is not JSON ({error})") from error
+        raise UserError(f"{where}: is not JSON ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise ValueError(f'{where}: must be an object with a string "text"')
+        raise UserError(f'{where}: must be an object with a string "text"')
     context, target = split_last_word(record["text"])
     if not context:
-        raise ValueError(f'{where}: "text" needs two words or more, the last is predicted from the others')
+        raise UserError(f'{where}: "text" needs two words or more, the last is predicted from the others')
     return Row(number, context, target)
 
 
@@ -92,7 +93,7 @@ def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, sequence_length: int)
     for row, context, target in zip(rows, contexts, targets, strict=True):
         room = sequence_length + 1 - len(target)
         if room < 1:
-            raise ValueError(
+            raise UserError(
                 f"line {row.line}: the target has {len(target)} tokens, which leave no room for a context in the "
                 f"model's {sequence_length} positions"
             )
@@ -103,7 +104,7 @@ def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, sequence_length: int)
 def with_shuffled_contexts(rows: Sequence[Row]) -> list[Row]:
     """Every row with another row's context: always the same permutation, and none keeps its own."""
     if len(rows) < 2:
-        raise ValueError("--controls needs two rows or more, to give each the context of another")
+        raise UserError("--controls needs two rows or more, to give each the context of another")
     cycle = np.random.RandomState(0).permutation(len(rows))
     context_of = dict(zip(cycle.tolist(), np.roll(cycle, 1).tolist(), strict=True))
     return [Row(row.line, rows[context_of[index]].context, row.target) for index, row in enumerate(rows)]
@@ -127,7 +128,7 @@ class Lambada:
         try:
             return encode_rows(rows, self.tokenizer, self.sequence_length)
         except ValueError as error:
-            raise ValueError(f"{self.path}, {error}") from error
+            raise UserError(f"{self.path}, {error}") from error
 
     def evaluate(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
         """The benchmark's result: the content of the JSON object that the command prints."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from core.errors import UserError
 from core.models.cache import KeyValueCache
 from core.models.gpt2 import GPT2Model
 from core.parallel.cross_entropy import vocabulary_parallel_argmax
@@ -51,7 +52,7 @@ class Sampling:
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
             errors.append("--top-k and --top-p choose among tokens drawn at random: give --temperature, too")
         if errors:
-            raise ValueError("; ".join(errors))
+            raise UserError("; ".join(errors))
 
     def stream(self, number: int) -> torch.Generator:
         """The random numbers of the text with this number, from 0."""
@@ -113,7 +114,7 @@ def _next_token(
     if sampling.temperature == 0:
         best = vocabulary_parallel_argmax(logits, group=mesh.tensor_group, vocabulary_size=vocabulary_size)
         if best == vocabulary_size:  # of logits that are not numbers, none is the largest
-            raise ValueError(_NOT_FINITE)
+            raise UserError(_NOT_FINITE)
         return int(best)
     whole = _gathered(logits, mesh)[:vocabulary_size].cpu()
     return draw(whole, sampling, torch.rand((), generator=random, dtype=torch.float64).item())
@@ -139,7 +140,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, uniform: float) -> int:
         ValueError: a logit is not finite.
     """
     if not torch.isfinite(logits).all():
-        raise ValueError(_NOT_FINITE)
+        raise UserError(_NOT_FINITE)
     scaled = logits.double() / sampling.temperature
     if 0 < sampling.top_k < len(scaled):
         scaled = scaled.masked_fill(scaled < scaled.topk(sampling.top_k).values[-1], -torch.inf)

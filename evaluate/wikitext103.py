@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import UserError
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh
 from data_pipeline.tokenization.tokenizers import Tokenizer
@@ -77,9 +78,9 @@ def read_text(path: Path) -> str:
     try:
         return Path(path).read_bytes().decode("utf-8")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text ({error})") from error
+        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
 
 
 def overlapping_windows(tokens: np.ndarray, length: int, stride: int) -> list[ScoredSequence]:
@@ -114,7 +115,7 @@ class WikiText103:
 
     def __init__(self, path: Path, tokenizer: Tokenizer, sequence_length: int, stride: int) -> None:
         if not 1 <= stride <= sequence_length:
-            raise ValueError(
+            raise UserError(
                 f"--stride {stride}: must be from 1 to the model's sequence length, {sequence_length}"
             )
         text = read_text(path)
@@ -122,7 +123,7 @@ class WikiText103:
         tokens = np.asarray(tokenizer.encode(detokenize(text)), dtype=np.int64)
         self.tokens = len(tokens)
         if self.tokens < 2 or self.original_tokens < 2:
-            raise ValueError(
+            raise UserError(
                 f"{path}: holds {self.tokens} tokens in {self.original_tokens} words; perplexity needs at least "
                 "two of each, the first is given and the others are predicted"
             )
@@ -162,7 +163,7 @@ def _exponential(mean_loss: float, path: Path) -> float:
     try:
         return math.exp(mean_loss)
     except OverflowError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: the mean loss is {mean_loss:.1f} nats, no perplexity can be stated; "
             "does the tokenizer belong to this model?"
         ) from error

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ModelConfig
+from core.errors import UserError
+from core.files import read_json, write_json
 from core.model_directory import quick_fingerprint
 from core.parallel.mesh import Mesh, initialize
 from core.program.output import on_main, writing
-from core.program.ranks import positive, publish, read_model_inputs, run_on_ranks
+from core.program.ranks import positive, publish, read_model_config, run_on_ranks
 from core.program.run_options import add_run_options, run_options, timeout
-from core.training.errors import TrainingError
 from core.training.records import read_state
 from core.training.trainer import RunOptions, train
-from data_pipeline.engine.artifacts import read_json, write_json
-from data_pipeline.tokenization.tokenizers import Tokenizer
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from finetune.race import Accuracy, FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
 from finetune.race_data import OPTIONS, SPLITS, EncodedSplit, Split, encode_split, read_split
 
@@ -76,7 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
 def finetune(arguments: argparse.Namespace) -> None:
     """Train (or go on), score, and publish the result."""
     settings = _settings(arguments)
-    config, tokenizer = read_model_inputs(arguments.checkpoint, arguments.tokenizer, "bert")
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=False)
     length = _sequence_length(arguments, config)
     mesh = initialize(arguments.tensor_parallel, timeout=timeout(arguments))
     with writing(arguments.output, mesh) as finished:
@@ -98,7 +99,7 @@ def finetune(arguments: argparse.Namespace) -> None:
 
 def _settings(arguments: argparse.Namespace) -> FinetuningSettings:
     if not 0.0 <= arguments.warmup_fraction <= 1.0:
-        raise ValueError(f"--warmup-fraction: must be from 0 to 1, is {arguments.warmup_fraction}")
+        raise UserError(f"--warmup-fraction: must be from 0 to 1, is {arguments.warmup_fraction}")
     return FinetuningSettings(
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -112,7 +113,7 @@ def _settings(arguments: argparse.Namespace) -> FinetuningSettings:
 def _sequence_length(arguments: argparse.Namespace, config: ModelConfig) -> int:
     length = arguments.sequence_length or config.sequence_length
     if length > config.sequence_length:
-        raise ValueError(
+        raise UserError(
             f"--sequence-length {length}: the model reads {config.sequence_length} tokens at most"
         )
     return length
@@ -169,4 +170,4 @@ def _score(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), finetune, (TrainingError,)))
+    sys.exit(run_on_ranks(build_parser(), finetune))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import UserError
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPLITS = ("train", "dev", "test")
@@ -59,17 +60,17 @@ def read_split(directory: Path, name: str) -> Split:
     for level in LEVELS:
         folder = Path(directory) / name / level
         if not folder.is_dir():
-            raise ValueError(
+            raise UserError(
                 f"{folder}: no such folder; {directory} must hold {{train,dev,test}}/{{middle,high}}/*.txt"
             )
         before = len(split.questions)
         for path in sorted(folder.glob("*.txt")):
             errors += _read_passage(path, level, split)
         if not errors and len(split.questions) == before:
-            raise ValueError(f"{folder}: holds no questions")
+            raise UserError(f"{folder}: holds no questions")
     if errors:
         more = [f"… and {len(errors) - _ERRORS_SHOWN} more"] if len(errors) > _ERRORS_SHOWN else []
-        raise ValueError("\n".join(errors[:_ERRORS_SHOWN] + more))
+        raise UserError("\n".join(errors[:_ERRORS_SHOWN] + more))
     return split
 
 
@@ -206,7 +207,7 @@ def encode_split(split: Split, tokenizer: Tokenizer, sequence_length: int) -> En
     """
     room = sequence_length - SPECIAL_TOKENS
     if room <= LONGEST_QUESTION_TOKENS // 4:
-        raise ValueError(f"a sequence length of {sequence_length} is too short for questions with passages")
+        raise UserError(f"a sequence length of {sequence_length} is too short for questions with passages")
     texts = [
         question_with_option(question.question, option)
         for question in split.questions

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core.config import ZERO_LEVELS, ConfigurationError, ModelConfig, TrainingConfig
+from core.config import ZERO_LEVELS, ModelConfig, TrainingConfig
+from core.errors import ConfigurationError, UserError
+from core.files import canonical_json, read_json
 from core.parallel.mesh import Mesh, initialize
 from core.program.output import writing
 from core.program.ranks import positive, run_on_ranks
 from core.program.run_options import add_run_options, run_options, timeout
-from core.training.errors import TrainingError
 from core.training.trainer import RunOptions, train
-from data_pipeline.engine.artifacts import canonical_json, read_json
 from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from pretrain.bert import BertTask
@@ -89,7 +89,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(arguments.tokenizer)
     shape, training = read_model(recipe_path(arguments.recipe), arguments.model, tokenizer.vocabulary_size)
     if shape.family != arguments.family:
-        raise ValueError(
+        raise UserError(
             f"model {arguments.model} of {arguments.recipe} is a {shape.family}: use that command"
         )
     corpus, identity = _corpus(arguments.data, shape.family, tokenizer)
@@ -112,7 +112,7 @@ def _corpus(data: Path, family: str, tokenizer: Tokenizer) -> tuple[Path, str]:
         _check_fingerprint(data, facts, tokenizer)
         return data / "corpus", canonical_json(facts)
     if family != "gpt2":
-        raise ValueError(f"{data}: not a folder; {family} reads one corpus: merge several first")
+        raise UserError(f"{data}: not a folder; {family} reads one corpus: merge several first")
     blend = load_blend(data)
     facts = [corpus_facts(prefix) for prefix in blend.prefixes]
     for prefix, described in zip(blend.prefixes, facts, strict=True):
@@ -122,7 +122,7 @@ def _corpus(data: Path, family: str, tokenizer: Tokenizer) -> tuple[Path, str]:
 
 def _check_fingerprint(corpus: Path, facts: dict[str, Any], tokenizer: Tokenizer) -> None:
     if facts.get("tokenizer_fingerprint") != tokenizer.fingerprint:
-        raise ValueError(f"{corpus}: was tokenized with another tokenizer than the one given by --tokenizer")
+        raise UserError(f"{corpus}: was tokenized with another tokenizer than the one given by --tokenizer")
 
 
 def _task(
@@ -134,4 +134,4 @@ def _task(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), pretrain, (TrainingError,)))
+    sys.exit(run_on_ranks(build_parser(), pretrain))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from core.errors import UserError
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
@@ -37,7 +38,7 @@ class SentencePairs:
         self.sequence_length = sequence_length
         documents = self.usable_documents(dataset, part)
         if not documents:
-            raise ValueError(
+            raise UserError(
                 f"{dataset.prefix}: documents {part[0]} to {part[1]} have no two sentences in one document"
             )
         random = np.random.RandomState(seed)

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.config import ConfigurationError, ModelConfig, ParallelConfig, TrainingConfig, from_table, preset
+from core.config import ModelConfig, ParallelConfig, TrainingConfig, preset
+from core.errors import ConfigurationError
+from core.tables import from_table
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.presets import CORPORA
 from recipes.schema import (

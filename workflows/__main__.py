@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import workflows
-from data_pipeline.engine.artifacts import MANIFEST, verify
+from core.files import MANIFEST
+from data_pipeline.engine.artifacts import verify
 from workflows.source_hashes import write_table
 from workflows.stage import RecipeTask, walk
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from data_pipeline.engine.processes import die_with_parent
+from core.errors import UserError
+from core.processes import die_with_parent
 
 PIPELINE_LOGGER = "data_pipeline"
 
 
-class StageError(RuntimeError):
+class StageError(UserError):
     """A stage cannot go on for a reason that a user can mend; the message says it all."""
 
 
@@ -121,9 +122,9 @@ def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show_failure(stage: Planned, error: Exception) -> None:
+def show_failure(stage: Planned, error: Exception, message: str) -> None:
     """Print why a stage failed, once: luigi's own account of the same error is left out."""
-    complain(f"{stage_title(stage)} FAILED: {error}")
+    complain(f"{stage_title(stage)} FAILED: {message}")
     error.already_shown = True  # type: ignore[attr-defined]
 
 

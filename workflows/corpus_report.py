@@ -10,7 +10,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.engine.artifacts import write_json
+from core.files import write_json
 from data_pipeline.engine.resumable import add_counts
 from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
 from workflows.fetching import FetchDocuments

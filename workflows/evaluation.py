@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import luigi
 
-from data_pipeline.engine.artifacts import read_json
+from core.files import read_json
 from recipes.schema import RaceSettings
 from workflows.fetching import benchmark_files, benchmark_inputs, benchmark_paths
 from workflows.launch import failure, run_ranks

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from data_pipeline.engine.processes import available_cores
+from core.processes import available_cores
 from workflows.console import StageError, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ _SHOWN_LINES = 15
 # unsafe beside Luigi's threads.)
 _TORCHRUN = """
 import os, sys
-from data_pipeline.engine.processes import die_with_parent
+from core.processes import die_with_parent
 die_with_parent()
 if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the process that started this one is gone")

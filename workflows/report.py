@@ -11,7 +11,8 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.engine.artifacts import RUN_RECORD, read_json, write_json
+from core.files import read_json, write_json
+from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.sample.planted import planted_outcomes
 from workflows.corpus import (
     CleanDocuments,

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.engine.artifacts import read_json, write_json
+from core.files import read_json, write_json
 from workflows.launch import CHECKOUT
 from workflows.stage import Stage
 

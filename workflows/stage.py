@@ -20,27 +20,20 @@ from typing import Any, ClassVar
 
 import luigi
 
-from core.config import ConfigurationError
+from core.errors import ConfigurationError, message_for_user
+from core.files import exclusive, read_json, write_json
+from core.processes import available_cores
 from data_pipeline.engine.artifacts import (
     RUN_RECORD,
     Artifact,
-    ArtifactError,
     HashCache,
-    exclusive,
     hash_file,
     hash_tree,
-    read_json,
-    write_json,
 )
-from data_pipeline.engine.processes import available_cores
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
-from workflows.console import StageError
 from workflows.launch import CHECKOUT
-
-# What a user can cause and mend: shown without a traceback, which is in the stage's log.
-EXPECTED_ERRORS = (StageError, ArtifactError, ValueError, OSError)
 
 
 class RecipeParameter(luigi.Parameter):
@@ -231,8 +224,9 @@ class Stage(RecipeTask):
         try:
             with console.interrupted_quietly():
                 finished = self.make()
-        except EXPECTED_ERRORS as error:
-            console.show_failure(self, error)
+        except Exception as error:
+            if (message := message_for_user(error)) is not None:
+                console.show_failure(self, error, message)
             raise
         if finished:
             summary = self.artifact.manifest()["summary"]

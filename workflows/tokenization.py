@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import luigi
 
+from core.errors import UserError
 from workflows.corpus import DeduplicateDocuments, PipelineStage
 from workflows.stage import Stage
 
@@ -76,7 +77,7 @@ class TrainTokenizer(FamilyStage):
         if self.given():
             tokenizer = load_tokenizer(Path(self.given()))
             if tokenizer.kind != self.family:
-                raise ValueError(f"{self.given()}: a tokenizer of kind {tokenizer.kind}, not {self.family}")
+                raise UserError(f"{self.given()}: a tokenizer of kind {tokenizer.kind}, not {self.family}")
             tokenizer.save(directory / "tokenizer.json")
             return {"vocabulary_size": tokenizer.vocabulary_size, "trained": False}
         size = self.settings.tokenizers[self.family].vocabulary_size

@@ -14,7 +14,7 @@ from typing import Any
 
 import luigi
 
-from data_pipeline.engine.artifacts import exclusive, read_json
+from core.files import exclusive, read_json
 from recipes.schema import Model
 from workflows import console
 from workflows.launch import failure, run_ranks

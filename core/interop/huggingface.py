@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from core.config import ConfigurationError, ModelConfig
+from core.config import ModelConfig
+from core.errors import ConfigurationError, UserError
 from core.interop.correspondence import BUFFERS, PREFIX, TIED, Correspondence, Kind, correspondences
 from core.interop.settings import kind_of, read_kind, to_ours, to_theirs
 from core.interop.tensor_files import TensorFiles, refuse_existing, write_directory
@@ -91,7 +92,7 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
     try:
         kind = kind_of(config)
     except ValueError as error:
-        raise ValueError(f"{source / CONFIG_FILE}: {error}") from error
+        raise UserError(f"{source / CONFIG_FILE}: {error}") from error
     files = TensorFiles(source)
     entries = correspondences(kind, config)
     wanted = {entry.ours: entry.shape for entry in entries}
@@ -117,16 +118,16 @@ def _read_table(source: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: cannot be read ({error.strerror}); give a local directory, as `save_pretrained` writes or "
             "a hub's download leaves it"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+        raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(table, dict):
-        raise ValueError(f"{path}: must be a JSON object")
+        raise UserError(f"{path}: must be a JSON object")
     if table.get("format") == FORMAT:
-        raise ValueError(f"{source}: is a model directory of this project already")
+        raise UserError(f"{source}: is a model directory of this project already")
     return table
 
 

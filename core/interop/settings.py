@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.config import ModelConfig, from_table
+from core.config import ModelConfig
+from core.errors import UserError
 from core.interop.correspondence import Kind
+from core.tables import from_table
 
 # Theirs, by the name of ours; a second name for the same function follows the one that is written.
 _ACTIVATIONS = {
@@ -97,7 +99,7 @@ def read_kind(table: Mapping[str, Any], where: str) -> Kind:
     for known in _KEYS:
         if kind == known:
             return known
-    raise ValueError(f"{where}: model_type is {kind!r}, what can be imported is {', '.join(_KEYS)}")
+    raise UserError(f"{where}: model_type is {kind!r}, what can be imported is {', '.join(_KEYS)}")
 
 
 def to_ours(
@@ -142,7 +144,7 @@ def kind_of(config: ModelConfig) -> Kind:
     if config.family == "gpt2":
         return "gpt2"
     if config.embedding_norm != (config.norm_order == "post"):
-        raise ValueError(
+        raise UserError(
             f"norm_order {config.norm_order!r} with embedding_norm {config.embedding_norm}: transformers has no "
             'such BERT; BertForPreTraining is "post" with, MegatronBertForPreTraining "pre" without it'
         )

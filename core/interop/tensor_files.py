@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from core.errors import UserError
 from core.model_directory import CONFIG_FILE, INDEX_FILE, LARGEST_FILE_BYTES, WEIGHTS_FILE
 
 Shape = tuple[int, ...]
@@ -40,7 +41,7 @@ class TensorFiles:
                 opened = safe_open(path, framework="pt")
                 names = list(opened.keys())
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{path}: is missing or damaged ({error}); copy it again") from error
+                raise UserError(f"{path}: is missing or damaged ({error}); copy it again") from error
             self._files |= dict.fromkeys(names, opened)
             self._paths |= dict.fromkeys(names, path)
 
@@ -63,7 +64,7 @@ class TensorFiles:
         try:
             return self._files[name].get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.path(name)}: cannot read tensor {name!r} ({error}); copy it again"
             ) from error
 
@@ -71,17 +72,17 @@ class TensorFiles:
         index = self.directory / INDEX_FILE
         if not index.is_file():
             if not (self.directory / WEIGHTS_FILE).is_file():
-                raise ValueError(self._nothing_here())
+                raise UserError(self._nothing_here())
             return [self.directory / WEIGHTS_FILE]
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{index}: is not an index of safetensors files ({error}); copy it again"
             ) from error
         for name in names:
             if not isinstance(name, str) or Path(name).name != name:
-                raise ValueError(f"{index}: {name!r} is not a file name in the same directory")
+                raise UserError(f"{index}: {name!r} is not a file name in the same directory")
         return [self.directory / name for name in names]
 
     def _nothing_here(self) -> str:
@@ -148,7 +149,7 @@ def refuse_existing(directory: Path) -> None:
         ValueError: there is something at `directory` other than an empty directory.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ValueError(f"{directory}: exists already; remove it, or give another directory")
+        raise UserError(f"{directory}: exists already; remove it, or give another directory")
 
 
 def _parts(shapes: Mapping[str, Shape]) -> Iterator[list[str]]:

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from core.config import ConfigurationError, ModelConfig
+from core.config import ModelConfig
+from core.errors import ConfigurationError, UserError
+from core.families import FAMILIES
 from core.models.cache import KeyValueCache, LayerCache
 from core.parallel.collectives import whole_sequence
 from core.parallel.layers import (
@@ -33,7 +35,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.head_size = config.head_size
         self.local_heads = config.heads // mesh.tensor_size
-        self.causal = config.family == "gpt2"
+        self.causal = FAMILIES[config.family].causal
         self.dropout = config.attention_dropout
         self.streams = mesh.streams
         self.recompute = False
@@ -188,7 +190,7 @@ class EmbeddedTransformer(nn.Module):
         hidden], or this rank's part of it under sequence parallelism."""
         end = start + tokens.shape[1]
         if end > self.config.sequence_length:
-            raise ValueError(
+            raise UserError(
                 f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
             )
         positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
@@ -203,7 +205,7 @@ class EmbeddedTransformer(nn.Module):
         if not self.mesh.sequence_parallel:
             return places
         if places.shape[-1] % self.mesh.tensor_size:
-            raise ValueError(
+            raise UserError(
                 f"sequence parallelism splits sequences over {self.mesh.tensor_size} ranks; {places.shape[-1]} "
                 "tokens do not divide evenly: pad them, or turn it off"
             )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
+from core.errors import UserError
 from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
 from core.parallel.mesh import Mesh
 from core.parallel.narrow_products import linear
@@ -31,7 +32,7 @@ def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> n
     if isinstance(placement, Shard):
         size, ranks = shape[placement.dim], mesh.tensor_size
         if size % ranks:
-            raise ValueError(f"dimension {size} is not divisible by {ranks} tensor-parallel ranks")
+            raise UserError(f"dimension {size} is not divisible by {ranks} tensor-parallel ranks")
         local_shape[placement.dim] = size // ranks
     values = torch.empty(local_shape, device=mesh.device)
     return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from core.errors import UserError
 from core.parallel.random import RandomStreams
 
 DEFAULT_TIMEOUT = datetime.timedelta(minutes=30)
@@ -107,7 +108,7 @@ def initialize(
     world_size = dist.get_world_size()
     _check_same_layout(tensor_parallel, sequence_parallel)
     if tensor_parallel < 1 or world_size % tensor_parallel:
-        raise ValueError(
+        raise UserError(
             f"{world_size} processes cannot be divided into tensor-parallel groups of {tensor_parallel}; "
             f"start a multiple of {tensor_parallel} (torchrun --nproc-per-node)"
         )
@@ -134,7 +135,7 @@ def _check_same_layout(*layout: object) -> None:
     dist.all_gather_object(given, layout)
     for rank, theirs in enumerate(given):
         if theirs != given[0]:
-            raise ValueError(
+            raise UserError(
                 f"rank {rank} was started with (tensor_parallel, sequence_parallel) = {theirs}, rank 0 with {given[0]}; "
                 "start all ranks with the same command"
             )

@@ -8,10 +8,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from core.files import MANIFEST, PARTIAL_SUFFIX, exclusive
 from core.parallel.mesh import Mesh
-from data_pipeline.engine.artifacts import MANIFEST, exclusive
-
-PARTIAL_SUFFIX = ".partial"
 
 
 @contextlib.contextmanager

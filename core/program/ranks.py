@@ -1,5 +1,4 @@
-"""What the command lines of `evaluate` and `finetune` share: one message from many ranks, models with their
-tokenizers, and the result."""
+"""What the programs on ranks share: one message from many ranks, a model that fits its tokenizer, and the result."""
 
 import argparse
 import contextlib
@@ -8,29 +7,23 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch.distributed as dist
 
 from core.config import ModelConfig
+from core.errors import UserError, message_for_user
+from core.families import FAMILIES
+from core.files import write_json
 from core.model_directory import read_config
-from data_pipeline.engine.artifacts import ArtifactError, write_json
-from data_pipeline.engine.processes import die_with_parent
-from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
+from core.processes import die_with_parent
 
 
-def run_on_ranks(
-    parser: argparse.ArgumentParser,
-    command: Callable[[argparse.Namespace], None],
-    expected: tuple[type[Exception], ...] = (),
-) -> int:
+def run_on_ranks(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None]) -> int:
     """Parse the command line and run `command` on this rank; returns the exit code.
 
     What a user can cause (a wrong option, a missing or damaged file, a model that does not fit) is printed once a
     host, as one message without a traceback; anything else is a bug and keeps its traceback.
-
-    Args:
-        expected: further exceptions whose message is for the user.
     """
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -40,37 +33,57 @@ def run_on_ranks(
             silence.enter_context(contextlib.redirect_stdout(nowhere))
             silence.enter_context(contextlib.redirect_stderr(nowhere))
         arguments = parser.parse_args()
-    for_the_user: tuple[type[Exception], ...] = (ValueError, OSError, ArtifactError, *expected)
     try:
         command(arguments)
-    except for_the_user as error:
+    except Exception as error:
+        message = message_for_user(error)
+        if message is None:
+            raise
         if speaks:
-            print(f"{parser.prog}: error: {error}", file=sys.stderr, flush=True)
-        return 1
+            print(f"{parser.prog}: error: {message}", file=sys.stderr, flush=True)
+        return getattr(error, "exit_code", 1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
 
 
-def read_model_inputs(checkpoint: Path, tokenizer: Path, family: str) -> tuple[ModelConfig, Tokenizer]:
-    """The model's shape and its tokenizer, checked to belong together before anything slow starts.
+class Vocabulary(Protocol):
+    """What is asked of a tokenizer here."""
+
+    @property
+    def kind(self) -> str: ...
+
+    vocabulary_size: int
+
+
+def read_model_config(checkpoint: Path, vocabulary: Vocabulary, source: Path, *, causal: bool) -> ModelConfig:
+    """The model's shape, checked to fit the task and the tokenizer before anything slow starts.
+
+    Args:
+        source: the tokenizer's file, for messages.
+        causal: whether the task scores or generates next tokens; else it reads whole texts.
 
     Raises:
-        ValueError: no model, a model of another family, or a vocabulary of another kind or size.
+        UserError: no model, one that reads the other way, or a vocabulary of another kind or size.
     """
     config = read_config(checkpoint)
-    if config.family != family:
-        raise ValueError(f"{checkpoint}: holds a {config.family} model, this task needs a {family} model")
-    vocabulary = load_tokenizer(tokenizer)
-    if vocabulary.kind != family:
-        raise ValueError(f"{tokenizer}: is a {vocabulary.kind} tokenizer, the model needs a {family} one")
+    family = FAMILIES[config.family]
+    if family.causal != causal:
+        needed = ", ".join(name for name in FAMILIES if FAMILIES[name].causal == causal)
+        raise UserError(
+            f"{checkpoint}: holds a {family.name} model, this task needs one of another family ({needed})"
+        )
+    if vocabulary.kind != family.tokenizer:
+        raise UserError(
+            f"{source}: is a {vocabulary.kind} tokenizer, the model needs a {family.tokenizer} one"
+        )
     if vocabulary.vocabulary_size != config.vocabulary_size:
-        raise ValueError(
-            f"{tokenizer}: has {vocabulary.vocabulary_size} tokens, the model in {checkpoint} was made for "
+        raise UserError(
+            f"{source}: has {vocabulary.vocabulary_size} tokens, the model in {checkpoint} was made for "
             f"{config.vocabulary_size}; give the tokenizer it was trained with"
         )
-    return config, vocabulary
+    return config
 
 
 def positive(text: str) -> int:

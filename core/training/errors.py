@@ -1,7 +1,9 @@
 """What can end a training that its user can mend; every message says what to do."""
 
+from core.errors import UserError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(UserError):
     """The base of them all: a command line prints its message without a traceback."""
 
 

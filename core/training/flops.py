@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from core.config import ModelConfig
+from core.families import FAMILIES
 from core.models.transformer import EmbeddedTransformer
 
 _PASSES = 3  # a forward pass, and a backward pass of twice its work
@@ -50,7 +51,7 @@ def sequence_flops(config: ModelConfig, length: int, predictions: int, recompute
     attention = config.layers * 4 * length**2 * hidden
     layers = config.layers * 24 * length * hidden**2 + attention
     logits = 2 * predictions * hidden
-    heads = 2 * hidden**2 * (predictions + 1) if config.family == "bert" else 0
+    heads = FAMILIES[config.family].head_flops(hidden, predictions)
     again = {"none": 0, "selective": attention, "full": layers}[recompute]
     return Flops(
         model=_PASSES * (layers + heads + logits * config.vocabulary_size),
@@ -62,7 +63,7 @@ def batch_flops(model: nn.Module, batch: dict[str, torch.Tensor], recompute: str
     """Training on one batch (`tokens` [sequences, length]) of any model around one of `core.models`."""
     network = next(module for module in model.modules() if isinstance(module, EmbeddedTransformer))
     sequences, length = batch["tokens"].shape
-    predictions = length if network.config.family == "gpt2" else 0
+    predictions = length if FAMILIES[network.config.family].causal else 0
     if "masked_positions" in batch:
         predictions = batch["masked_positions"].shape[1]
     one = sequence_flops(network.config, length, predictions, recompute)

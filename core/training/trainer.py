@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from core.config import ConfigurationError, TrainingConfig
+from core.config import TrainingConfig
+from core.errors import ConfigurationError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.batches import (

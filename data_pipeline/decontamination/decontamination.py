@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from core.files import atomic_write
 from data_pipeline.decontamination.ngrams import WORD, Match, benchmark_ngrams, title_words
-from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from core.errors import UserError
+
 _TITLE = re.compile(r"^ = ([^=].*?) = $")
 _SUFFIXES = (".tokens", ".jsonl", ".txt")
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(UserError):
     """A benchmark file is missing or of an unknown format; the message names it."""
 
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from core.files import atomic_write, read_json, write_json
 from data_pipeline.deduplication import minhash, verification
 from data_pipeline.deduplication.candidates import DISTINCT_FILE, band_tasks, write_candidates
 from data_pipeline.deduplication.job import Job, Numbers, save_array
-from data_pipeline.engine.artifacts import atomic_write, read_json, write_json
 from data_pipeline.engine.documents import filter_shard, read_ids, read_texts, shard_name
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards

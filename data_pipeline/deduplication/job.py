@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import atomic_write
+from core.files import atomic_write
 from data_pipeline.settings import DeduplicationSettings
 
 Numbers = npt.NDArray[np.int64]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from core.files import atomic_write
 from data_pipeline.deduplication.candidates import band_tasks, candidates_file
 from data_pipeline.deduplication.job import Job, Numbers, save_array
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
@@ -27,7 +28,6 @@ from data_pipeline.deduplication.minhash import (
     normalise,
     shingle_hashes,
 )
-from data_pipeline.engine.artifacts import atomic_write
 from data_pipeline.engine.documents import read_texts
 from data_pipeline.engine.resumable import Counts
 

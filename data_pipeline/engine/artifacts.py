@@ -13,79 +13,30 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from core.errors import UserError
+from core.files import (
+    MANIFEST,
+    PARTIAL_SUFFIX,
+    canonical_json,
+    read_json,
+    sync_directory,
+    write_json,
+)
 
-MANIFEST = "manifest.json"
 RUN_RECORD = "run.json"
 _OWN_HASH = "sha256"
 _UNHASHED = (MANIFEST, RUN_RECORD)
 _HASH_BLOCK_BYTES = 1 << 20
 
 
-class ArtifactError(RuntimeError):
+class ArtifactError(UserError):
     """An artifact cannot be made, read or trusted; the message names the path and the remedy."""
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with one spelling per value: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write indented, sorted JSON atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; an unreadable file raises `ArtifactError` with its name."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read as JSON ({error})") from error
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it into place.
-
-    The temporary name is fixed (`.<name>.tmp`), so that what a killed process left is overwritten.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def sync_file(path: Path) -> None:
-    """Flush a file's content to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    with contextlib.suppress(OSError):  # some network file systems cannot sync folders
-        sync_file(path)
 
 
 def hash_file(path: Path, cache: "HashCache | None" = None) -> str:
@@ -185,37 +136,6 @@ def stage_key(
     ).hexdigest()
 
 
-@contextlib.contextmanager
-def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock `<directory>.lock`; a second process waits and is told who holds it.
-
-    The kernel releases the lock when its holder dies, however it dies.
-    """
-    path = Path(f"{directory}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0.1)
-    except Timeout:
-        if waiting is not None:
-            waiting(f"{directory}: in use by {_holder(path)}; waiting for it")
-        lock.acquire()
-    try:
-        # The holder's name is for people only, so it is written in place and never synced.
-        Path(f"{path}.holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        yield
-    finally:
-        Path(f"{path}.holder").unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(lock_path: Path) -> str:
-    try:
-        return Path(f"{lock_path}.holder").read_text().strip() or "another process"
-    except OSError:
-        return "another process"
-
-
 @dataclass
 class Artifact:
     """One stage's output directory.
@@ -248,7 +168,7 @@ class Artifact:
 
     @property
     def partial(self) -> Path:
-        return Path(f"{self.directory}.partial")
+        return Path(f"{self.directory}{PARTIAL_SUFFIX}")
 
     def is_complete(self) -> bool:
         """True when the manifest is there, carries this key, and all files have the recorded sizes."""
@@ -258,7 +178,7 @@ class Artifact:
         try:
             manifest = read_json(manifest_path)
             return manifest["key"] == self.key and not _size_errors(self.directory, manifest)
-        except (ArtifactError, KeyError, TypeError):
+        except (UserError, KeyError, TypeError):
             return False
 
     def manifest(self) -> dict[str, Any]:
@@ -301,7 +221,7 @@ class Artifact:
         }
         write_json(partial / MANIFEST, {**manifest, _OWN_HASH: _own_hash(manifest)})
         os.replace(partial, self.directory)
-        _sync_directory(self.directory.parent)
+        sync_directory(self.directory.parent)
 
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:

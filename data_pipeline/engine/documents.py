@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipeline.engine.artifacts import atomic_write
+from core.errors import UserError
+from core.files import atomic_write
 
 SHARD_ROWS = 2_000
 SHARD_BYTES = 16 << 20
@@ -25,7 +26,7 @@ _BATCH_ROWS = 1_000
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
 
 
-class DocumentsError(ValueError):
+class DocumentsError(UserError):
     """A document shard is missing, damaged or of another schema; the message names the file."""
 
 

@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
-from data_pipeline.engine.processes import available_cores, die_with_parent
+from core.errors import UserError
+from core.processes import available_cores, die_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,7 +43,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int = 1) -> None:
         if workers < 1:
-            raise ValueError(f"workers = {workers}: at least one is needed")
+            raise UserError(f"workers = {workers}: at least one is needed")
         self._workers = workers
 
     @property
@@ -64,7 +65,7 @@ class LocalExecutor:
         try:
             yield from pool.map(function, items)
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise UserError(
                 "a worker process was killed, often for want of memory: use fewer workers; "
                 "finished shards are kept, so the same command goes on from here"
             ) from error
@@ -89,7 +90,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError as error:
-            raise ValueError("Ray is not installed: pip install 'megatron-reproduction[ray]'") from error
+            raise UserError("Ray is not installed: pip install 'megatron-reproduction[ray]'") from error
         self._ray = ray
         if not ray.is_initialized():
             _check_reachable(address)
@@ -101,7 +102,7 @@ class RayExecutor:
                     **(started_here if address == "local" else {"address": address}),
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise ValueError(f"Ray at {address!r} cannot be reached: {error}") from error
+                raise UserError(f"Ray at {address!r} cannot be reached: {error}") from error
         self._call: Any = ray.remote(num_cpus=1)(_call_alone)
 
     @property
@@ -125,7 +126,7 @@ class RayExecutor:
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self._ray.exceptions.RayError as error:
-            raise RuntimeError(
+            raise UserError(
                 f"a task was lost on the Ray cluster ({type(error).__name__}); finished shards are kept, so the "
                 "same command goes on from here"
             ) from error
@@ -141,7 +142,7 @@ def _check_reachable(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as error:
-            raise ValueError(f"Ray at {address!r} cannot be reached: {error}") from error
+            raise UserError(f"Ray at {address!r} cannot be reached: {error}") from error
 
 
 def _call_alone(function: Callable[[Item], Result], item: Item) -> Result:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import atomic_write, read_json, write_json
+from core.files import atomic_write, read_json, write_json
 from data_pipeline.engine.executors import Executor
 
 Task = TypeVar("Task")

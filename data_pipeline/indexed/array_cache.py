@@ -18,15 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import (
-    ArtifactError,
-    atomic_write,
-    canonical_json,
-    exclusive,
-    hash_file,
-    read_json,
-    write_json,
-)
+from core.errors import UserError
+from core.files import atomic_write, canonical_json, exclusive, read_json, write_json
+from data_pipeline.engine.artifacts import ArtifactError, hash_file
 
 FACTS_FILE = "facts.json"
 _FORMAT_VERSION = 1
@@ -87,12 +81,12 @@ def _load(folder: Path, key: str) -> Arrays | None:
     try:
         record = read_json(folder / FACTS_FILE)
         if record["key"] != key:
-            raise ValueError("it was made from something else")
+            raise UserError("it was made from something else")
         arrays = {}
         for name, known in record["files"].items():
             path = folder / name
             if path.stat().st_size != known["bytes"] or hash_file(path) != known["sha256"]:
-                raise ValueError(f"{name} is not what was written")
+                raise UserError(f"{name} is not what was written")
             arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         return arrays
     except (ArtifactError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import ArtifactError, read_json, write_json
+from core.errors import UserError
+from core.files import read_json, write_json
+from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.indexed.array_cache import Arrays, cached_arrays
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.indexed.samples import SPLITS, SampleStream, split_boundaries
@@ -34,7 +36,7 @@ _COMMON_FACTS = ("kind", "vocabulary_size", "tokenizer_fingerprint")
 Steps = npt.NDArray[np.int64]
 
 
-class BlendError(ValueError):
+class BlendError(UserError):
     """A blend is impossible, or its file is unreadable; the message names the file."""
 
 

@@ -26,7 +26,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import atomic_write, free_bytes, sync_file
+from core.errors import UserError
+from core.files import atomic_write, sync_file
+from data_pipeline.engine.artifacts import free_bytes
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _VERSION = 1
@@ -48,7 +50,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK_SEQUENCES = 1 << 20  # of an index that are checked or written at a time
 
 
-class IndexedDatasetError(ValueError):
+class IndexedDatasetError(UserError):
     """A `.bin`/`.idx` pair is missing, cut off, corrupt or of another format; the message names the file."""
 
 
@@ -273,7 +275,7 @@ class IndexedWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._code = next((code for code, known in _TYPE_CODES.items() if known == self.dtype), None)
         if self._code is None or self.dtype.kind == "f":
-            raise ValueError(
+            raise UserError(
                 f"{prefix}: tokens cannot be stored as {self.dtype}; use token_dtype(vocabulary_size)"
             )
         self._lengths = array("i")
@@ -320,18 +322,18 @@ class IndexedWriter:
                 other.
         """
         if len(tokens) != lengths.sum() or len(lengths) != sequences.sum():
-            raise ValueError(
+            raise UserError(
                 f"{self.prefix}: {len(tokens)} tokens and {len(lengths)} sequences, but the lengths say "
                 f"{lengths.sum()} tokens and the documents {sequences.sum()} sequences"
             )
         if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= _LONGEST_SEQUENCE:
-            raise ValueError(
+            raise UserError(
                 f"{self.prefix}: a sequence of {lengths.min() if lengths.min() < 0 else lengths.max()} tokens; the format "
                 f"holds 0 to {_LONGEST_SEQUENCE}"
             )
         bounds = np.iinfo(self.dtype)
         if len(tokens) and not bounds.min <= int(tokens.min()) <= int(tokens.max()) <= bounds.max:
-            raise ValueError(
+            raise UserError(
                 f"{self.prefix}: token ids {tokens.min()} to {tokens.max()} do not fit {self.dtype}"
             )
         with _writing(bin_path(self.prefix)):
@@ -344,7 +346,7 @@ class IndexedWriter:
         """Append all documents of another dataset with the same token type, by copying bytes."""
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
-            raise ValueError(f"{prefix}: tokens are {dataset.dtype}, those of {self.prefix} are {self.dtype}")
+            raise UserError(f"{prefix}: tokens are {dataset.dtype}, those of {self.prefix} are {self.dtype}")
         with _writing(bin_path(self.prefix)), bin_path(prefix).open("rb") as source:
             shutil.copyfileobj(source, self._stream, _COPY_BYTES)
         sequences = len(self._lengths)
@@ -397,7 +399,7 @@ def merge(prefixes: Sequence[Path], output: Path) -> None:
         IndexedDatasetError: one of them is damaged, or the disk is full; `output` is then as it was.
     """
     if not prefixes:
-        raise ValueError(f"{output}: nothing to merge")
+        raise UserError(f"{output}: nothing to merge")
     with IndexedWriter(output, IndexedDataset(prefixes[0]).dtype) as writer:
         for prefix in prefixes:
             writer.add_dataset(prefix)

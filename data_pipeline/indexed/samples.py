@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.errors import UserError
 from data_pipeline.indexed.array_cache import Arrays, cached_arrays
 from data_pipeline.indexed.dataset import IndexedDataset, index_path
 
@@ -58,10 +59,10 @@ class SampleStream:
         self.dataset = dataset
         self._length = sequence_length
         if dataset.dtype.kind == "f":
-            raise ValueError(f"{index_path(dataset.prefix)}: holds {dataset.dtype.name} values, no token ids")
+            raise UserError(f"{index_path(dataset.prefix)}: holds {dataset.dtype.name} values, no token ids")
         lengths = dataset.lengths[part[0] : part[1]]
         if not lengths.any():
-            raise ValueError(f"{dataset.prefix}: sequences {part[0]} to {part[1]} hold no tokens")
+            raise UserError(f"{dataset.prefix}: sequences {part[0]} to {part[1]} hold no tokens")
 
         def build() -> Arrays:
             return _build(dataset.lengths, part, samples, sequence_length, seed)

@@ -8,7 +8,7 @@ import random
 import re
 from pathlib import Path
 
-from data_pipeline.engine.artifacts import atomic_write
+from core.files import atomic_write
 from data_pipeline.sample.article_templates import QUESTIONS
 from data_pipeline.sample.text import (
     DECIDED_KINDS,

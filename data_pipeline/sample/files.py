@@ -15,7 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import atomic_write, write_json
+from core.errors import UserError
+from core.files import atomic_write, write_json
 from data_pipeline.sample import defects
 from data_pipeline.sample.benchmarks import write_lambada, write_race, write_wikitext
 from data_pipeline.sample.text import Guard, article, chapter, story
@@ -62,9 +63,7 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
         Counts of documents by file and of planted defects by kind.
     """
     if documents < 100:
-        raise ValueError(
-            f"sample: documents = {documents}, but at least 100 are needed to plant every defect"
-        )
+        raise UserError(f"sample: documents = {documents}, but at least 100 are needed to plant every defect")
     world, guard = World(seed), Guard()
     benchmarks = _write_benchmarks(output / "benchmarks", world, guard, seed)
     planted: list[dict[str, Any]] = []

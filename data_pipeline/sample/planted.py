@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.engine.artifacts import read_json
+from core.files import read_json
 
 # What must become of each kind: removed by that stage, or mended in place.
 EXPECTED = {

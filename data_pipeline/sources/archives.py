@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
+from core.errors import UserError
 from data_pipeline.sources.formats import COMPRESSIONS, DAMAGE, open_decompressed
 
 MAXIMUM_BYTES = 1 << 40
@@ -25,7 +26,7 @@ _ENCRYPTED = 0x1
 _SUFFIXES = (".tar", ".tgz", ".zip", *(f".tar{compression}" for compression in COMPRESSIONS))
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError):
     """An archive is damaged, too large, or would write outside its folder; the message names it and the member."""
 
 

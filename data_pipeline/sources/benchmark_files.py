@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.engine.artifacts import atomic_write, hash_file
+from core.files import atomic_write
+from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.sources.download import Patience
 from data_pipeline.sources.hub import HubDataset, hub_rows, pinned
 from data_pipeline.sources.hub import pin_of as pin_of_hub

@@ -21,14 +21,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import (
-    ArtifactError,
-    free_bytes,
-    hash_file,
-    read_json,
-    sync_file,
-    write_json,
-)
+from core.errors import UserError
+from core.files import read_json, sync_file, write_json
+from data_pipeline.engine.artifacts import ArtifactError, free_bytes, hash_file
 
 _BLOCK_BYTES = 1 << 16  # what a break loses at most
 _LONGEST_WAIT_SECONDS = 120.0
@@ -38,7 +33,7 @@ _HEADERS = {"User-Agent": "megatron-reproduction", "Accept-Encoding": "identity"
 _logger = logging.getLogger("data_pipeline")
 
 
-class DownloadError(ValueError):
+class DownloadError(UserError):
     """A file cannot be downloaded or is not what was expected; the message names the address and the remedy."""
 
 

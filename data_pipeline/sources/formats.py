@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.errors import UserError
+
 KINDS = ("jsonl", "txt", "csv", "parquet")
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
 MAXIMUM_RECORD_BYTES = 256 << 20
@@ -30,11 +32,11 @@ _EXCERPT_BYTES = 1 << 10
 DAMAGE = (EOFError, OSError, MemoryError, UnicodeError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
-class DamagedFileError(ValueError):
+class DamagedFileError(UserError):
     """A file ends too early or holds what its format does not allow; the message is the decoder's."""
 
 
-class ColumnError(ValueError):
+class ColumnError(UserError):
     """A table without the column of the texts; the message names the columns there are."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import read_json, write_json
+from core.files import read_json, write_json
 from data_pipeline.engine.documents import SHARD_ROWS
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards

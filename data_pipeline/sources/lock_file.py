@@ -8,10 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.engine.artifacts import exclusive, write_json
+from core.errors import UserError
+from core.files import exclusive, write_json
 
 
-class LockError(ValueError):
+class LockError(UserError):
     """A source is not what the lock file says, or the lock file cannot be read; the message says what to do."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from data_pipeline.engine.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
 from data_pipeline.engine.resumable import BadRecord, Counts, read_quarantine, write_quarantine
 from data_pipeline.sources.formats import RawRecord, kind_of
@@ -21,7 +22,7 @@ _FIELDS_SHOWN = 10
 _CHARACTERS_SHOWN = 100
 
 
-class SourceError(ValueError):
+class SourceError(UserError):
     """A source is missing, unusable, or holds too many bad records; the message names it and the remedy."""
 
 
@@ -75,7 +76,7 @@ def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str
         try:
             content = record.content.decode("utf-8-sig" if record.number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"invalid UTF-8 at byte {error.start}") from error
+            raise UserError(f"invalid UTF-8 at byte {error.start}") from error
         if kind == "txt":
             text, metadata = content, json.dumps({"file": path.name})
         else:
@@ -86,7 +87,7 @@ def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise ValueError(f"half a surrogate pair at character {error.start}") from error
+            raise UserError(f"half a surrogate pair at character {error.start}") from error
     return text, metadata
 
 
@@ -94,24 +95,24 @@ def _parse_json(content: str) -> dict[str, Any]:
     try:
         record: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
+        raise UserError(f"not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"not a JSON object but a {type(record).__name__}")
+        raise UserError(f"not a JSON object but a {type(record).__name__}")
     return record
 
 
 def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
     """The text and the other fields of a record, which loses its text."""
     if text_field not in record:
-        raise ValueError(f"no field {text_field!r}, only {sorted(record)[:10]}")
+        raise UserError(f"no field {text_field!r}, only {sorted(record)[:10]}")
     text = record[text_field]
     if not isinstance(text, str):
-        raise ValueError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
+        raise UserError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
     others = {key: value for key, value in record.items() if key != text_field}
     try:
         return text, json.dumps(others, sort_keys=True, default=str)
     except (TypeError, RecursionError) as error:
-        raise ValueError(f"its other fields cannot be kept as JSON: {error}") from error
+        raise UserError(f"its other fields cannot be kept as JSON: {error}") from error
 
 
 def write_documents(

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.engine.artifacts import read_json, write_json
+from core.errors import UserError
+from core.files import read_json, write_json
 from data_pipeline.engine.documents import read_ids, read_text_batches
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
@@ -84,7 +85,7 @@ def tokenize_corpus(
         work = functools.partial(_tokenize_shard, Path(tokenizer_path), sentence_splitter)
         counts = add_counts(run_shards("tokenize", work, tasks, output, executor, title))
         if not counts.get("tokens"):
-            raise ValueError(
+            raise UserError(
                 f"{output}: there are no tokens, because there is no text in the {len(inputs)} shards"
             )
         merge(shards, output / CORPUS)
@@ -164,7 +165,7 @@ def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
     if tokenizer.kind == "gpt2":
         return _Encoder(tokenizer, encode_batch, lambda text: [text], (tokenizer.end_of_document,), obstacle)
     if sentence_splitter is None:
-        raise ValueError(
+        raise UserError(
             f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
         )
     return _Encoder(tokenizer, encode_batch, load_sentence_splitter(sentence_splitter), (), obstacle)

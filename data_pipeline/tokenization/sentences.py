@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import ArtifactError, read_json, write_json
+from core.files import read_json, write_json
+from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.engine.documents import read_texts
 
 PUNKT_FILE = "punkt.json"

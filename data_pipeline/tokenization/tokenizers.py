@@ -22,7 +22,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 
-from data_pipeline.engine.artifacts import atomic_write, canonical_json
+from core.errors import UserError
+from core.files import atomic_write, canonical_json
 
 Kind = Literal["gpt2", "bert"]
 
@@ -41,7 +42,7 @@ _CUTS = {
 }
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError):
     """A tokenizer cannot be loaded or trained; the message names the file and the remedy."""
 
 

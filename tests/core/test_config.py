@@ -4,14 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from core.config import (
-    ConfigurationError,
-    ModelConfig,
-    ParallelConfig,
-    TrainingConfig,
-    from_table,
-    preset,
-)
+from core.config import ModelConfig, ParallelConfig, TrainingConfig, preset
+from core.errors import ConfigurationError
+from core.tables import from_table
 
 
 def test_all_errors_are_reported_at_once():

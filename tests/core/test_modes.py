@@ -15,7 +15,8 @@ from reference import bert_loss, gpt2_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import core.training.trainer as trainer
-from core.config import ConfigurationError, ModelConfig, TrainingConfig
+from core.config import ModelConfig, TrainingConfig
+from core.errors import ConfigurationError
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import RunOptions, train

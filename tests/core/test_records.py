@@ -21,7 +21,8 @@ from distributed import run_distributed
 from objectives import GPT2, RandomTask
 
 import core.training.trainer as trainer
-from core.config import ConfigurationError, TrainingConfig
+from core.config import TrainingConfig
+from core.errors import ConfigurationError
 from core.model_directory import build_model
 from core.parallel.mesh import initialize
 from core.training.data_parallel import shard_over_data

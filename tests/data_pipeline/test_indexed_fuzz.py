@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.engine.artifacts import hash_file, write_json
+from core.files import write_json
+from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter
 from data_pipeline.inspection import inspect
 

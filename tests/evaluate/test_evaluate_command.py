@@ -12,7 +12,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from core.config import ModelConfig
 from core.model_directory import build_model, save_model
 from core.parallel.mesh import initialize
-from core.program.ranks import read_model_inputs
+from core.program.ranks import read_model_config
+from data_pipeline.tokenization.tokenizers import load_tokenizer
 from tests.distributed import run_distributed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,14 +100,15 @@ def test_an_error_is_one_message_from_two_ranks(inputs: Path) -> None:
 
 
 def test_models_and_tokenizers_must_belong_together(inputs: Path) -> None:
-    tokenizer = inputs / "tokenizer.json"
+    path = inputs / "tokenizer.json"
+    tokenizer = load_tokenizer(path)
     with pytest.raises(
         ValueError, match=r"tokenizer\.json: has 257 tokens, the model in .*foreign.* for 258"
     ):
-        read_model_inputs(inputs / "foreign", tokenizer, "gpt2")
-    with pytest.raises(ValueError, match="holds a bert model, this task needs a gpt2 model"):
-        read_model_inputs(inputs / "bert", tokenizer, "gpt2")
+        read_model_config(inputs / "foreign", tokenizer, path, causal=True)
+    with pytest.raises(ValueError, match=r"holds a bert model, this task needs .*gpt2"):
+        read_model_config(inputs / "bert", tokenizer, path, causal=True)
     with pytest.raises(ValueError, match="is a gpt2 tokenizer, the model needs a bert one"):
-        read_model_inputs(inputs / "bert", tokenizer, "bert")
+        read_model_config(inputs / "bert", tokenizer, path, causal=False)
     with pytest.raises(ValueError, match="no model here"):
-        read_model_inputs(inputs, tokenizer, "gpt2")
+        read_model_config(inputs, tokenizer, path, causal=True)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from core.config import ConfigurationError, preset
+from core.config import preset
+from core.errors import ConfigurationError
 from recipes.reader import read_model, recipe_path
 
 RECIPE = """

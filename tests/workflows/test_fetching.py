@@ -8,7 +8,7 @@ import pytest
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
 
-from core.config import ConfigurationError
+from core.errors import ConfigurationError
 from data_pipeline.engine.documents import list_shards, read_shard
 from data_pipeline.sources.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA

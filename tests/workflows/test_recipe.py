@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import ConfigurationError
+from core.errors import ConfigurationError
 from recipes.reader import load_recipe
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,39 @@
+"""What a user can cause and mend: one base for all such errors, whatever package raises them. No torch.
+
+A program prints the message of a `UserError` without a traceback; every other exception is a bug and keeps its own.
+"""
+
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What its user can mend: the message names the file, the record or the key, and the remedy.
+
+    Attributes:
+        exit_code: of a program that ends with it: 1, or 2 where it was called wrongly.
+    """
+
+    exit_code = 1
+
+
+class ConfigurationError(UserError):
+    """One or more errors in settings; the message lists them all, a line each."""
+
+    exit_code = 2
+
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("\n".join(self.errors))
+
+
+def message_for_user(error: BaseException) -> str | None:
+    """What to print of an error without its traceback; None where it is a bug.
+
+    Besides a `UserError` that is an `OSError` that names a file: a full disk, a folder without permission. Those of
+    libraries, without a name, are bugs.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    return None

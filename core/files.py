@@ -1,0 +1,111 @@
+"""Files that appear whole or not at all, JSON with one spelling, and one writer of a directory at a time. No torch.
+
+File system: renames and advisory locks (`flock`) must work across the processes that share a folder, as they do on
+local disks and on NFS version 4.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from core.errors import UserError
+
+MANIFEST = "manifest.json"  # in a finished artifact
+PARTIAL_SUFFIX = ".partial"  # of the folder of one that is being made
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling per value: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented, sorted JSON atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        UserError: the file cannot be read or is no JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it into place.
+
+    The temporary name is fixed (`.<name>.tmp`), so that what a killed process left is overwritten.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a folder's names to the disk, where its file system can."""
+    with contextlib.suppress(OSError):  # some network file systems cannot
+        sync_file(path)
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock `<directory>.lock`; a second process waits and is told who holds it.
+
+    The kernel releases the lock when its holder dies, however it dies.
+    """
+    path = Path(f"{directory}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        if waiting is not None:
+            waiting(f"{directory}: in use by {_holder(path)}; waiting for it")
+        lock.acquire()
+    try:
+        # The holder's name is for people only, so it is written in place and never synced.
+        Path(f"{path}.holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        Path(f"{path}.holder").unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(lock_path: Path) -> str:
+    try:
+        return Path(f"{lock_path}.holder").read_text().strip() or "another process"
+    except OSError:
+        return "another process"

@@ -1,0 +1,106 @@
+"""Records by name: families of models, tasks, sources, filters; and the modules, ours and users', that add them.
+
+Whatever can be added without touching anything else is one record in one of these registries. No torch.
+"""
+
+import functools
+import hashlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from core.errors import UserError
+from core.imports import import_closure
+
+Record = TypeVar("Record")
+
+
+class Registry(Generic[Record]):
+    """Records of one kind by name, in the order in which they were added.
+
+    Args:
+        what: a record is, for messages: "family".
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._records: dict[str, Record] = {}
+
+    def add(self, name: str, record: Record) -> Record:
+        """Add a record.
+
+        Raises:
+            UserError: another record has the name.
+        """
+        if name in self._records:
+            raise UserError(f"two {self.what} records are called {name!r}: give the new one another name")
+        self._records[name] = record
+        return record
+
+    def __getitem__(self, name: str) -> Record:
+        """The record of this name.
+
+        Raises:
+            UserError: there is none; the message lists what there is.
+        """
+        if name not in self._records:
+            raise UserError(f"no {self.what} is called {name!r} (there are {', '.join(self._records)})")
+        return self._records[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+@functools.cache
+def load_plugin(plugin: str) -> str:
+    """Import a module by which a user adds records, once a process.
+
+    Args:
+        plugin: an importable name, or the path of a `.py` file, which may import modules beside it.
+
+    Returns:
+        sha256 over its source and that of the modules in its folder that it imports: part of the keys of what is made
+        with it.
+
+    Raises:
+        UserError: no such module, another one of its name, or it fails when it is imported.
+    """
+    path = Path(plugin).absolute()
+    try:
+        if plugin.endswith(".py"):
+            if not path.is_file():
+                raise UserError(f"{plugin}: no such plug-in file")
+            if str(path.parent) not in sys.path:
+                sys.path.append(str(path.parent))
+        module = importlib.import_module(path.stem if plugin.endswith(".py") else plugin)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{plugin}: the plug-in cannot be imported ({type(error).__name__}: {error})"
+        ) from error
+    source = Path(str(module.__file__))
+    if plugin.endswith(".py") and source.resolve() != path.resolve():
+        raise UserError(
+            f"{plugin}: a module called {path.stem} is there already ({source}); rename the plug-in"
+        )
+    digest = hashlib.sha256()
+    for file in import_closure([source], source.parent):
+        digest.update(
+            file.relative_to(source.parent.resolve()).as_posix().encode() + b"\0" + file.read_bytes() + b"\0"
+        )
+    return digest.hexdigest()
+
+
+def attribute(reference: str) -> Any:
+    """What "module:name" stands for; the module is imported now."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,95 @@
+"""Settings from parsed tables (TOML, JSON): any flat dataclass, with all errors of a table collected. No torch.
+
+A settings class states its ranges in a method `errors(where) -> list[str]`, one line each, every line beginning with
+the key.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+Configuration = TypeVar("Configuration")
+
+
+def from_table(
+    cls: type[Configuration], table: Mapping[str, Any], where: str, errors: list[str]
+) -> Configuration | None:
+    """Build a (flat) configuration dataclass from a parsed table.
+
+    Every unknown key, missing key and wrong type is appended to `errors`, prefixed with `where`; if the class
+    has a method `errors(where)`, what it reports is appended too. Returns None when anything is wrong.
+    Field types may be int, float, str, bool, Literal[...] of strings, or list/tuple of one of those.
+    """
+    before = len(errors)
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            close = ", ".join(sorted(fields))
+            errors.append(f"{where}.{key}: unknown key (known: {close})")
+    values = {}
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _checked(table[name], hints[name], f"{where}.{name}", errors)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            errors.append(f"{where}.{name}: missing")
+    if len(errors) > before:
+        return None
+    result = cls(**values)
+    if hasattr(result, "errors"):
+        errors.extend(result.errors(where))
+    return result if len(errors) == before else None
+
+
+def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            errors.append(f"{where}: must be one of {', '.join(map(repr, arguments))}, is {value!r}")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            errors.append(f"{where}: must be a list, is {value!r}")
+            return value
+        return origin(_checked(item, arguments[0], f"{where}[{i}]", errors) for i, item in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        errors.append(f"{where}: must be of type {hint.__name__}, is {value!r}")
+    return value
+
+
+def out_of_range(settings: Any, where: str, **ranges: tuple[float, float]) -> list[str]:
+    """A line for each field that is not a finite number between two bounds, both included.
+
+    Args:
+        where: before the field's name.
+        ranges: (smallest, largest) by field; an infinite one is no bound.
+    """
+    problems = []
+    for name, (least, most) in ranges.items():
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and least <= value <= most):
+            allowed = f"{least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+            problems.append(f"{where}.{name}: must be {allowed}, is {value}")
+    return problems
+
+
+def no_shares(settings: Any, where: str, *names: str) -> list[str]:
+    """A line for each field that is not in [0, 1)."""
+    return [
+        f"{where}.{name}: must be in [0, 1), is {getattr(settings, name)}"
+        for name in names
+        if not 0.0 <= getattr(settings, name) < 1.0
+    ]
+
+
+def not_positive(settings: Any, where: str, *names: str) -> list[str]:
+    """A line for each field that is not a finite number above 0."""
+    return [
+        f"{where}.{name}: must be above 0, is {getattr(settings, name)}"
+        for name in names
+        if not 0.0 < getattr(settings, name) < math.inf
+    ]
