@@ -1,0 +1,136 @@
+"""What the packages on ranks can do, a record each: pretrainings, zero-shot evaluations, fine-tunings. No torch.
+
+Recipes are checked against these registries, workflows make a stage of each record, reports a table, and the programs
+a command. `pretrain`, `evaluate` and `finetune` add theirs when they are imported; a user's plug-in adds its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from core.registry import Registry
+
+Form = Literal["number", "percent", "text"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a task's table in the report.
+
+    Attributes:
+        title: its head.
+        path: of its value in the task's result, such as "accuracy.middle"; a missing one is shown as a dash.
+        form: how the value is written; "percent" takes a share of 1.
+    """
+
+    title: str
+    path: str
+    form: Form = "number"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An accuracy and what it must be above, for the report's picture of accuracies: paths as in `Column`.
+
+    Attributes:
+        path: of the accuracy.
+        baselines: of each baseline, by its name for people.
+    """
+
+    path: str
+    baselines: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The paper's numbers for a task, shown apart from ours.
+
+    Attributes:
+        columns: their heads.
+        rows: (model, a number for each column or None).
+        place: where in the paper.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    place: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a zero-shot evaluation and a fine-tuning have in common.
+
+    Attributes:
+        name: of the command, of the stage's folder, and in results.
+        title: for people: "WikiText-103".
+        benchmark: the name of its data's record in `data_pipeline.benchmarks`.
+        program: "module:name" of what computes it, imported when it runs.
+        causal: which families it takes: causal ones, or those that read whole texts.
+        columns: of its table in the report; the first is the headline number.
+        published: the paper's numbers.
+        facts: a result in a few words, for the console.
+        bar: its accuracy in the report's picture; None where it has none.
+    """
+
+    name: str
+    title: str
+    benchmark: str
+    program: str
+    causal: bool
+    columns: tuple[Column, ...]
+    published: Published | None
+    facts: Callable[[Mapping[str, Any]], str]
+    bar: Bar | None = None
+
+
+def always_fits(settings: Any, config: Any, where: str) -> list[str]:
+    """Nothing in the settings contradicts the model's shape."""
+    return []
+
+
+@dataclass(frozen=True)
+class ZeroShot(Task):
+    """An evaluation of a pretrained model as it is.
+
+    Attributes:
+        settings: the fields of `EvaluationSettings` that its numbers depend on, part of its key.
+        errors: what in the settings does not fit a model: (EvaluationSettings, ModelConfig, where) → lines.
+    """
+
+    settings: tuple[str, ...] = ("batch_size",)
+    errors: Callable[[Any, Any, str], list[str]] = always_fits
+
+
+@dataclass(frozen=True)
+class FineTuning(Task):
+    """A fine-tuning, one run a seed, and its evaluation.
+
+    Attributes:
+        combine: the results of all seeds, by seed, as one for the report.
+        errors: what in the settings does not fit a model: (FinetuningSettings, ModelConfig, where) → lines.
+    """
+
+    combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] = field(kw_only=True)
+    errors: Callable[[Any, Any, str], list[str]] = always_fits
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How models of a family are pretrained.
+
+    Attributes:
+        family: the name of a record in `core.families`.
+        title: the objective, for people: "next-token prediction".
+        task: "module:class" of the trainer's task, imported when it runs.
+        blends: whether it reads a blend of several corpora.
+    """
+
+    family: str
+    title: str
+    task: str
+    blends: bool = False
+
+
+PRETRAININGS: Registry[Pretraining] = Registry("pretraining")
+ZERO_SHOT: Registry[ZeroShot] = Registry("zero-shot task")
+FINE_TUNING: Registry[FineTuning] = Registry("fine-tuning task")
