@@ -13,7 +13,7 @@ from unreliable_server import Remote, serve
 from data_pipeline.sources import benchmark_files, presets
 from data_pipeline.sources.benchmark_files import BENCHMARK_FILES, fetch_benchmark, write_wikitext
 from data_pipeline.sources.download import DownloadError
-from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
 from finetune.race_data import read_split
 
