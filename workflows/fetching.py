@@ -10,22 +10,15 @@ from typing import Any
 
 import luigi
 
+from data_pipeline.benchmarks import BENCHMARKS, Origin
 from data_pipeline.engine.executors import Executor, make_executor
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.lock_file import LockError, LockFile
-from data_pipeline.sources.presets import BENCHMARKS, CORPORA
+from data_pipeline.sources.presets import CORPORA
 from recipes.schema import BenchmarkSettings, Corpus
 from workflows import console
 from workflows.console import StageError
 from workflows.stage import Stage
-
-# Where the generated sample keeps its benchmark files, in the formats of the real ones.
-SAMPLE_BENCHMARKS = {
-    "wikitext103": "benchmarks/wikitext103/wiki.test.tokens",
-    "lambada": "benchmarks/lambada_test.jsonl",
-    "race": "benchmarks/RACE",
-}
-
 
 # What every stage that reads and writes document shards depends on.
 SHARD_SOURCES = ("data_pipeline/engine/documents.py", "data_pipeline/engine/resumable.py")
@@ -46,7 +39,7 @@ class WriteSample(Stage):
     """The generated corpus and benchmark files."""
 
     stage = "sample"
-    sources = ("data_pipeline/sample/*.py",)
+    sources = ("data_pipeline/sample/*.py", "data_pipeline/benchmarks")
 
     def label(self) -> str:
         return "write the sample's text"
@@ -205,7 +198,8 @@ class FetchBenchmark(PinnedStage):
 
     stage = "benchmark"
     sources = (
-        "data_pipeline/sources/benchmark_files.py",
+        "data_pipeline/benchmarks",
+        "data_pipeline/sources/benchmarks.py",
         "data_pipeline/sources/records.py",
         *(f"data_pipeline/sources/{name}.py" for name in _REMOTE_SOURCES),
     )
@@ -225,9 +219,10 @@ class FetchBenchmark(PinnedStage):
         return self.settings.benchmarks[self.benchmark]
 
     def parameters(self) -> dict[str, Any]:
-        source, preset = self.source, BENCHMARKS[self.benchmark]
+        source, origin = self.source, BENCHMARKS[self.benchmark].origin
+        assert isinstance(origin, Origin)
         where = (
-            {} if source.path else {"dataset": preset.dataset, "revision": source.revision or preset.revision}
+            {} if source.path else {"dataset": origin.dataset, "revision": source.revision or origin.revision}
         )
         return {"benchmark": self.benchmark, "check_counts": source.check_counts, **where}
 
@@ -238,7 +233,7 @@ class FetchBenchmark(PinnedStage):
         return {"processes": 1}
 
     def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.sources.benchmark_files import fetch_benchmark
+        from data_pipeline.sources.benchmarks import fetch_benchmark
 
         source = self.source
         return fetch_benchmark(
@@ -274,14 +269,13 @@ def benchmark_files(stage: Stage, name: str) -> dict[str, Path]:
 
 def benchmark_paths(stage: Stage) -> dict[str, Path]:
     """File or folder of each benchmark of the recipe."""
-    from data_pipeline.sources.benchmark_files import BENCHMARK_FILES
-
     result = {}
     for name, benchmark in stage.settings.benchmarks.items():
-        if benchmark.source == "sample":
-            result[name] = sample_of(stage).directory / SAMPLE_BENCHMARKS[name]
+        sample = BENCHMARKS[name].sample
+        if benchmark.source == "sample" and sample:
+            result[name] = sample_of(stage).directory / "benchmarks" / sample.path
         elif benchmark.source == "huggingface":
-            result[name] = stage.clone(FetchBenchmark, benchmark=name).directory / BENCHMARK_FILES[name]
+            result[name] = stage.clone(FetchBenchmark, benchmark=name).directory / BENCHMARKS[name].file
         else:
             result[name] = Path(benchmark.path)
     return result

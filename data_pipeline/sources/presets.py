@@ -1,6 +1,6 @@
-"""Where the paper's corpora and benchmarks are today, under what terms, and what stands in for those that are gone.
+"""Where the paper's corpora are today, under what terms, and what stands in for those that are gone.
 
-A table and nothing else: fetching is `hub`'s, `remote_files`' and `benchmark_files`' part. Revisions named here are
+A table and nothing else: fetching is `hub`'s and `remote_files`' part. Revisions named here are
 branches; the first fetch writes the commit it found to the recipe's lock file.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """One corpus or benchmark.
+    """One corpus.
 
     Attributes:
         dataset, configuration, split, revision: what to load from the hub.
@@ -21,7 +21,6 @@ class Preset:
         terms: what a user has to heed.
         stand_in: how it differs from what the paper used; empty where it is the same.
         families: which models learn from it.
-        url, sha256: of a benchmark that is one file.
     """
 
     dataset: str
@@ -35,8 +34,6 @@ class Preset:
     terms: str = ""
     stand_in: str = ""
     families: tuple[str, ...] = ("gpt2", "bert")
-    url: str = ""
-    sha256: str = ""
 
     def corpus_table(self) -> dict[str, Any]:
         """What a recipe's [[corpora]] table would say."""
@@ -102,29 +99,5 @@ CORPORA = {
         terms="research use only, at your own judgement",
         stand_in="whole books collected anew in 2020; BooksCorpus itself is no longer given out",
         families=("bert",),
-    ),
-}
-
-BENCHMARKS = {
-    "wikitext103": Preset(
-        "Salesforce/wikitext",
-        configuration="wikitext-103-v1",
-        split="test",
-        licence="CC BY-SA 3.0 and GFDL",
-        terms="attribution, and the same licence for derived texts",
-    ),
-    "lambada": Preset(
-        "EleutherAI/lambada_openai",
-        split="test",
-        expected_rows=5153,
-        licence="MIT for the file; CC BY 4.0 for LAMBADA",
-        url="https://huggingface.co/datasets/EleutherAI/lambada_openai/resolve/main/data/lambada_test.jsonl",
-        sha256="4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
-    ),
-    "race": Preset(
-        "ehovy/race",
-        configuration="all",
-        licence="for non-commercial research only",
-        terms="no redistribution; cite the authors",
     ),
 }
