@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import read_json, sync_file, write_json
-from data_pipeline.engine.artifacts import ArtifactError, free_bytes, hash_file
+from data_pipeline.engine.artifacts import free_bytes, hash_file
 
 _BLOCK_BYTES = 1 << 16  # what a break loses at most
 _LONGEST_WAIT_SECONDS = 120.0
@@ -154,7 +154,7 @@ class _Transfer:
         try:
             record = read_json(self.record)
             return record if record["url"] == self.url else {"validator": "", "bytes": None}
-        except (ArtifactError, KeyError, TypeError):
+        except (UserError, KeyError, TypeError):
             return {"validator": "", "bytes": None}
 
     def receive(self, again: bool = True) -> Downloaded:

@@ -1,44 +1,10 @@
-"""Where the paper's corpora and benchmarks are today, under what terms, and what stands in for those that are gone.
+"""Where the paper's corpora are today, under what terms, and what stands in for those that are gone.
 
-A table and nothing else: fetching is `hub`'s, `remote_files`' and `benchmark_files`' part. Revisions named here are
+A table and nothing else: fetching is `hub`'s and `remote_files`' part. Revisions named here are
 branches; the first fetch writes the commit it found to the recipe's lock file.
 """
 
-import dataclasses
-from dataclasses import dataclass
-
 from data_pipeline.sources.source import HubSource
-
-
-@dataclass(frozen=True)
-class Preset:
-    """One benchmark.
-
-    Attributes:
-        dataset, configuration, split, revision: what to load from the hub.
-        expected_rows: how many there are; 0 where nobody has counted.
-        licence: of the data set and, where they differ, of the texts in it.
-        terms: what a user has to heed.
-        stand_in: how it differs from what the paper used; empty where it is the same.
-        url, sha256: of a benchmark that is one file.
-    """
-
-    dataset: str
-    licence: str
-    configuration: str = ""
-    split: str = "train"
-    revision: str = "main"
-    expected_rows: int = 0
-    terms: str = ""
-    stand_in: str = ""
-    url: str = ""
-    sha256: str = ""
-
-    def notes(self) -> dict[str, str]:
-        """What a report says of it: licence, terms, and how it differs from the paper's."""
-        facts = dataclasses.asdict(self)
-        return {name: facts[name] for name in ("licence", "terms", "stand_in") if facts[name]}
-
 
 CORPORA: dict[str, HubSource] = {
     "wikipedia": HubSource(
@@ -86,29 +52,5 @@ CORPORA: dict[str, HubSource] = {
         terms="research use only, at your own judgement",
         stand_in="whole books collected anew in 2020; BooksCorpus itself is no longer given out",
         families=("bert",),
-    ),
-}
-
-BENCHMARKS = {
-    "wikitext103": Preset(
-        "Salesforce/wikitext",
-        configuration="wikitext-103-v1",
-        split="test",
-        licence="CC BY-SA 3.0 and GFDL",
-        terms="attribution, and the same licence for derived texts",
-    ),
-    "lambada": Preset(
-        "EleutherAI/lambada_openai",
-        split="test",
-        expected_rows=5153,
-        licence="MIT for the file; CC BY 4.0 for LAMBADA",
-        url="https://huggingface.co/datasets/EleutherAI/lambada_openai/resolve/main/data/lambada_test.jsonl",
-        sha256="4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
-    ),
-    "race": Preset(
-        "ehovy/race",
-        configuration="all",
-        licence="for non-commercial research only",
-        terms="no redistribution; cite the authors",
     ),
 }
