@@ -1,93 +1,154 @@
-"""What a recipe holds: one TOML file states a whole reproduction. Reading and checking it is `recipe_reader`'s.
+"""What a recipe holds: one TOML file states a whole reproduction. Reading and checking it is `recipes.reader`'s.
 
 The settings of models, training and the pipeline's stages have their dataclasses beside the code that obeys them.
 """
 
-import re
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from core.config import (
-    ModelConfig,
-    ParallelConfig,
-    TrainingConfig,
+from core.config import ModelConfig, ParallelConfig, TrainingConfig
+from core.families import FAMILIES
+from core.tables import not_positive, out_of_range
+from data_pipeline.settings import (
+    BenchmarkSettings,
+    CleaningSettings,
+    DecontaminationSettings,
+    DeduplicationSettings,
+    SampleSettings,
+    TokenizerSettings,
 )
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
-from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.source import Source, name_errors
 
-FAMILIES = ("gpt2", "bert")
-BENCHMARKS = ("wikitext103", "lambada", "race")
+_CHECKPOINTS_A_RUN = 10
+_LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the recipe is called; `seed` is that of generated data."""
+    """What the recipe is called.
+
+    Attributes:
+        name: of its artifacts and report.
+        description: for its report.
+        seed: of generated data.
+    """
 
     name: str
     description: str = ""
     seed: int = 1
 
     def errors(self, where: str) -> list[str]:
-        return name_errors(self.name, f"{where}.name")
+        return name_errors(self.name, f"{where}.name") + out_of_range(self, where, seed=(0, math.inf))
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Windows a forward pass, and targets a window scores anew (the paper's overlapping evaluation)."""
+    """How models are scored.
+
+    Attributes:
+        batch_size: sequences of the model's full length in one forward pass, and as many more of shorter ones as take
+            the same room.
+        stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
+            faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
+    """
 
     batch_size: int = 8
     stride: int = 32
 
     def errors(self, where: str) -> list[str]:
-        return [
-            f"{where}.{name}: must be 1 or more"
-            for name in ("batch_size", "stride")
-            if getattr(self, name) < 1
-        ]
+        return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))
 
 
 @dataclass(frozen=True)
-class RaceSettings:
-    """Fine-tuning on RACE (paper section 5.3): one run a seed, each the paper's hyper-parameters by default."""
+class FinetuningSettings:
+    """How a model is fine-tuned on a task (paper appendix A and section 5.3), with linear warm-up and decay.
+
+    Attributes:
+        epochs: passes over the training examples.
+        batch_size: examples a step.
+        micro_batch: examples in a forward pass of one data rank: bounds its memory.
+        learning_rate: the highest rate.
+        warmup_fraction: share of all steps (the reference's scripts: 6.5 %).
+        sequence_length: longest input in tokens; the model's for 0.
+        seeds: of the new head, the order and dropout: one run each.
+    """
 
     epochs: int = 3
     batch_size: int = 32
     micro_batch: int = 8
     learning_rate: float = 2e-5
-    warmup_fraction: float = 0.1
-    seeds: list[int] = field(default_factory=lambda: [1])
+    warmup_fraction: float = 0.065
     sequence_length: int = 0
+    seeds: list[int] = field(default_factory=lambda: [1])
 
     def errors(self, where: str) -> list[str]:
-        problems = [
-            f"{where}.{name}: must be 1 or more"
-            for name in ("epochs", "batch_size", "micro_batch")
-            if getattr(self, name) < 1
-        ]
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            problems.append(f"{where}.seeds: one or more different numbers, is {self.seeds}")
+        at_least_one = dict.fromkeys(("epochs", "batch_size", "micro_batch"), (1, math.inf))
+        problems = out_of_range(self, where, **at_least_one, sequence_length=(0, math.inf))
+        problems += not_positive(self, where, "learning_rate")
+        problems += out_of_range(self, where, warmup_fraction=(0, 1))
+        if self.micro_batch > self.batch_size >= 1:
+            problems.append(
+                f"{where}.micro_batch: must be at most batch_size ({self.batch_size}), is {self.micro_batch}"
+            )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            problems.append(
+                f"{where}.seeds: must be one or more different numbers of 0 or more, is {self.seeds}"
+            )
         return problems
+
+    def significant(self) -> dict[str, Any]:
+        """What a run's numbers depend on, besides its seed."""
+        facts = asdict(self)
+        del facts["seeds"], facts["micro_batch"]
+        return facts
+
+    def training_config(self, examples: int, seed: int) -> TrainingConfig:
+        """The trainer's settings for all epochs of `examples` examples."""
+        steps = math.ceil(self.epochs * examples / self.batch_size)
+        interval = max(1, steps // _CHECKPOINTS_A_RUN)
+        return TrainingConfig(
+            steps=steps,
+            global_batch=self.batch_size,
+            micro_batch=min(self.micro_batch, self.batch_size),
+            learning_rate=self.learning_rate,
+            warmup_steps=int(self.warmup_fraction * steps),
+            schedule="linear",
+            seed=seed,
+            checkpoint_interval=min(_LARGEST_CHECKPOINT_INTERVAL_STEPS, interval),
+        )
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model: its shape (the vocabulary's size is a stand-in until its tokenizer exists) and its training."""
+    """One model.
+
+    Attributes:
+        config: its shape; the vocabulary's size is a stand-in until its tokenizer exists.
+        finetuning: by task.
+    """
 
     name: str
     config: ModelConfig
     training: TrainingConfig
-    race: RaceSettings | None
+    finetuning: dict[str, FinetuningSettings]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe; paths in it are absolute."""
+    """A checked recipe; paths in it are absolute.
+
+    Attributes:
+        plugins: modules of the user's own, already imported.
+        corpora: as the recipe lists them.
+    """
 
     path: Path
+    plugins: tuple[str, ...]
     identity: Identity
     sample: SampleSettings | None
-    corpora: tuple[Corpus, ...]
+    corpora: tuple[Source, ...]
     cleaning: CleaningSettings
     length_tokenizer: Path | None
     decontamination: DecontaminationSettings
@@ -107,21 +168,27 @@ class Recipe:
         """The file beside the recipe that pins its remote sources."""
         return self.path.with_suffix(".lock.json")
 
-    def ordered_corpora(self) -> list[Corpus]:
-        """Corpora in the order that decides which of two duplicates stays: BERT-only sources last."""
-        return sorted(self.corpora, key=lambda corpus: "gpt2" not in corpus.families)
+    def ordered_corpora(self) -> list[Source]:
+        """Corpora in the order that decides which of two duplicates stays: those last that no causal family reads
+        (the paper's books are for BERT only)."""
 
-    def corpus(self, name: str) -> Corpus:
-        return next(corpus for corpus in self.corpora if corpus.name == name)
+        def is_read_by_causal(source: Source) -> bool:
+            return not source.families or any(FAMILIES[family].causal for family in source.families)
+
+        return sorted(self.corpora, key=lambda source: not is_read_by_causal(source))
 
     def sources_for(self, family: str) -> list[str]:
-        """Names of the corpora that models of `family` learn from, in recipe order."""
-        return [corpus.name for corpus in self.ordered_corpora() if family in corpus.families]
+        """Names of the corpora that models of `family` learn from, in order."""
+        return [
+            source.name
+            for source in self.ordered_corpora()
+            if not source.families or family in source.families
+        ]
 
     def families(self) -> list[str]:
-        """The model families of this recipe."""
-        used = {model.config.family for model in self.models.values()}
-        return [family for family in FAMILIES if family in used]
+        """The model families of this recipe, in the order of their first models."""
+        return list(dict.fromkeys(model.config.family for model in self.models.values()))
 
-    def models_of(self, family: str) -> list[str]:
-        return [name for name, model in self.models.items() if model.config.family == family]
+    def models_of(self, *, causal: bool) -> list[str]:
+        """The models of causal families, or of the others."""
+        return [name for name, model in self.models.items() if FAMILIES[model.config.family].causal == causal]

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core.processes import available_cores
+from data_pipeline.engine.run_record import CHECKOUT
 from workflows.console import StageError, say
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # torchrun itself kills ranks 30 s after it was asked to stop; a little later we kill what is left.
 GRACE_SECONDS = 35.0
 _SHOWN_LINES = 15

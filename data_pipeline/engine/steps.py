@@ -35,6 +35,7 @@ class StageKind:
         code: the modules whose code, with all that they import, determines the output.
         libraries: distributions whose version affects the output's bytes.
         unhashed: files of the output that show times, so that the manifest leaves them out.
+        group: of stages that are asked for by one task; by default the stage is alone.
     """
 
     name: str
@@ -42,6 +43,7 @@ class StageKind:
     code: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     unhashed: tuple[str, ...] = ()
+    group: str = ""
 
 
 class Place(Protocol):

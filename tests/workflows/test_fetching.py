@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
+from workflows.corpus import DecontaminateDocuments
+from workflows.fetching import FetchBenchmark, FetchDocuments, benchmark_paths
 
 from core.errors import ConfigurationError
 from data_pipeline.engine.documents import list_shards, read_shard
@@ -14,8 +16,6 @@ from data_pipeline.engine.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
 from recipes.reader import load_recipe
 from workflows.console import StageError
-from workflows.corpus import DecontaminateDocuments
-from workflows.fetching import FetchBenchmark, FetchDocuments, benchmark_paths
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
 LINES = b"".join(b'{"text": "line %d"}\n' % n for n in range(20))
