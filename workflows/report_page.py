@@ -145,9 +145,14 @@ def cells(*values: Any) -> list[str]:
     return [written(value) for value in values]
 
 
+def words(name: str) -> str:
+    """A key as words: not_english is "not english"."""
+    return name.replace("_", " ")
+
+
 def listed(facts: Mapping[str, Any]) -> str:
-    """ "not english 210, too short 6", or a dash."""
-    return ", ".join(f"{name.replace('_', ' ')} {written(value)}" for name, value in facts.items()) or "–"
+    """ "not english 210, too short 6"."""
+    return ", ".join(f"{words(name)} {written(value)}" for name, value in facts.items())
 
 
 def shown(column: Column, result: Mapping[str, Any]) -> str:
@@ -186,54 +191,47 @@ def task_section(task: Task, measured: Sequence[Measurement], models: Mapping[st
 
 
 def training_section(models: Mapping[str, Any], curves: Mapping[str, Records]) -> Section:
-    losses = {
-        name: [(record["step"], record["loss"]) for record in records if "loss" in record]
-        for name, records in curves.items()
-    }
+    """How the pretrainings went, and how each ended: its mean training loss over the last twentieth of the steps, where
+    single steps are noisy, and its last validation loss, if it had one."""
+    losses: dict[str, list[tuple[int, float]]] = {}
+    rows = []
+    for name, model in models.items():
+        points = [(record["step"], record["loss"]) for record in curves[name] if "loss" in record]
+        tail = [loss for _, loss in points[-max(1, len(points) // 20) :]]
+        mean = sum(tail) / len(tail) if tail else None
+        validation = [None, *(r["validation_loss"] for r in curves[name] if "validation_loss" in r)][-1]
+        summary = model["pretraining"]
+        rows.append(cells(name, summary["parameters"], summary["step"], mean, validation))
+        if points:
+            losses[name] = points
     head = ("model", "parameters", "steps", "loss, mean of the last twentieth", "validation loss")
-    rows = [training_row(name, model["pretraining"], curves[name]) for name, model in models.items()]
-    picture = pictures.loss_curves(losses) if any(losses.values()) else None
-    return Section("Training", [Table(head, rows)] if rows else [], picture)
-
-
-def training_row(name: str, pretraining: Mapping[str, Any], records: Records) -> list[str]:
-    """How a pretraining ended: its mean training loss over the last twentieth of the steps, where single steps are
-    noisy, and its last validation loss, if it had one."""
-    losses = [record["loss"] for record in records if "loss" in record]
-    tail = losses[-max(1, len(losses) // 20) :]
-    mean = sum(tail) / len(tail) if tail else None
-    validation = [None, *(record["validation_loss"] for record in records if "validation_loss" in record)][-1]
-    return cells(name, pretraining["parameters"], pretraining["step"], mean, validation)
+    return Section(
+        "Training", [Table(head, rows)] if rows else [], pictures.loss_curves(losses) if losses else None
+    )
 
 
 def corpus_section(corpus: Records, planted: Records) -> Section:
     """What every stage let through, where the text is from, and what became of the sample's defects."""
     funnel = [(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"])) for row in corpus]
     head = ("stage", "documents", "dropped, by reason")
-    rows = [cells(title, documents, listed(dropped)) for title, documents, dropped in funnel]
-    tables = [Table(head, rows, styles={head[-1]: "left"})]
+    rows = [cells(title, count, why or None) for title, count, why in funnel]
+    tables = [Table(head, rows, styles={head[2]: "left"})]
     if planted:
         note = "Defects planted in the sample: how many the stage meant for them removed or mended, and what became of all."
-        rows = [
-            cells(r["kind"].replace("_", " "), r["planted"], r["found"], listed(r["outcomes"]))
-            for r in planted
-        ]
+        rows = [cells(words(r["kind"]), r["planted"], r["found"], listed(r["outcomes"])) for r in planted]
         tables.append(Table(("kind", "planted", "found", "outcomes"), rows, note, {"outcomes": "left"}))
-    bars = [
-        (title, count, f"{listed(dropped)} dropped" if dropped else "") for title, count, dropped in funnel
-    ]
     measures = {part.get("length_counted_by") for row in corpus for part in row["parts"].values()} - {None}
     paragraphs = [("", f"Length of documents counted by {'; '.join(sorted(measures))}.")] if measures else []
     paragraphs += [(name, f": {origin}.") for name, origin in origins(corpus).items()]
+    bars = [(title, count, f"{why} dropped" if why else "") for title, count, why in funnel]
     return Section("The corpus", tables, pictures.funnel(bars), paragraphs)
 
 
-def reasons(counts: Mapping[str, Any]) -> dict[str, int]:
+def reasons(counts: Mapping[str, Any]) -> str:
     """Why documents were dropped, most frequent first."""
-    dropped = dict(counts.get("dropped", {}))
-    if counts.get("quarantined"):
-        dropped["bad_record"] = counts["quarantined"]
-    return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
+    quarantined = {"bad_record": counts["quarantined"]} if counts.get("quarantined") else {}
+    dropped = {**counts.get("dropped", {}), **quarantined}
+    return listed(dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def origins(corpus: Records) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The report's page is made of records: any task's table, cards and bars, the same in both templates."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from recipes.reader import load_recipe
 from recipes.records import Bar, Column, FineTuning, Published, ZeroShot, best_of_seeds, value_at
 from workflows import pictures
-from workflows.report_page import Page, Section, Table, report_page, training_row, write_pages, written
+from workflows.report_page import Page, Section, Table, report_page, training_section, write_pages, written
 
 CLOZE = ZeroShot(
     name="cloze",
@@ -188,11 +189,14 @@ def test_a_training_is_told_by_its_last_twentieth_and_its_last_validation():
         {"step": step, "loss": 5.0 if step <= 38 else float(step)} for step in range(1, 41)
     ]
     records[20:20] = [{"step": 20, "validation_loss": 7.0}]
-    pretraining = {"parameters": 12, "step": 40, "loss": 40.0}
-    assert training_row("small", pretraining, records) == ["small", "12", "40", "39.50", "7.00"]
-    records.append({"step": 40, "validation_loss": 6.0})
-    assert training_row("small", pretraining, records)[-1] == "6.00"
-    assert training_row("small", pretraining, records[:3])[-1] == "–"
+    models = {"small": {"pretraining": {"parameters": 12, "step": 40, "loss": 40.0}}}
+
+    def row(records: list[dict[str, Any]]) -> Sequence[str]:
+        return training_section(models, {"small": records}).tables[0].rows[0]
+
+    assert row(records) == ["small", "12", "40", "39.50", "7.00"]
+    assert row([*records, {"step": 40, "validation_loss": 6.0}])[-1] == "6.00"
+    assert row(records[:3])[-1] == "–"
 
 
 @pytest.mark.parametrize(
