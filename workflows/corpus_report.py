@@ -19,6 +19,7 @@ from workflows.stage import LinkedStage, Pipeline, RecipeParameter, Stage, walk
 from workflows.tokenization import TokenizeCorpus
 
 _DOCUMENT_STAGES = (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
+_WORDS = ("origin", "pins")  # of a fetched corpus: tables that hold no counts
 
 
 def summary_of(stage: Stage) -> dict[str, Any]:
@@ -30,20 +31,20 @@ def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
     """What each stage of the corpus let through, over all corpora, and why it dropped the rest."""
     rows = []
     for kind in _DOCUMENT_STAGES:
-        parts = {s.artifact_name(): summary_of(s) for s in stages if isinstance(s, kind)}
+        parts = {stage.artifact_name(): summary_of(stage) for stage in stages if isinstance(stage, kind)}
         if parts:
-            total = add_counts(_countable(part) for part in parts.values())
+            total = add_counts(
+                {
+                    key: value
+                    for key, value in part.items()
+                    if isinstance(value, int | dict) and key not in _WORDS
+                }
+                for part in parts.values()
+            )
             rows.append(
                 {"stage": kind.stage, "documents": total["documents"], "counts": total, "parts": parts}
             )
     return rows
-
-
-def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
-    words = ("origin", "pins")  # of a fetched corpus
-    return {
-        key: value for key, value in summary.items() if isinstance(value, int | dict) and key not in words
-    }
 
 
 class CorpusReport(LinkedStage):
@@ -56,8 +57,7 @@ class CorpusReport(LinkedStage):
         return "write the funnel"
 
     def inputs(self) -> dict[str, Stage]:
-        every = self.clone(TokenizeCorpus)
-        return {stage.artifact_name(): stage for stage in every.members()}
+        return {stage.artifact_name(): stage for stage in self.clone(TokenizeCorpus).members()}
 
     def parameters(self) -> dict[str, Any]:
         return {"recipe": self.settings.name}
@@ -74,14 +74,11 @@ class CorpusReport(LinkedStage):
         from data_pipeline.build import funnel_table
 
         stages = [stage for stage in walk(self) if stage is not self]
-        tables = {
-            f"{stage.stage} {stage.artifact_name()}": summary_of(stage)
-            for stage in stages
-            if isinstance(stage, (*_DOCUMENT_STAGES, TokenizeCorpus))
-        }
+        corpora = [stage for stage in stages if isinstance(stage, TokenizeCorpus)]
+        counted = [stage for stage in stages if isinstance(stage, (*_DOCUMENT_STAGES, TokenizeCorpus))]
+        tables = {f"{stage.stage} {stage.artifact_name()}": summary_of(stage) for stage in counted}
         totals = funnel(stages)
         write_json(directory / "funnel.json", {"stages": tables, "totals": totals})
-        corpora = [stage for stage in stages if isinstance(stage, TokenizeCorpus)]
         places = [stage.directory.relative_to(stage.runs).as_posix() for stage in corpora]
         lines = [funnel_table(tables), *(f"{place}/corpus.bin and .idx" for place in places)]
         lines += [f"{name}: {origin}" for name, origin in origins(totals).items()]

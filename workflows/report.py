@@ -4,7 +4,7 @@ Only `results.json` is covered by the manifest: the two pages show times. What t
 and `templates/`, their pictures are in `pictures.py`.
 """
 
-import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,15 @@ import luigi
 from core.files import read_json, write_json
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.sample.planted import planted_outcomes
-from workflows.corpus import (
-    CleanDocuments,
-    DecontaminateDocuments,
-    DeduplicateDocuments,
-)
+from recipes.records import Task
+from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
 from workflows.corpus_report import funnel, summary_of
-from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
+from workflows.evaluation import evaluations
 from workflows.fetching import WriteSample
-from workflows.report_page import write_pages
+from workflows.measured import Evaluate, Finetune, pretrainings
+from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline, Stage, walk
-from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
-
-CHANCE = 0.25  # RACE has four options
+from workflows.training import Pretrain, read_metrics
 
 
 class Report(LinkedStage):
@@ -41,10 +37,7 @@ class Report(LinkedStage):
         return "write the report"
 
     def inputs(self) -> dict[str, Stage]:
-        stages: list[Stage] = [self.clone(DeduplicateDocuments)]
-        for task, family in ((PretrainGPT2, "gpt2"), (PretrainBERT, "bert")):
-            stages += [self.clone(task, model=name) for name in self.settings.models_of(family)]
-        stages += evaluations(self)
+        stages = [self.clone(DeduplicateDocuments), *pretrainings(self), *evaluations(self)]
         return {f"{stage.stage} {stage.artifact_name()}": stage for stage in stages}
 
     def parameters(self) -> dict[str, Any]:
@@ -59,7 +52,9 @@ class Report(LinkedStage):
         results = collect_results(self.settings.name, stages)
         results["planted"] = planted_rows(self, stages)
         write_json(directory / "results.json", results)
-        write_pages(directory, self.settings, results, curves(stages), [stage_row(s) for s in stages])
+        curves = {s.model: read_metrics(s.directory) for s in stages if isinstance(s, Pretrain)}
+        rows = [stage_row(stage) for stage in stages]
+        write_pages(directory, report_page(self.settings, results, measured_tasks(stages), curves, rows))
         return {"models": sorted(results["models"])}
 
     def facts(self, summary: Mapping[str, Any]) -> str:
@@ -69,31 +64,24 @@ class Report(LinkedStage):
 def collect_results(recipe: str, stages: list[Stage]) -> dict[str, Any]:
     """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
     models: dict[str, dict[str, Any]] = {}
-    for stage in stages:
+    seeds: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    for stage in stages:  # inputs first: a model before what measures it
         if isinstance(stage, Pretrain):
             config = read_json(stage.directory / "model" / "config.json")
             models[stage.model] = {"config": config, "pretraining": summary_of(stage)}
-    for stage in stages:
-        if isinstance(stage, EvaluateZeroShot):
-            models[stage.model][stage.stage] = summary_of(stage)
-    for name in models:
-        runs = {s.seed: summary_of(s) for s in stages if isinstance(s, FinetuneRACE) and s.model == name}
-        if runs:
-            models[name]["race"] = race_result(runs)
+        elif isinstance(stage, Evaluate):
+            models[stage.model][stage.record.name] = summary_of(stage)
+        elif isinstance(stage, Finetune):
+            runs = seeds[stage.model, stage.record.name]
+            runs[stage.seed] = summary_of(stage)
+            models[stage.model][stage.record.name] = stage.record.combine(runs)  # the last time of all seeds
     return {"recipe": recipe, "models": models, "corpus": funnel(stages)}
 
 
-def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """RACE over seeds, as the paper reports it: test accuracy of the run that is best on the development set, and
-    the median of the development accuracies (section 5.3)."""
-    best = max(sorted(runs), key=lambda seed: runs[seed]["dev_accuracy"]["all"])
-    return {
-        **runs[best],
-        "chance": runs[best].get("chance", CHANCE),
-        "seed": int(best),
-        "dev_accuracy_median": statistics.median(run["dev_accuracy"]["all"] for run in runs.values()),
-        "seeds": {seed: run["accuracy"]["all"] for seed, run in sorted(runs.items())},
-    }
+def measured_tasks(stages: list[Stage]) -> list[Task]:
+    """The records of what was measured, each once, in the order of the stages."""
+    records = {s.record.name: s.record for s in stages if isinstance(s, Evaluate | Finetune)}
+    return list(records.values())
 
 
 def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:
@@ -109,11 +97,6 @@ def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:
         for kind in (CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
     }
     return planted_outcomes(samples[0].directory, corpora, outputs)
-
-
-def curves(stages: list[Stage]) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of every pretraining, by model."""
-    return {stage.model: read_metrics(stage.directory) for stage in stages if isinstance(stage, Pretrain)}
 
 
 def stage_row(stage: Stage) -> dict[str, Any]:
