@@ -12,7 +12,7 @@ from pathlib import Path
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.engine.lock_file import LockFile
-from data_pipeline.engine.steps import Place, StageKind, Step, Summary
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
 from data_pipeline.settings import (
     BenchmarkSettings,
     CleaningSettings,
@@ -69,7 +69,7 @@ class Documents:
     def files(self) -> dict[str, Path]:
         return {f"{index:05d}": path for index, path in enumerate(self.given)}
 
-    def shards(self, place: Place) -> list[Path]:
+    def shards(self, place: Workplace) -> list[Path]:
         """Where the shards are (a shard holds documents of one source)."""
         from data_pipeline.engine.documents import list_shards
 
@@ -94,7 +94,7 @@ def documents_of(step: Step) -> Documents:
 def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
     """The generated corpus and benchmark files."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.sample import files
 
         return files.write_sample(directory, seed=seed, documents=settings.documents, title=place.title)
@@ -113,7 +113,7 @@ def fetch(source: Source, lock: LockFile | None, sample: Step | None) -> Step:
     """One corpus, wherever it comes from, as document shards."""
     inputs = {"sample": sample} if sample is not None and isinstance(source, SampleSource) else {}
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         where = place.directory(sample) if inputs and sample is not None else None
         return source.fetch(directory, executor=place.executor, title=place.title, lock=lock, sample=where)
 
@@ -138,7 +138,7 @@ def fetch(source: Source, lock: LockFile | None, sample: Step | None) -> Step:
 def clean(name: str, documents: Documents, settings: CleaningSettings, length_tokenizer: Path | None) -> Step:
     """Repaired documents of one language, long enough, of one corpus."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline import cleaning
 
         return cleaning.clean(
@@ -182,7 +182,7 @@ class BenchmarkFile:
     path: Path
     step: Step | None = None
 
-    def at(self, place: Place) -> Path:
+    def at(self, place: Workplace) -> Path:
         return self.path if self.step is None else place.directory(self.step) / self.path
 
     def inputs(self, role: str) -> dict[str, Step]:
@@ -204,7 +204,7 @@ def benchmark(
         return BenchmarkFile(name, Path("benchmarks") / record.sample.path, sample)
     folder = Path(settings.path) if settings.path else None
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.sources.benchmarks import fetch_benchmark
 
         return fetch_benchmark(
@@ -242,7 +242,7 @@ def decontaminate(
 ) -> Step:
     """All documents, without text that occurs in a benchmark."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.decontamination import decontamination
 
         return decontamination.decontaminate(
@@ -278,7 +278,7 @@ def decontaminate(
 def deduplicate(name: str, documents: Documents, settings: DeduplicationSettings) -> Step:
     """All documents, one of each group of duplicates."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.deduplication import deduplication
 
         return deduplication.deduplicate(
@@ -307,7 +307,7 @@ def tokenizer(name: str, family: str, kind: str, settings: TokenizerSettings, do
     if settings.path:
         return _given_tokenizer(name, family, kind, Path(settings.path))
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.tokenization.tokenizers import train_tokenizer
 
         shards = documents.shards(place)
@@ -331,7 +331,7 @@ def tokenizer(name: str, family: str, kind: str, settings: TokenizerSettings, do
 
 
 def _given_tokenizer(name: str, family: str, kind: str, path: Path) -> Step:
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, load_tokenizer
 
         given = load_tokenizer(path)
@@ -367,7 +367,7 @@ def _tokens(summary: Summary) -> str:
 def sentences(name: str, family: str, documents: Documents) -> Step:
     """A model of where sentences end, trained on documents."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.tokenization.sentences import train_sentence_splitter
 
         return train_sentence_splitter(documents.shards(place), directory, title=place.title)
@@ -387,7 +387,7 @@ def sentences(name: str, family: str, documents: Documents) -> Step:
 def tokenize(name: str, family: str, documents: Documents, tokenizer: Step, splitter: Step | None) -> Step:
     """Documents as one indexed dataset."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.tokenization.corpus import tokenize_corpus
 
         return tokenize_corpus(

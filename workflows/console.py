@@ -17,14 +17,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
 
-from core.errors import UserError
 from core.processes import die_with_parent
 
 PIPELINE_LOGGER = "data_pipeline"
-
-
-class StageError(UserError):
-    """A stage cannot go on for a reason that a user can mend; the message says it all."""
 
 
 class Planned(Protocol):

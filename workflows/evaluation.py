@@ -8,7 +8,7 @@ from pathlib import Path
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
-from data_pipeline.engine.steps import Place, StageKind, Step, Summary
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
 from data_pipeline.steps import BenchmarkFile
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task, ZeroShot
 from recipes.schema import Recipe
@@ -23,6 +23,7 @@ from workflows.training import (
     trained,
 )
 
+EVALUATE, FINETUNE = "evaluate", "finetune"  # groups of stages
 RESULT = "result.json"
 
 
@@ -36,12 +37,12 @@ def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> S
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
-    return task_kind(record, ZERO_SHOT.plugin(record.name), ("core.model_directory",), "evaluate")
+    return task_kind(record, ZERO_SHOT.plugin(record.name), ("core.model_directory",), EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:
     shared = ("core.training.trainer", "core.model_directory", "recipes.schema")
-    return task_kind(record, FINE_TUNING.plugin(record.name), shared, "finetune")
+    return task_kind(record, FINE_TUNING.plugin(record.name), shared, FINETUNE)
 
 
 def evaluate(
@@ -51,7 +52,7 @@ def evaluate(
     kind, settings = zero_shot_kind(record), recipe.evaluation
     unused = {field.name for field in dataclasses.fields(settings)} - set(record.settings)
 
-    def arguments(directory: Path, place: Place) -> list[str]:
+    def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
         line += ["--output", str(directory / RESULT), "--controls"]
@@ -59,7 +60,7 @@ def evaluate(
 
     run = program(kind, recipe, "evaluate", arguments)
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         run(directory, place)
         if not (directory / RESULT).exists():
             raise failure(f"the evaluation ended without {RESULT}", log_of(kind, directory))
@@ -94,7 +95,7 @@ def finetune(
     """Fine-tuning of one model on a task with one seed, and its scores."""
     kind, settings = fine_tuning_kind(record), recipe.models[model].finetuning[record.name]
 
-    def arguments(directory: Path, place: Place) -> list[str]:
+    def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
         line += ["--output", str(directory), "--seed", str(seed), "--controls"]

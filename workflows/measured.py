@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from recipes.records import Bar, Column, FineTuning, Published, ZeroShot, best_of_seeds
-from workflows.evaluation import EvaluateZeroShot, FinetuneRACE
-from workflows.stage import Stage
-from workflows.training import PretrainBERT, PretrainGPT2
 
 WIKITEXT103 = ZeroShot(
     name="wikitext103",
     title="WikiText-103",
     benchmark="wikitext103",
-    program="",
+    program="evaluate.wikitext103:WikiText103",
     causal=True,
     columns=(
         Column("perplexity", "perplexity"),
@@ -40,7 +37,7 @@ LAMBADA = ZeroShot(
     name="lambada",
     title="LAMBADA",
     benchmark="lambada",
-    program="",
+    program="evaluate.wikitext103:WikiText103",
     causal=True,
     columns=(
         Column("accuracy", "accuracy", "percent"),
@@ -81,7 +78,7 @@ RACE = FineTuning(
     name="race",
     title="RACE",
     benchmark="race",
-    program="",
+    program="finetune.race:RaceTask",
     causal=False,
     columns=(
         Column("accuracy", "accuracy.all", "percent"),
@@ -108,15 +105,11 @@ RACE = FineTuning(
     combine=_race_of_seeds,
 )
 
-ZERO_SHOT = {record.name: record for record in (WIKITEXT103, LAMBADA)}
-Evaluate: Any = EvaluateZeroShot
-Finetune: Any = FinetuneRACE
-Evaluate.record = property(lambda stage: ZERO_SHOT[stage.benchmark])
-Finetune.record = RACE
 
+from recipes.records import FINE_TUNING, PRETRAININGS, ZERO_SHOT, Pretraining
 
-def pretrainings(stage: Stage) -> list[Stage]:
-    """The pretraining of every model of the recipe."""
-    kinds = {"gpt2": PretrainGPT2, "bert": PretrainBERT}
-    models = [(family, name) for family in kinds for name in stage.settings.models_of(family)]
-    return [stage.clone(kinds[family], model=name) for family, name in models]
+for _r in (WIKITEXT103, LAMBADA):
+    ZERO_SHOT.add(_r.name, _r)
+FINE_TUNING.add("race", RACE)
+PRETRAININGS.add("gpt2", Pretraining("gpt2", "x", "pretrain.gpt2:GPT2Task", True))
+PRETRAININGS.add("bert", Pretraining("bert", "x", "pretrain.bert:BertTask", False))

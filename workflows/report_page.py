@@ -108,7 +108,7 @@ def report_page(
         for task in tasks
         if task.name in model
     ]
-    kinds = {c.source for c in recipe.corpora} | {b.source for b in recipe.benchmarks.values()}
+    kinds = {c.kind for c in recipe.corpora} | {b.source for b in recipe.benchmarks.values()}
     warning = ALL_SAMPLE if kinds == {"sample"} else SOME_SAMPLE if "sample" in kinds else None
     sections = [
         Section("Accuracy against what needs no understanding", picture=accuracies(measured)),

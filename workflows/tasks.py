@@ -6,7 +6,9 @@ from core.families import FAMILIES
 from data_pipeline import steps
 from data_pipeline.engine.steps import Step
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, ZeroShot
+from workflows.evaluation import EVALUATE, FINETUNE
 from workflows.stage import Pipeline, Stage
+from workflows.training import PRETRAIN
 
 
 class WriteSample(Stage):
@@ -135,7 +137,7 @@ class ModelStage(Stage):
 class Pretrain(ModelStage):
     """Pretraining of one model of the recipe (paper section 4)."""
 
-    stage = "pretrain"
+    stage = PRETRAIN
     selectors = ("model",)
     causal: bool | None = None
 
@@ -154,7 +156,7 @@ class Pretrain(ModelStage):
 class Evaluate(ModelStage):
     """One zero-shot evaluation of one model, beside its controls (paper section 5.2)."""
 
-    stage = "evaluate"
+    stage = EVALUATE
     selectors = ("task", "model")
     task = luigi.Parameter(default="", description="one zero-shot task (default: all)")
 
@@ -172,7 +174,7 @@ class Evaluate(ModelStage):
 class Finetune(ModelStage):
     """Fine-tuning of one model on a task with one seed, and its scores (paper section 5.3)."""
 
-    stage = "finetune"
+    stage = FINETUNE
     selectors = ("task", "model", "seed")
     task = luigi.Parameter(default="", description="one fine-tuning task (default: all)")
     seed = luigi.Parameter(default="", description="one seed of the recipe (default: all)")
@@ -232,14 +234,5 @@ class EvaluationPipeline(Pipeline):
     """Trained models to numbers."""
 
     def requires(self) -> list[luigi.Task]:
-        return list(measurements(self))
-
-
-def measurements(task: Stage | Pipeline) -> list[Stage]:
-    """All measurements that the recipe asks for."""
-    found: list[Stage] = []
-    if task.plan.measurements():
-        found += task.clone(Evaluate).members()
-    if task.plan.finetunings():
-        found += task.clone(Finetune).members()
-    return found
+        found: list[luigi.Task] = self.clone(Evaluate).members() if self.plan.measurements() else []
+        return found + (self.clone(Finetune).members() if self.plan.finetunings() else [])

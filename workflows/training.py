@@ -15,11 +15,12 @@ from typing import Any
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
-from data_pipeline.engine.steps import Place, StageKind, Step, Summary
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
 from workflows.launch import failure, run_ranks
 
+PRETRAIN = "pretrain"
 LIBRARIES = ("torch", "numpy")
 _TRAINING_CODE = ("core.training.trainer", "core.model_directory")
 
@@ -41,7 +42,7 @@ def pretrain_kind(family: str) -> StageKind:
     """The stage of pretraining models of a family."""
     record = PRETRAININGS[family]
     own = () if PRETRAININGS.plugin(family) else (module_of(record.task),)
-    return StageKind("pretrain", 2, (*_TRAINING_CODE, *network_code(family), *own), LIBRARIES)
+    return StageKind(PRETRAIN, 2, (*_TRAINING_CODE, *network_code(family), *own), LIBRARIES)
 
 
 def plugin_parameters(*plugins: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
     shape = dataclasses.asdict(model.config)
     del shape["vocabulary_size"]  # the tokenizer's
 
-    def arguments(directory: Path, place: Place) -> list[str]:
+    def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [family, "--recipe", str(recipe.path), "--model", name]
         line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
         line += ["--output", str(directory)]
@@ -91,11 +92,11 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
 
 
 def program(
-    kind: StageKind, recipe: Recipe, module: str, arguments: Callable[[Path, Place], list[str]]
-) -> Callable[[Path, Place], None]:
+    kind: StageKind, recipe: Recipe, module: str, arguments: Callable[[Path, Workplace], list[str]]
+) -> Callable[[Path, Workplace], None]:
     """What runs one of our programs on the recipe's ranks, its output in the stage's log."""
 
-    def run(directory: Path, place: Place) -> None:
+    def run(directory: Path, place: Workplace) -> None:
         line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
         line += ["--title", place.title]
         for plugin in recipe.plugins:
@@ -112,10 +113,10 @@ def log_of(kind: StageKind, directory: Path) -> Path:
 
 def trained(
     kind: StageKind, collect: Callable[[Path], Summary]
-) -> Callable[[Path, Place], Mapping[str, Any]]:
+) -> Callable[[Path, Workplace], Mapping[str, Any]]:
     """What a step does when its ranks have trained: look how they ended, and collect the summary."""
 
-    def work(directory: Path, place: Place) -> Summary:
+    def work(directory: Path, place: Workplace) -> Summary:
         path = directory / "state.json"
         state = read_json(path) if path.exists() else {"status": "failed before its first step", "step": 0}
         if state["status"] != "finished":
