@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
-from workflows.corpus import DecontaminateDocuments
 from workflows.fetching import FetchBenchmark, FetchDocuments
 
 from core.errors import ConfigurationError, UserError
