@@ -9,12 +9,8 @@ import re
 from pathlib import Path
 
 from core.files import atomic_write
-from data_pipeline.sample.article_templates import QUESTIONS
 from data_pipeline.sample.text import (
     DECIDED_KINDS,
-    INTRODUCTION_TEMPLATES,
-    NEUTRAL_TEMPLATES,
-    WORK_TEMPLATES,
     Article,
     Guard,
     Writer,
@@ -23,12 +19,18 @@ from data_pipeline.sample.text import (
     weighted,
     words_of,
 )
-from data_pipeline.sample.vocabulary import TOPICS, Topic
-from data_pipeline.sample.world import Templates, World
+from data_pipeline.sample.vocabulary import (
+    INTRODUCTION_TEMPLATES,
+    NEUTRAL_TEMPLATES,
+    QUESTION_TEMPLATES,
+    TOPICS,
+    WORK_TEMPLATES,
+    Topic,
+)
+from data_pipeline.sample.world import World
 
 UNKNOWN = "<unk>"
 _UNKNOWN_RATE = 0.02  # of capitalised words; real WikiText has about 0.4 % of all words
-_QUESTION_TEMPLATES = {kind: Templates(lines) for kind, lines in QUESTIONS.items()}
 _LAMBADA_ROWS_PER_KIND = {"product": 110, "animal": 110, "workplace": 110, "food": 80, "tool": 90}
 _FAR_SHARE = 0.4
 
@@ -117,7 +119,7 @@ def race_passage(draw: random.Random, world: World, index: int, *, level: str) -
     """One RACE article with its questions; in `high` the passage does not contain the answers."""
     topic = TOPICS[index % len(TOPICS)]
     setting = world.setting(draw, topic)
-    kinds = draw.sample(list(_QUESTION_TEMPLATES), 4)
+    kinds = draw.sample(list(QUESTION_TEMPLATES), 4)
     answers = {kind: _belonging(draw, topic, kind) for kind in kinds}
     banned = frozenset(word for answer in answers.values() for word in words_of(answer))
     writer = Writer(draw, world.slots(draw, setting), Guard(), banned if level == "high" else frozenset())
@@ -135,7 +137,7 @@ def race_passage(draw: random.Random, world: World, index: int, *, level: str) -
         options += [_belonging(draw, other, kind) for other in others]
         place = draw.randrange(4)
         options[0], options[place] = options[place], options[0]
-        made["questions"].append(writer.sentence(_QUESTION_TEMPLATES[kind]))
+        made["questions"].append(writer.sentence(QUESTION_TEMPLATES[kind]))
         made["options"].append(options)
         made["answers"].append("ABCD"[place])
     return made
