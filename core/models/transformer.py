@@ -225,7 +225,7 @@ class EmbeddedTransformer(nn.Module):
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.
 
         Raises:
-            ValueError: the sequence cannot be split evenly.
+            UserError: the sequence cannot be split evenly.
         """
         if not self.mesh.sequence_parallel:
             return places

@@ -315,9 +315,7 @@ def _fail(output: Path) -> tuple[list, list, list[str], dict]:
     observers = [_Failing(), _Listener()]
     with contextlib.suppress(OSError):
         train(RandomTask(GPT2, mesh), mesh, TRAINING, output, RunOptions(tensorboard=True), observers)
-    held = [
-        os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if number.isdigit()
-    ]
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
     return (
         *(observer.heard for observer in observers),
         [path for path in held if str(output) in path],

@@ -12,6 +12,7 @@ from objectives import GPT2, RandomTask
 from observing import AfterStep
 
 from core.config import TrainingConfig
+from core.errors import UserError
 from core.parallel.mesh import initialize
 from core.training.errors import LostRank, OutOfMemory
 from core.training.records import read_state
@@ -137,7 +138,7 @@ def _other_error() -> None:
 def test_without_memory_the_message_says_what_needs_less():
     (message,) = run_distributed(_call, 1, _too_large)
     assert message.startswith("OutOfMemory: rank 0 ran out of memory") and "smaller micro_batch" in message
-    assert issubclass(OutOfMemory, RuntimeError) and issubclass(LostRank, RuntimeError)
+    assert issubclass(OutOfMemory, UserError) and issubclass(LostRank, UserError)
 
 
 def test_other_errors_stay_what_they_are():
