@@ -106,10 +106,8 @@ RACE = FineTuning(
 )
 
 
-from recipes.records import FINE_TUNING, PRETRAININGS, ZERO_SHOT, Pretraining
+from recipes.records import FINE_TUNING, ZERO_SHOT
 
 for _r in (WIKITEXT103, LAMBADA):
     ZERO_SHOT.add(_r.name, _r)
 FINE_TUNING.add("race", RACE)
-PRETRAININGS.add("gpt2", Pretraining("gpt2", "x", "pretrain.gpt2:GPT2Task", True))
-PRETRAININGS.add("bert", Pretraining("bert", "x", "pretrain.bert:BertTask", False))
