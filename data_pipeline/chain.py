@@ -23,11 +23,11 @@ from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.engine.artifacts import Artifact, HashCache, hash_file, hash_tree
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import sizes, speed
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.hub import HubDataset, fetch_hub, pinned
 from data_pipeline.sources.local import fetch_local, find_files
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.remote_files import RemoteFile, fetch_remote
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter

@@ -5,10 +5,11 @@ Each is read from a recipe or from flags; `errors` says what is wrong with the v
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from core.tables import out_of_range
+from data_pipeline.filters import FILTERS
 
 _LARGEST_SHINGLE = 100
 _LARGEST_PERMUTATIONS = 1 << 16
@@ -23,18 +24,32 @@ class CleaningSettings:
         minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
         repair: whether text is repaired; control characters are removed in any case.
         join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
+        filters: of a user's plug-ins, in order: a document that one does not keep is dropped.
     """
 
     language: str = "en"
     minimum_tokens: int = 128
     repair: bool = True
     join_lines: bool = False
+    filters: list[str] = field(default_factory=list)
 
     def errors(self, where: str) -> list[str]:
         problems = []
         if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", self.language):
             problems.append(f'{where}.language: must be an ISO 639-1 code such as "en", is {self.language!r}')
+        problems += [
+            f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS) or 'none'})"
+            for name in self.filters
+            if name not in FILTERS
+        ]
         return problems + out_of_range(self, where, minimum_tokens=(0, math.inf))
+
+    def key(self) -> dict[str, Any]:
+        """What determines a cleaned document; of filters also their plug-ins' source."""
+        facts = asdict(self)
+        if not facts.pop("filters"):
+            return facts
+        return {**facts, "filters": [[name, FILTERS.plugin(name)] for name in self.filters]}
 
 
 @dataclass(frozen=True)

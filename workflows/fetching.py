@@ -12,8 +12,8 @@ import luigi
 
 from data_pipeline.benchmarks import BENCHMARKS, Origin
 from data_pipeline.engine.executors import Executor, make_executor
+from data_pipeline.engine.lock_file import LockError, LockFile
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
-from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.presets import CORPORA
 from recipes.schema import BenchmarkSettings, Corpus
 from workflows import console

@@ -12,10 +12,10 @@ from typing import Any
 from core.files import atomic_write
 from data_pipeline.benchmarks import BENCHMARKS, Origin
 from data_pipeline.engine.artifacts import hash_file
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources.download import Patience
 from data_pipeline.sources.hub import HubDataset, hub_rows, pinned
 from data_pipeline.sources.hub import pin_of as pin_of_hub
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
 from data_pipeline.sources.remote_files import RemoteFile, download_pinned, pin_of
 

@@ -14,10 +14,10 @@ from unreliable_server import Remote, serve
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS, wikitext103
 from data_pipeline.benchmarks.race import read_split, write_rows
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources import presets
 from data_pipeline.sources.benchmarks import fetch_benchmark
 from data_pipeline.sources.download import DownloadError
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
 
 # As the hub's rows are: content with its newline, blank lines as nothing.

@@ -10,10 +10,10 @@ from corpus_files import contents, english, read_documents
 from hub_layout import stay_offline, write_hub_split
 
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.lock_file import LockError, LockFile
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources import hub
 from data_pipeline.sources.hub import HubDataset, fetch_hub, hub_rows, pin_of, pinned
-from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.records import SourceError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -14,9 +14,9 @@ from corpus_files import contents, read_documents
 from unreliable_server import Remote, serve
 
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources.archives import ArchiveError
 from data_pipeline.sources.download import DownloadError, Patience
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
 from data_pipeline.sources.remote_files import RemoteFile, fetch_remote
 

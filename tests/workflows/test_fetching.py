@@ -10,7 +10,7 @@ from unreliable_server import Remote, serve
 
 from core.errors import ConfigurationError
 from data_pipeline.engine.documents import list_shards, read_shard
-from data_pipeline.sources.lock_file import LockError
+from data_pipeline.engine.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
 from recipes.reader import load_recipe
 from workflows.console import StageError
