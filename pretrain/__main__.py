@@ -8,10 +8,11 @@ from typing import Any
 from core.config import ZERO_LEVELS, ModelConfig, TrainingConfig
 from core.errors import ConfigurationError, UserError
 from core.files import canonical_json, read_json
+from core.flags import add_flags, from_flags
 from core.parallel.mesh import Mesh, initialize
 from core.program.output import writing
-from core.program.ranks import positive, run_on_ranks
-from core.program.run_options import add_run_options, run_options, timeout
+from core.program.ranks import add_plugin_option, positive, run_on_ranks
+from core.program.run_options import RunSettings
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
@@ -77,7 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
             help="split over the data-parallel processes: 0 nothing, 1 optimizer state, 2 gradients too, 3 weights too "
             "(default: %(default)s)",
         )
-        add_run_options(command)
+        add_flags(command, RunSettings)
+        add_plugin_option(command)
         command.add_argument(
             "--title", default="", help="before the progress bar (default: the model's name)"
         )
@@ -86,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then train."""
+    run = from_flags(RunSettings, arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     shape, training = read_model(recipe_path(arguments.recipe), arguments.model, tokenizer.vocabulary_size)
     if shape.family != arguments.family:
@@ -96,11 +99,11 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tensor, split = arguments.tensor_parallel, arguments.sequence_parallel
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split, timeout=timeout(arguments))
+    mesh = initialize(tensor, split, timeout=run.timeout)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
-            options = RunOptions(title, identity, arguments.zero, **run_options(arguments))
+            options = RunOptions(title, identity, arguments.zero, **run.options())
             task = _task(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 
@@ -134,4 +137,4 @@ def _task(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), pretrain))
+    sys.exit(run_on_ranks(build_parser, pretrain))

@@ -25,9 +25,9 @@ from recipes.schema import (
     BenchmarkSettings,
     Corpus,
     EvaluationSettings,
+    FinetuningSettings,
     Identity,
     Model,
-    RaceSettings,
     Recipe,
     SampleSettings,
     TokenizerSettings,
@@ -250,7 +250,7 @@ class _Reader:
             if task != "race":
                 self.errors.append(f"{where}.finetuning.{task}: unknown key (known: race)")
                 continue
-            race = from_table(RaceSettings, settings, f"{where}.finetuning.race", self.errors)
+            race = from_table(FinetuningSettings, settings, f"{where}.finetuning.race", self.errors)
         shape = self.shape(table, tokenizers, where)
         if shape is not None and "race" in tasks and shape.family != "bert":
             self.errors.append(f"{where}.finetuning.race: only bert models are fine-tuned on RACE")

@@ -3,6 +3,7 @@
 The settings of models, training and the pipeline's stages have their dataclasses beside the code that obeys them.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,13 @@ from core.config import (
     ParallelConfig,
     TrainingConfig,
 )
+from core.tables import not_positive, out_of_range
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES
 
 FAMILIES = ("gpt2", "bert")
 BENCHMARKS = ("wikitext103", "lambada", "race")
+_LARGEST_SEED = 2**32 - 1
 _LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -165,39 +168,63 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Windows a forward pass, and targets a window scores anew (the paper's overlapping evaluation)."""
+    """How zero-shot tasks are scored.
+
+    Attributes:
+        batch_size: sequences of the model's full length in one forward pass, and as many more of shorter ones as take
+            the same room.
+        stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
+            faster and gives a worse perplexity (the paper: 32).
+    """
 
     batch_size: int = 8
     stride: int = 32
 
     def errors(self, where: str) -> list[str]:
-        return [
-            f"{where}.{name}: must be 1 or more"
-            for name in ("batch_size", "stride")
-            if getattr(self, name) < 1
-        ]
+        return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))
 
 
 @dataclass(frozen=True)
-class RaceSettings:
-    """Fine-tuning on RACE (paper section 5.3): one run a seed, each the paper's hyper-parameters by default."""
+class FinetuningSettings:
+    """Fine-tuning on a task (paper section 5.3), each the paper's hyper-parameters by default.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: examples a step.
+        micro_batch: examples in one forward pass of one data rank: bounds its memory.
+        learning_rate: the highest rate.
+        warmup_fraction: share of all steps in which the rate rises (6.5 % in the reference's scripts).
+        seeds: of the new head, the order and dropout; one run each.
+        sequence_length: longest input in tokens; 0 takes the model's.
+    """
 
     epochs: int = 3
     batch_size: int = 32
     micro_batch: int = 8
     learning_rate: float = 2e-5
-    warmup_fraction: float = 0.1
+    warmup_fraction: float = 0.065
     seeds: list[int] = field(default_factory=lambda: [1])
     sequence_length: int = 0
 
     def errors(self, where: str) -> list[str]:
-        problems = [
-            f"{where}.{name}: must be 1 or more"
-            for name in ("epochs", "batch_size", "micro_batch")
-            if getattr(self, name) < 1
-        ]
+        problems = out_of_range(
+            self,
+            where,
+            epochs=(1, math.inf),
+            batch_size=(1, math.inf),
+            micro_batch=(1, math.inf),
+            warmup_fraction=(0, 1),
+            sequence_length=(0, math.inf),
+        )
+        problems += not_positive(self, where, "learning_rate")
+        if 1 <= self.batch_size < self.micro_batch:
+            problems.append(
+                f"{where}.micro_batch: must be at most batch_size ({self.batch_size}), is {self.micro_batch}"
+            )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            problems.append(f"{where}.seeds: one or more different numbers, is {self.seeds}")
+            problems.append(f"{where}.seeds: must be one or more different numbers, is {self.seeds}")
+        elif not all(0 <= seed <= _LARGEST_SEED for seed in self.seeds):
+            problems.append(f"{where}.seeds: must be from 0 to {_LARGEST_SEED}, is {self.seeds}")
         return problems
 
 
@@ -208,7 +235,7 @@ class Model:
     name: str
     config: ModelConfig
     training: TrainingConfig
-    race: RaceSettings | None
+    race: FinetuningSettings | None
 
 
 @dataclass(frozen=True)

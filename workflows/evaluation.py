@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import luigi
 
 from core.files import read_json
-from recipes.schema import RaceSettings
+from recipes.schema import FinetuningSettings
 from workflows.fetching import benchmark_files, benchmark_inputs, benchmark_paths
 from workflows.launch import failure, run_ranks
 from workflows.stage import Pipeline, Stage
@@ -64,7 +64,13 @@ class EvaluateWikiText103(EvaluateZeroShot):
 
     stage = "wikitext103"
     benchmark = "wikitext103"
-    sources = ("core/models", "core/parallel", "evaluate/wikitext103.py", "evaluate/scoring.py")
+    sources = (
+        "core/models",
+        "core/parallel",
+        "evaluate/wikitext103.py",
+        "evaluate/scoring.py",
+        "data_pipeline/benchmarks/wikitext103.py",
+    )
 
     def label(self) -> str:
         return f"WikiText-103 of {self.model}"
@@ -84,7 +90,13 @@ class EvaluateLambada(EvaluateZeroShot):
 
     stage = "lambada"
     benchmark = "lambada"
-    sources = ("core/models", "core/parallel", "evaluate/lambada.py", "evaluate/scoring.py")
+    sources = (
+        "core/models",
+        "core/parallel",
+        "evaluate/lambada.py",
+        "evaluate/scoring.py",
+        "data_pipeline/benchmarks/lambada.py",
+    )
 
     def label(self) -> str:
         return f"LAMBADA of {self.model}"
@@ -97,7 +109,7 @@ class FinetuneRACE(TrainingStage):
     """Fine-tuning of one BERT on RACE with one seed, and its accuracy (paper section 5.3)."""
 
     stage = "race"
-    sources = (*CORE_SOURCES, "finetune/race.py", "finetune/race_data.py")
+    sources = (*CORE_SOURCES, "finetune", "data_pipeline/benchmarks/race.py")
     selectors = ("model", "seed")
     model = luigi.Parameter(default="", description="one BERT of the recipe (default: all)")
     seed = luigi.Parameter(default="", description="one seed of the recipe (default: all)")
@@ -115,7 +127,7 @@ class FinetuneRACE(TrainingStage):
         return f"fine-tune {self.model} on RACE{seeds}"
 
     @property
-    def race(self) -> RaceSettings:
+    def race(self) -> FinetuningSettings:
         settings = self.settings.models[self.model].race
         assert settings is not None  # `choices` has no other models
         return settings
