@@ -20,6 +20,7 @@ from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.filters import FILTERS
 from data_pipeline.settings import CleaningSettings
+from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TOKENS_PER_WORD = 4 / 3
@@ -162,9 +163,9 @@ def _length_rule(
 
 
 def _enough_tokens(tokenizer: Tokenizer, minimum: int, texts: list[str]) -> list[bool]:
-    """Count tokens only where it can matter: a byte-level BPE makes at least one token of a word."""
+    """Count tokens only where it can matter: some kinds make at least one token of a word."""
     enough: dict[int, Any] = {}
-    if tokenizer.kind == "gpt2":
+    if KINDS[tokenizer.kind].token_a_word:
         enough = {index: True for index, text in enumerate(texts) if len(text.split()) >= minimum}
     unsure = [index for index in range(len(texts)) if index not in enough]
     ids = tokenizer.encode_batch([texts[index] for index in unsure])

@@ -13,6 +13,8 @@ from data_pipeline.filters import FILTERS
 
 _LARGEST_SHINGLE = 100
 _LARGEST_PERMUTATIONS = 1 << 16
+_SMALLEST_VOCABULARY = 300
+_SMALLEST_SAMPLE = 100
 
 
 @dataclass(frozen=True)
@@ -141,3 +143,61 @@ class DeduplicationSettings:
     @property
     def shingles(self) -> Shingles:
         return Shingles(self.shingle, self.shingle_size)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The generated sample.
+
+    Attributes:
+        documents: how many its corpus has, planted defects included.
+    """
+
+    documents: int
+
+    def errors(self, where: str) -> list[str]:
+        return out_of_range(self, where, documents=(_SMALLEST_SAMPLE, math.inf))
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Train one of `vocabulary_size` tokens, or take the one at `path`."""
+
+    vocabulary_size: int = 0
+    path: str = ""
+
+    def errors(self, where: str) -> list[str]:
+        if bool(self.vocabulary_size) == bool(self.path):
+            return [f"{where}: give either vocabulary_size or path"]
+        if self.vocabulary_size and self.vocabulary_size < _SMALLEST_VOCABULARY:
+            return [
+                f"{where}.vocabulary_size: must be {_SMALLEST_VOCABULARY} or more (256 bytes and the special tokens), "
+                f"is {self.vocabulary_size}"
+            ]
+        return []
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Where a benchmark's files are.
+
+    Attributes:
+        source: "sample" (generated with it), "local" (`path` is a file in the authors' format; RACE: a folder) or
+            "huggingface" (from the hub; with `path`, from a local copy in hub layout).
+        path: see there.
+        revision: of the hub's dataset; one that is no commit is pinned by the lock file. Empty for the known one.
+        check_counts: refuse a fetched benchmark of another size than the published one's.
+    """
+
+    source: Literal["sample", "local", "huggingface"] = "local"
+    path: str = ""
+    revision: str = ""
+    check_counts: bool = True
+
+    def errors(self, where: str) -> list[str]:
+        if self.source != "huggingface":
+            if (self.source == "sample") == bool(self.path):
+                return [f'{where}: give path, or source = "sample" or "huggingface"']
+            if self.revision or not self.check_counts:
+                return [f'{where}: revision and check_counts are keys of source = "huggingface"']
+        return []

@@ -3,7 +3,6 @@
 What a task says of itself is small: its examples, its model, its result (`Program`).
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from core.config import ModelConfig, TrainingConfig
+from core.config import ModelConfig
 from core.files import read_json, write_json
 from core.model_directory import quick_fingerprint, read_config, save_parameters
 from core.parallel.mesh import Mesh
@@ -26,8 +25,6 @@ from finetune.heads import Scorer, TunedModel, as_tensors
 from recipes.schema import FinetuningSettings
 
 RESULT_FILE = "result.json"
-_CHECKPOINTS_A_RUN = 10
-_LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
 
 
 class Examples(Protocol):
@@ -91,21 +88,6 @@ class Epochs:
         save_parameters(self.model, self._config, directory, self._mesh)
 
 
-def training_config(settings: FinetuningSettings, seed: int, examples: int) -> TrainingConfig:
-    """Linear warm-up and decay over all epochs of so many examples."""
-    steps = math.ceil(settings.epochs * examples / settings.batch_size)
-    return TrainingConfig(
-        steps=steps,
-        global_batch=settings.batch_size,
-        micro_batch=settings.micro_batch,
-        learning_rate=settings.learning_rate,
-        warmup_steps=int(settings.warmup_fraction * steps),
-        schedule="linear",
-        seed=seed,
-        checkpoint_interval=min(_LARGEST_CHECKPOINT_INTERVAL_STEPS, max(1, steps // _CHECKPOINTS_A_RUN)),
-    )
-
-
 @dataclass(frozen=True)
 class Tuning:
     """One run.
@@ -157,7 +139,7 @@ class Tuning:
         model.load_pretrained(self.checkpoint, self.seed)
         start = quick_fingerprint(self.checkpoint)
         identity = f"{start} {self.sequence_length} {self.tokenizer.fingerprint}"
-        config = training_config(self.settings, self.seed, len(examples))
+        config = self.settings.training_config(len(examples), self.seed)
         objective = Epochs(model, examples, mesh, self.settings.epochs, self.seed)
         return (
             train(objective, mesh, config, self.output, RunOptions(title, identity, **options)).status

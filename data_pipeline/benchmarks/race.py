@@ -13,18 +13,21 @@ from typing import Any
 
 from core.errors import UserError
 from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, Origin, Rows, Sample, add_benchmark
-from data_pipeline.sample.article_templates import QUESTIONS
 from data_pipeline.sample.text import (
-    INTRODUCTION_TEMPLATES,
-    NEUTRAL_TEMPLATES,
-    WORK_TEMPLATES,
     Guard,
     Writer,
     weighted,
     words_of,
 )
-from data_pipeline.sample.vocabulary import TOPICS, Topic
-from data_pipeline.sample.world import Templates, World
+from data_pipeline.sample.vocabulary import (
+    INTRODUCTION_TEMPLATES,
+    NEUTRAL_TEMPLATES,
+    QUESTION_TEMPLATES,
+    TOPICS,
+    WORK_TEMPLATES,
+    Topic,
+)
+from data_pipeline.sample.world import World
 
 SPLITS = ("train", "dev", "test")
 LEVELS = ("middle", "high")
@@ -33,7 +36,6 @@ _LETTERS = "ABCD"
 _ERRORS_SHOWN = 10
 _HUB_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 _FILE_NAME = re.compile(r"(middle|high)/?(\w+)\.txt$")
-_QUESTION_TEMPLATES = {kind: Templates(lines) for kind, lines in QUESTIONS.items()}
 _SAMPLE_PASSAGES = {"train": 800, "dev": 80, "test": 104}
 
 
@@ -185,7 +187,7 @@ def _sample_passage(draw: random.Random, world: World, index: int, *, level: str
     """One RACE article with its questions; in `high` the passage does not contain the answers."""
     topic = TOPICS[index % len(TOPICS)]
     setting = world.setting(draw, topic)
-    kinds = draw.sample(list(_QUESTION_TEMPLATES), 4)
+    kinds = draw.sample(list(QUESTION_TEMPLATES), 4)
     answers = {kind: _belonging(draw, topic, kind) for kind in kinds}
     banned = frozenset(word for answer in answers.values() for word in words_of(answer))
     writer = Writer(draw, world.slots(draw, setting), Guard(), banned if level == "high" else frozenset())
@@ -203,7 +205,7 @@ def _sample_passage(draw: random.Random, world: World, index: int, *, level: str
         options += [_belonging(draw, other, kind) for other in others]
         place = draw.randrange(4)
         options[0], options[place] = options[place], options[0]
-        made["questions"].append(writer.sentence(_QUESTION_TEMPLATES[kind]))
+        made["questions"].append(writer.sentence(QUESTION_TEMPLATES[kind]))
         made["options"].append(options)
         made["answers"].append("ABCD"[place])
     return made

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from core.errors import UserError
 from core.files import exclusive
@@ -35,6 +35,7 @@ class StageKind:
         code: the modules whose code, with all that they import, determines the output.
         libraries: distributions whose version affects the output's bytes.
         unhashed: files of the output that show times, so that the manifest leaves them out.
+        group: of stages that are asked for by one task; by default the stage is alone.
     """
 
     name: str
@@ -42,19 +43,7 @@ class StageKind:
     code: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     unhashed: tuple[str, ...] = ()
-
-
-class Place(Protocol):
-    """Where a step works: what it asks of whoever runs it."""
-
-    @property
-    def executor(self) -> Executor: ...
-    @property
-    def title(self) -> str:
-        """Before progress bars."""
-
-    def directory(self, step: "Step") -> Path:
-        """The finished output of a step that this one reads."""
+    group: str = ""
 
 
 def no_facts(summary: Summary) -> str:
@@ -84,7 +73,7 @@ class Step:
 
     kind: StageKind
     name: str
-    work: Callable[[Path, Place], Summary]
+    work: Callable[[Path, "Workplace"], Summary]
     label: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, "Step"] = field(default_factory=dict)
@@ -92,7 +81,7 @@ class Step:
     selectors: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[Summary], str] = no_facts
     layout: Mapping[str, int] | None = None
-    ranks: Callable[[Path, Place], None] | None = None
+    ranks: Callable[[Path, "Workplace"], None] | None = None
     lock_file: LockFile | None = None
 
 
@@ -163,7 +152,12 @@ class Workplace:
     title: str = ""
 
     def directory(self, step: Step) -> Path:
+        """The finished output of a step."""
         return self.store.directory(step)
+
+    def summary(self, step: Step) -> dict[str, Any]:
+        """The deterministic facts of a finished step."""
+        return self.store.summary(step)
 
 
 def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.warning) -> bool:

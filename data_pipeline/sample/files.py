@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from core.files import atomic_write, write_json
 from data_pipeline.benchmarks.benchmark import samples
 from data_pipeline.sample import defects
 from data_pipeline.sample.planted import CONTAINS
-from data_pipeline.sample.text import Guard, article, chapter, story
+from data_pipeline.sample.text import Article, Guard, article, chapter, story
 from data_pipeline.sample.world import World
 
-# Share of the documents in each corpus file, and the words of a document there.
-_FILES = {"stories": (0.45, 180, 330), "articles": (0.35, 180, 330), "books": (0.20, 260, 420)}
+# Of each corpus file: its share of the documents, what writes one, and its least and most words.
+_FILES: dict[str, tuple[float, Callable[..., str | Article], int, int]] = {
+    "stories": (0.45, story, 180, 330),
+    "articles": (0.35, article, 180, 330),
+    "books": (0.20, chapter, 260, 420),
+}
 # Planted documents, each a share of a file's documents (at least one); those with benchmark text come after them.
 _DEFECT_SHARES = {
     "exact_duplicate": 0.02,
@@ -68,9 +73,9 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
     planted: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
-        for name, (share, least, most) in _FILES.items():
+        for name, (share, write, least, most) in _FILES.items():
             draw = random.Random(f"{name} {seed}")
-            maker = _maker(name, draw, world, guard, least, most)
+            maker = partial(_clean_text, write, draw, world, guard, least_words=least, most_words=most)
             rows = _rows(draw, maker, round(documents * share), benchmarks, lambda: bar.update(1))
             _write_corpus_file(output / "corpus" / f"{name}.jsonl.gz", name, rows)
             planted += _record(f"{name}.jsonl.gz", rows)
@@ -84,16 +89,10 @@ def _planted_shares() -> dict[str, float]:
     return _DEFECT_SHARES | {CONTAINS + name: sample.share for name, sample in samples().items()}
 
 
-def _maker(
-    name: str, draw: random.Random, world: World, guard: Guard, least: int, most: int
-) -> Callable[[], str]:
-    """The function that writes a clean document of a corpus file."""
-
-    if name == "books":
-        return lambda: chapter(draw, world, guard, least_words=least, most_words=most)
-    if name == "articles":
-        return lambda: article(draw, world, guard, least_words=least, most_words=most).plain()
-    return lambda: story(draw, world, guard, least_words=least, most_words=most)
+def _clean_text(write: Callable[..., str | Article], *arguments: Any, **words: int) -> str:
+    """A clean document."""
+    text = write(*arguments, **words)
+    return text.plain() if isinstance(text, Article) else text
 
 
 def _rows(

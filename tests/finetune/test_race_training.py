@@ -20,7 +20,7 @@ from data_pipeline.tokenization.tokenizers import load_tokenizer
 from finetune.heads import MultipleChoice, Scorer
 from finetune.pairs import PairExamples
 from finetune.race import encode_split
-from finetune.tuner import Epochs, training_config
+from finetune.tuner import Epochs
 from recipes.schema import FinetuningSettings
 from tests.distributed import run_distributed
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
@@ -86,7 +86,7 @@ def test_every_epoch_asks_every_question_in_another_order(inputs: Path) -> None:
 
 def test_settings_become_steps_with_linear_decay() -> None:
     settings = FinetuningSettings(epochs=3, batch_size=32, warmup_fraction=0.1)
-    config = training_config(settings, seed=1, examples=100)  # 300 questions: 9 batches of 32 and one of 12
+    config = settings.training_config(examples=100, seed=1)  # 300 questions: 9 batches of 32 and one of 12
     assert (config.steps, config.warmup_steps, config.schedule) == (10, 1, "linear")
     assert not config.errors()
 
