@@ -36,7 +36,7 @@ FORBIDDEN_LIBRARIES = {
     "finetune": ("luigi",),
     "workflows": ("torch", "transformers"),
 }
-EXPECTED_ARROWS = {("finetune.race", "evaluate.scoring")}
+EXPECTED_ARROWS: set[tuple[str, str]] = set()
 EXPECTED_CIRCLES: set[tuple[str, ...]] = set()
 
 # A family's and a task's name stand in its records, and in these files alone.
@@ -48,7 +48,7 @@ RECORDS = (
     "pretrain/bert.py",
     "evaluate/lambada.py",
     "evaluate/wikitext103.py",
-    "finetune/race*.py",
+    "finetune/race.py",
     "data_pipeline/tokenization/tokenizers.py",  # the kinds of tokenizers, which are called like the families
 )
 EXPECTED_BRANCHES = {
@@ -58,15 +58,9 @@ EXPECTED_BRANCHES = {
     "data_pipeline/chain.py",
     "data_pipeline/cleaning.py",
     "data_pipeline/inspection.py",
-    "data_pipeline/sample/files.py",
-    "data_pipeline/sources/benchmark_files.py",
-    "data_pipeline/sources/presets.py",
     "data_pipeline/tokenization/byte_pairs.py",
     "data_pipeline/tokenization/corpus.py",
     "data_pipeline/tokenization/word_pieces.py",
-    "evaluate/__main__.py",
-    "finetune/__main__.py",
-    "pretrain/__main__.py",
     "recipes/reader.py",
     "recipes/schema.py",
     "workflows/evaluation.py",
