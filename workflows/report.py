@@ -13,7 +13,6 @@ import luigi
 
 from core.files import read_json, write_json
 from data_pipeline import steps
-from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
 from data_pipeline.sample.planted import planted_outcomes
 from data_pipeline.sources.source import SampleSource
@@ -41,8 +40,8 @@ def report(plan: Plan) -> Step:
         results = collect_results(recipe, made, place)
         write_json(directory / "results.json", results)
         curves = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
-        rows = [stage_row(step, place) for step in made]
-        write_pages(directory, report_page(recipe, results, measured_tasks(recipe), curves, rows))
+        page = report_page(recipe, results, measured_tasks(recipe), curves, made, place)
+        write_pages(directory, page)
         return {"models": sorted(results["models"])}
 
     return Step(
@@ -88,18 +87,6 @@ def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list
         for kind in (steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
     }
     return planted_outcomes(samples[0], corpora, outputs)
-
-
-def stage_row(step: Step, place: Workplace) -> dict[str, Any]:
-    """What the report's table of stages shows of one: from its run record, so not deterministic."""
-    directory = place.directory(step)
-    return {
-        "label": step.label,
-        "facts": step.facts(place.summary(step)),
-        "directory": directory.relative_to(place.store.root).as_posix(),
-        "record": read_json(directory / RUN_RECORD),
-        "libraries": place.store.artifact(step).libraries,
-    }
 
 
 class Report(LinkedStage):
