@@ -20,7 +20,7 @@ from corpus_files import contents, english, fetch_files, read_documents
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources.formats import RawRecord
-from data_pipeline.sources.records import Reading, SourceError, documents_of
+from data_pipeline.sources.records import MAXIMUM_DEPTH, Reading, SourceError, documents_of
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -236,6 +236,24 @@ def test_rows_whose_other_fields_are_no_json_are_bad_alone(tmp_path: Path) -> No
     )
     assert [document.text for document in found] == ["good"]
     assert [(record.line, record.reason[:30]) for record in reading.bad] == [
-        (1, "its other fields cannot be kep"),
+        (1, "its fields are nested more tha"),
         (2, "its other fields cannot be kep"),
     ]
+
+
+@pytest.mark.parametrize("too_deep", [False, True])
+def test_how_deep_a_record_may_be_is_the_same_on_every_python(tmp_path: Path, too_deep: bool) -> None:
+    depth = MAXIMUM_DEPTH - 1 + too_deep  # the record itself is a level
+    path = tmp_path / "a.jsonl"
+    deep: list[Any] = []
+    for _ in range(depth - 1):
+        deep = [deep]
+    path.write_text('{"text": "line", "deep": ' + "[" * depth + "]" * depth + '}\n{"text": "good"}')
+    fetch(path, tmp_path / "out")
+    row = RawRecord(1, {"text": "row", "deep": deep})
+    reading = Reading()
+    rows = list(documents_of([row], path=path, source="s", number=0, text_field="text", reading=reading))
+    found = [document.text for document in read_documents(tmp_path / "out")] + [row.text for row in rows]
+    assert found == (["good"] if too_deep else ["line", "good", "row"])
+    refused = [*reasons(tmp_path / "out").values(), *(record.reason for record in reading.bad)]
+    assert refused == [f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"] * 2 * too_deep
