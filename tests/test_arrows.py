@@ -52,8 +52,6 @@ RECORDS = (
     "data_pipeline/tokenization/tokenizers.py",  # the kinds of tokenizers, which are called like the families
 )
 EXPECTED_BRANCHES = {
-    "core/interop/correspondence.py",
-    "core/interop/settings.py",
     "data_pipeline/build.py",
     "data_pipeline/chain.py",
     "data_pipeline/cleaning.py",
@@ -66,7 +64,6 @@ EXPECTED_BRANCHES = {
     "data_pipeline/tokenization/word_pieces.py",
     "evaluate/__main__.py",
     "finetune/__main__.py",
-    "pretrain/__main__.py",
     "recipes/reader.py",
     "recipes/schema.py",
     "workflows/evaluation.py",
