@@ -52,8 +52,6 @@ RECORDS = (
     "data_pipeline/tokenization/tokenizers.py",  # the kinds of tokenizers, which are called like the families
 )
 EXPECTED_BRANCHES = {
-    "core/interop/correspondence.py",
-    "core/interop/settings.py",
     "data_pipeline/build.py",
     "data_pipeline/chain.py",
     "data_pipeline/cleaning.py",
