@@ -14,7 +14,9 @@ from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model
 from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
 from core.parallel.mesh import Mesh
-from core.training import trainer
+from core.training.observers import Observer
+from core.training.throughput import Throughput
+from core.training.trainer import train
 
 
 def random_tokens(shape: ModelConfig, rows: int, seed: int) -> torch.Tensor:
@@ -53,23 +55,24 @@ class TokenTask:
 
 def step_seconds(shape: ModelConfig, mesh: Mesh, training: TrainingConfig, warmup_steps: int) -> list[float]:
     """Seconds of each step after the warm-up, on this rank."""
-    ends: list[float] = []
-    step = trainer._Run._step
-
-    def timed(run: Any) -> None:
-        step(run)
-        if mesh.device.type == "cuda":
-            torch.cuda.synchronize()
-        ends.append(time.perf_counter())
-
-    trainer._Run._step = timed  # type: ignore[method-assign]
+    clock = _Clock(mesh)
     samples = training.steps * training.global_batch
     task = TokenTask(
         shape, mesh, samples, lambda indices: random_tokens(shape, len(indices), int(indices[0]))
     )
-    try:
-        with tempfile.TemporaryDirectory() as output:
-            trainer.train(task, mesh, training, Path(output) / str(mesh.rank))
-    finally:
-        trainer._Run._step = step  # type: ignore[method-assign]
-    return [end - start for start, end in itertools.pairwise(ends[warmup_steps - 1 :])]
+    with tempfile.TemporaryDirectory() as output:
+        train(task, mesh, training, Path(output) / str(mesh.rank), observers=[clock])
+    return [end - start for start, end in itertools.pairwise(clock.ends[warmup_steps - 1 :])]
+
+
+class _Clock(Observer):
+    """When each step was done."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.ends: list[float] = []
+
+    def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
+        if self.mesh.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())

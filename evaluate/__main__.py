@@ -184,4 +184,4 @@ def _build(config: ModelConfig, mesh: Mesh) -> GPT2Model:
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), run))
+    sys.exit(run_on_ranks(build_parser, run))

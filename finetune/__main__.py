@@ -170,4 +170,4 @@ def _score(
 
 
 if __name__ == "__main__":
-    sys.exit(run_on_ranks(build_parser(), finetune))
+    sys.exit(run_on_ranks(build_parser, finetune))

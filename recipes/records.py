@@ -4,6 +4,7 @@ Recipes are checked against these registries, workflows make a stage of each rec
 a command. `pretrain`, `evaluate` and `finetune` add theirs when they are imported; a user's plug-in adds its own.
 """
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -70,6 +71,7 @@ class Task:
         published: the paper's numbers.
         facts: a result in a few words, for the console.
         bar: its accuracy in the report's picture; None where it has none.
+        note: what the columns mean, in a sentence below the table's title.
     """
 
     name: str
@@ -81,6 +83,35 @@ class Task:
     published: Published | None
     facts: Callable[[Mapping[str, Any]], str]
     bar: Bar | None = None
+    note: str = ""
+
+
+def value_at(result: Mapping[str, Any], path: str) -> Any:
+    """The value of a `Column`'s path, such as "accuracy.middle"; None where the result has none."""
+    value: Any = result
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def best_of_seeds(runs: Mapping[str, Mapping[str, Any]], chosen_by: str, shown: str) -> dict[str, Any]:
+    """Several seeds as the paper reports them (section 5.3): the test result of the run that is best on the development
+    set, the first of equal ones, beside the median of the development set and what each seed reached.
+
+    Args:
+        runs: results by seed.
+        chosen_by: path of the number on the development set, such as "dev_accuracy.all".
+        shown: path of the number on the test set.
+    """
+    best = max(sorted(runs), key=lambda seed: value_at(runs[seed], chosen_by))
+    return {
+        **runs[best],
+        "seed": int(best),
+        f"{chosen_by.split('.')[0]}_median": statistics.median(
+            value_at(run, chosen_by) for run in runs.values()
+        ),
+        "seeds": {seed: value_at(run, shown) for seed, run in sorted(runs.items())},
+    }
 
 
 def always_fits(settings: Any, config: Any, where: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The built-in sample corpus and its benchmarks: one generated world, no network, the same bytes for the same seed.
 
 This module lays out the files and plants the defects that the pipeline must remove; `world` holds the
-facts, `text` and `benchmarks` the texts, `defects` the damage.
+facts, `text` the texts, `data_pipeline.benchmarks` those of benchmarks, `defects` the damage.
 """
 
 import gzip
@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,26 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import atomic_write, write_json
+from data_pipeline.benchmarks.benchmark import samples
 from data_pipeline.sample import defects
-from data_pipeline.sample.benchmarks import write_lambada, write_race, write_wikitext
-from data_pipeline.sample.text import Guard, article, chapter, story
+from data_pipeline.sample.planted import CONTAINS
+from data_pipeline.sample.text import Article, Guard, article, chapter, story
 from data_pipeline.sample.world import World
 
-# Share of the documents in each corpus file, and the words of a document there.
-_FILES = {"stories": (0.45, 180, 330), "articles": (0.35, 180, 330), "books": (0.20, 260, 420)}
-# Planted documents, each a share of a file's documents (at least one).
-_PLANTED_SHARES = {
+# Of each corpus file: its share of the documents, what writes one, and its least and most words.
+_FILES: dict[str, tuple[float, Callable[..., str | Article], int, int]] = {
+    "stories": (0.45, story, 180, 330),
+    "articles": (0.35, article, 180, 330),
+    "books": (0.20, chapter, 260, 420),
+}
+# Planted documents, each a share of a file's documents (at least one); those with benchmark text come after them.
+_DEFECT_SHARES = {
     "exact_duplicate": 0.02,
     "near_duplicate": 0.03,
     "too_short": 0.03,
     "mojibake": 0.02,
     "other_language": 0.03,
-    "contains_wikitext103": 0.004,
-    "contains_lambada": 0.008,
-    "contains_race": 0.008,
 }
-_ARTICLES = {"valid": 30, "test": 60}
-_PASSAGES = {"train": 800, "dev": 80, "test": 104}
 
 
 @dataclass
@@ -65,53 +66,33 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
     if documents < 100:
         raise UserError(f"sample: documents = {documents}, but at least 100 are needed to plant every defect")
     world, guard = World(seed), Guard()
-    benchmarks = _write_benchmarks(output / "benchmarks", world, guard, seed)
+    benchmarks = {
+        CONTAINS + name: sample.write(output / "benchmarks" / sample.path, world, guard, seed)
+        for name, sample in samples().items()
+    }
     planted: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
-        for name, (share, least, most) in _FILES.items():
+        for name, (share, write, least, most) in _FILES.items():
             draw = random.Random(f"{name} {seed}")
-            maker = _maker(name, draw, world, guard, least, most)
+            maker = partial(_clean_text, write, draw, world, guard, least_words=least, most_words=most)
             rows = _rows(draw, maker, round(documents * share), benchmarks, lambda: bar.update(1))
             _write_corpus_file(output / "corpus" / f"{name}.jsonl.gz", name, rows)
             planted += _record(f"{name}.jsonl.gz", rows)
             counts[name] = len(rows)
     write_json(output / "planted.json", planted)
-    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _PLANTED_SHARES}
+    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _planted_shares()}
     return {"documents": counts, "planted": kinds, "benchmarks": {k: len(v) for k, v in benchmarks.items()}}
 
 
-def _write_benchmarks(folder: Path, world: World, guard: Guard, seed: int) -> dict[str, list[str]]:
-    """Write all benchmarks; return, by planted kind, the test texts that documents may contain."""
-    articles = {
-        split: write_wikitext(
-            folder / "wikitext103" / f"wiki.{split}.tokens",
-            random.Random(f"wikitext {split} {seed}"),
-            world,
-            guard,
-            articles=count,
-        )
-        for split, count in _ARTICLES.items()
-    }
-    lambada = write_lambada(folder / "lambada_test.jsonl", random.Random(f"lambada {seed}"), world, guard)
-    race = write_race(folder / "RACE", random.Random(f"race {seed}"), world, guard, _PASSAGES)
-    return {
-        "contains_wikitext103": [text.plain() for text in articles["test"]],
-        "contains_lambada": lambada,
-        "contains_race": race["test"],
-    }
+def _planted_shares() -> dict[str, float]:
+    return _DEFECT_SHARES | {CONTAINS + name: sample.share for name, sample in samples().items()}
 
 
-def _maker(
-    name: str, draw: random.Random, world: World, guard: Guard, least: int, most: int
-) -> Callable[[], str]:
-    """The function that writes a clean document of a corpus file."""
-
-    if name == "books":
-        return lambda: chapter(draw, world, guard, least_words=least, most_words=most)
-    if name == "articles":
-        return lambda: article(draw, world, guard, least_words=least, most_words=most).plain()
-    return lambda: story(draw, world, guard, least_words=least, most_words=most)
+def _clean_text(write: Callable[..., str | Article], *arguments: Any, **words: int) -> str:
+    """A clean document."""
+    text = write(*arguments, **words)
+    return text.plain() if isinstance(text, Article) else text
 
 
 def _rows(
@@ -124,7 +105,7 @@ def _rows(
     """A file's documents in order; copies come after their originals."""
     rows = []
     copies = []
-    for kind, share in _PLANTED_SHARES.items():
+    for kind, share in _planted_shares().items():
         for _ in range(max(1, round(count * share))):
             if kind.endswith("duplicate"):
                 copies.append(kind)
@@ -155,7 +136,7 @@ def _planted_row(
         return _Row(foreign, kind, {"language": language})
     index = draw.randrange(len(benchmarks[kind]))
     passage = benchmarks[kind][index]
-    whole = kind == "contains_wikitext103"
+    whole = samples()[kind.removeprefix(CONTAINS)].whole
     return _Row(passage if whole else defects.embedded(draw, text, passage), kind, {"benchmark_row": index})
 
 

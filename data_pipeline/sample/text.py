@@ -5,21 +5,26 @@ A scene is a few sentences with clues, then one sentence whose last word the clu
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from data_pipeline.sample.article_templates import HANDBOOK, LEADS, SECTIONS
-from data_pipeline.sample.templates import (
-    DECIDING,
-    INTRODUCTION,
-    NEUTRAL,
-    ROLE_INTRODUCTION,
-    TALK_OF_WORK,
-    WORK,
+from data_pipeline.sample.templates import Slots, Templates
+from data_pipeline.sample.vocabulary import (
+    DECIDING_TEMPLATES,
+    HANDBOOK_TEMPLATES,
+    INTRODUCTION_TEMPLATES,
+    LEAD_TEMPLATES,
+    NEUTRAL_TEMPLATES,
+    ROLE_TEMPLATES,
+    ROLES,
+    SEASONS,
+    SECTION_TEMPLATES,
+    TOPICS,
+    WEATHER_TEMPLATES,
+    WORK_TEMPLATES,
 )
-from data_pipeline.sample.vocabulary import ROLES, SEASONS, TOPICS
-from data_pipeline.sample.world import WEATHER_TEMPLATES, Setting, Slots, Templates, World
+from data_pipeline.sample.world import Setting, World
 
 RUN_WORDS = 13
 _WORD = re.compile(r"[^\W_]+")
@@ -27,19 +32,15 @@ _ATTEMPTS = 200
 _FAR_SHARE = 0.3  # of scenes
 _CLUE_WORDS = (20, 50)  # of a scene
 
-INTRODUCTION_TEMPLATES = Templates(INTRODUCTION)
-ROLE_TEMPLATES = Templates(ROLE_INTRODUCTION)
-WORK_TEMPLATES = Templates([*WORK, *TALK_OF_WORK])
-NEUTRAL_TEMPLATES = Templates(NEUTRAL)
-DECIDING_TEMPLATES = {kind: Templates(lines) for kind, lines in DECIDING.items()}
-HANDBOOK_TEMPLATES = Templates(HANDBOOK)
-LEAD_TEMPLATES = {title: (Templates([title]), Templates(lines)) for title, lines in LEADS.items()}
-SECTION_TEMPLATES = {heading: Templates(lines) for heading, lines in SECTIONS.items()}
-
 
 def words_of(text: str) -> list[str]:
     """The lower-cased words of a text, letters and digits only."""
     return _WORD.findall(text.lower())
+
+
+def _runs(words: list[str]) -> Iterator[str]:
+    """The runs of 13 words in a text."""
+    return (" ".join(words[start : start + RUN_WORDS]) for start in range(len(words) - RUN_WORDS + 1))
 
 
 class Guard:
@@ -50,20 +51,13 @@ class Guard:
 
     def add(self, text: str) -> None:
         """Reserve the runs of a benchmark's text."""
-        words = words_of(text)
-        self.runs.update(
-            " ".join(words[start : start + RUN_WORDS]) for start in range(len(words) - RUN_WORDS + 1)
-        )
+        self.runs.update(_runs(words_of(text)))
 
     def accepts(self, before: list[str], words: list[str]) -> bool:
         """Whether `words`, coming after the words `before`, complete no reserved run."""
         if not self.runs:
             return True
-        joined = before[-(RUN_WORDS - 1) :] + words
-        return not any(
-            " ".join(joined[start : start + RUN_WORDS]) in self.runs
-            for start in range(len(joined) - RUN_WORDS + 1)
-        )
+        return self.runs.isdisjoint(_runs(before[-(RUN_WORDS - 1) :] + words))
 
 
 @dataclass
@@ -100,9 +94,9 @@ class Writer:
         return deck.pop()
 
 
-def weighted(draw: random.Random, choices: Sequence[tuple[Callable | Templates, float]]) -> Templates:
+def weighted(draw: random.Random, choices: Sequence[tuple[Templates, float]]) -> Templates:
     """Draw one of (templates, weight)."""
-    return draw.choices([choice for choice, _ in choices], [weight for _, weight in choices])[0]  # type: ignore[return-value]
+    return draw.choices(*zip(*choices, strict=True))[0]
 
 
 def scene(
@@ -144,7 +138,7 @@ def close(sentence: str) -> str:
     return sentence + ('."' if sentence.count('"') % 2 else ".")
 
 
-DECIDED_KINDS = tuple(DECIDING)
+DECIDED_KINDS = tuple(DECIDING_TEMPLATES)
 # What the scenes of a story decide, each once: no answer can be copied from an earlier scene.
 _SCENE_KINDS = ("product", "animal", "workplace", "food", "food", "tool", "tool", "tool")
 
@@ -179,6 +173,11 @@ class Story:
         self.writer.banned = frozenset()
         return " ".join([*sentences[:-1], close(sentences[-1])])
 
+    def paragraphs(self, words: int, *kinds: Callable[[], str]) -> Iterator[str]:
+        """Paragraphs of the kinds in turn, until the story has so many words or all of its scenes."""
+        while len(self.writer.words) < words and self.kinds:
+            yield from (kind() for kind in kinds)
+
     def digression(self) -> str:
         """A paragraph of general remarks on the trade, which leaves the story's people and season as they are."""
         draw, before = self.writer.draw, self.setting
@@ -199,23 +198,15 @@ class Story:
 
 def story(draw: random.Random, world: World, guard: Guard, *, least_words: int, most_words: int) -> str:
     """A story of scenes, a paragraph each."""
-    tale = Story(draw, world, guard)
-    goal = draw.randint(least_words, most_words)
-    paragraphs: list[str] = []
-    while len(tale.writer.words) < goal and tale.kinds:
-        paragraphs.append(tale.scene())
-    return "\n\n".join(paragraphs)
+    tale, goal = Story(draw, world, guard), draw.randint(least_words, most_words)
+    return "\n\n".join(tale.paragraphs(goal, tale.scene))
 
 
 def chapter(draw: random.Random, world: World, guard: Guard, *, least_words: int, most_words: int) -> str:
     """A chapter of a book about a trade: a scene, then what the trade has to say about its work, in turns."""
-    tale = Story(draw, world, guard)
-    goal = draw.randint(least_words, most_words)
-    paragraphs = [f"Chapter {draw.randint(1, 40)}"]
-    while len(tale.writer.words) < goal and tale.kinds:
-        paragraphs.append(tale.scene())
-        paragraphs.append(tale.digression())
-    return "\n\n".join(paragraphs)
+    tale, goal = Story(draw, world, guard), draw.randint(least_words, most_words)
+    heading = f"Chapter {draw.randint(1, 40)}"
+    return "\n\n".join([heading, *tale.paragraphs(goal, tale.scene, tale.digression)])
 
 
 @dataclass(frozen=True)

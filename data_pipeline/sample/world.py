@@ -1,114 +1,25 @@
-"""The sample world: what goes with what, the people in a passage, and how templates become sentences.
+"""The sample world: what goes with what, the people in a passage, and what fills the slots of its sentences.
 
-Everything is drawn from one seeded `random.Random`; a world knows facts and makes sentences, not documents.
+Everything is drawn from one seeded `random.Random`; a world knows facts, it makes no documents.
 """
 
 import itertools
 import random
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from data_pipeline.sample.templates import PHRASES, WEATHER
+from data_pipeline.sample.templates import Slots
 from data_pipeline.sample.vocabulary import (
-    FOODS,
-    MEN,
     MONTHS,
-    NAME_HEADS,
-    NAME_TAILS,
+    PHRASES,
     ROLE_CLUES,
     ROLES,
     SEASON_CLUES,
     SEASONS,
     TOPICS,
-    WOMEN,
+    WORDS,
     Topic,
 )
-
-_PIECES = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
-_ARTICLE_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
-_BLANKS = re.compile(r" {2,}")
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_NUMBERS = [
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "fifteen",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "ninety",
-]
-_COMPASS = ("north-east", "north-west", "south-east", "south-west", "east-north-east", "south-south-west")
-
-Node = str | tuple["Sequence[Node]", ...]
-Slots = dict[str, str | list | Callable[[], str]]  # a word, a parsed template, or a source of words
-
-
-def parse_template(template: str) -> list:
-    """Split a template into literal strings, `{slot}` strings and tuples of alternatives (each a list again)."""
-    pieces = iter(_PIECES.findall(template))
-    nodes, end = _parse_alternatives(pieces)
-    assert end == "" and len(nodes) == 1, f"unbalanced brackets in template {template!r}"
-    return nodes[0]
-
-
-def _parse_alternatives(pieces: Iterator[str]) -> tuple[list[list], str]:
-    alternatives: list[list] = [[]]
-    for piece in pieces:
-        if piece == "[":
-            inner, end = _parse_alternatives(pieces)
-            assert end == "]", "a template's [ is not closed"
-            alternatives[-1].append(tuple(inner))
-        elif piece == "]":
-            return alternatives, "]"
-        elif piece == "|":
-            alternatives.append([])
-        else:
-            alternatives[-1].append(piece)
-    return alternatives, ""
-
-
-class Templates:
-    """Compiled templates of one category."""
-
-    def __init__(self, lines: Sequence[str]):
-        self.templates = [parse_template(line) for line in lines]
-
-    def __len__(self) -> int:
-        return len(self.templates)
-
-    def fill(self, index: int, draw: random.Random, slots: Slots) -> str:
-        """A sentence from template `index`: its first letter a capital, `a` before a vowel `an`."""
-        parts: list[str] = []
-        _expand(self.templates[index], draw, slots, parts)
-        text = _ARTICLE_BEFORE_VOWEL.sub(r"\1n ", _BLANKS.sub(" ", "".join(parts)))
-        first = 1 if text[0] == '"' else 0
-        return text[:first] + text[first].upper() + text[first + 1 :]
-
-
-def _expand(nodes: list, draw: random.Random, slots: Slots, parts: list[str]) -> None:
-    for node in nodes:
-        if isinstance(node, tuple):
-            _expand(node[int(draw.random() * len(node))], draw, slots, parts)
-        elif node[0] == "{":
-            value = slots[node[1:-1]]
-            if isinstance(value, list):
-                _expand(value, draw, slots, parts)
-            else:
-                parts.append(value if isinstance(value, str) else value())
-        else:
-            parts.append(node)
 
 
 def _deck(draw: random.Random, words: Sequence[str]) -> Callable[[], str]:
@@ -151,7 +62,7 @@ class World:
 
     def __init__(self, seed: int):
         draw = random.Random(f"sample world {seed}")
-        places = [head + tail for head in NAME_HEADS for tail in NAME_TAILS]
+        places = [head + tail for head in WORDS["name_heads"] for tail in WORDS["name_tails"]]
         draw.shuffle(places)
         self.towns = {topic.field: [places.pop() for _ in range(2)] for topic in TOPICS}
         self.rivers = {topic.field: places.pop() for topic in TOPICS}
@@ -162,7 +73,7 @@ class World:
     def _assign_foods(draw: random.Random) -> dict[tuple[str, str], str]:
         """(field, season) -> food; each season uses every food once, so neither clue alone tells the food."""
         while True:
-            columns = {season: draw.sample(FOODS, len(TOPICS)) for season in SEASONS}
+            columns = {season: draw.sample(WORDS["foods"], len(TOPICS)) for season in SEASONS}
             rows = zip(*columns.values(), strict=True)
             if all(len(set(row)) == len(SEASONS) for row in rows):
                 break
@@ -194,20 +105,21 @@ class World:
 
     def _person(self, draw: random.Random) -> Person:
         woman = draw.random() < 0.5
-        return Person(draw.choice(WOMEN if woman else MEN), draw.choice(self.surnames), woman)
+        return Person(draw.choice(WORDS["women" if woman else "men"]), draw.choice(self.surnames), woman)
 
     def slots(self, draw: random.Random, setting: Setting) -> Slots:
         """The values of all template slots in a setting."""
         topic = setting.topic
         return {
-            **PHRASE_NODES,
+            **PHRASES,
             "town": setting.town, "town2": setting.town2, "river": setting.river,
             "field": topic.field, "Field": topic.field.capitalize(), "trade": topic.trade, "trades": topic.trades,
             "workplace": topic.workplace, "Workplace": topic.workplace.capitalize(),
             "animal": topic.animal, "product": topic.product,
             "things": _deck(draw, topic.things), "verb": _deck(draw, topic.verbs),
             "adj": _deck(draw, topic.adjectives), "site": _deck(draw, topic.sites),
-            "number": _deck(draw, _NUMBERS), "weekday": _deck(draw, _WEEKDAYS), "compass": _deck(draw, _COMPASS),
+            "number": _deck(draw, WORDS["numbers"]), "weekday": _deck(draw, WORDS["weekdays"]),
+            "compass": _deck(draw, WORDS["compass"]),
             "year": lambda: str(int(1500 + 420 * draw.random())),
             "thousands": lambda: f"{int(1000 + 8000 * draw.random()):,}",
             "decimal": lambda: f"{0.5 + 30 * draw.random():.1f}",
@@ -233,7 +145,3 @@ class World:
             "season": setting.season, "clue": _deck(draw, SEASON_CLUES[setting.season]),
             "month": _deck(draw, MONTHS[setting.season]), "food": self.answer(setting, "food"),
         }  # fmt: skip
-
-
-PHRASE_NODES: Slots = {name: parse_template(phrase) for name, phrase in PHRASES.items()}
-WEATHER_TEMPLATES = {season: Templates(lines) for season, lines in WEATHER.items()}

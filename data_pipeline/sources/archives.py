@@ -1,7 +1,8 @@
 """Archives, unpacked with suspicion: `.tar` (plain, .gz, .zst, .xz, .bz2, .tgz) and `.zip`.
 
 Only folders, files and links among the archive's own files come out of one, below the given folder, and no more than
-a stated amount. Links become copies, so that nothing unpacked ever leads elsewhere.
+a stated amount. `tarfile`'s data filter judges links and devices; what it would mend (an absolute name) or allow (a
+name of another system's, a file twice) is refused here. Links become copies, so that nothing unpacked leads elsewhere.
 """
 
 import os
@@ -10,7 +11,6 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
@@ -99,9 +99,10 @@ class _Unpacking:
     size: int = 0
 
     def run(self) -> None:
-        unpack_members: Callable[[], None] = self._zip if self.archive.suffix == ".zip" else self._tar
         try:
-            unpack_members()
+            self._zip() if self.archive.suffix == ".zip" else self._tar()
+        except tarfile.FilterError as error:
+            raise self.error(f"{error}, which is refused") from error
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGE) as error:
             if isinstance(error, OSError) and error.filename is not None:
                 raise  # of this machine's files, such as a full disk
@@ -125,28 +126,27 @@ class _Unpacking:
 
     def _tar_member(self, stream: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self.place(member.name)
+        tarfile.data_filter(member, str(self.folder))
         if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
+            self.make_folder(path, member.name)
         elif member.isreg():
             content = stream.extractfile(member)
             assert content is not None  # regular members have content
-            self.write(path, member.name, cast(IO[bytes], content))
-        elif member.issym() or member.islnk():
-            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
-            linked = self.place(os.path.normpath(base / member.linkname), f"link {member.name} leads to ")
+            self.write(path, member.name, content)
+        else:
+            base = path.parent if member.issym() else self.folder
+            linked = Path(os.path.normpath(base / member.linkname))
             if not linked.is_file():
                 raise self.error(f"member {member.name} is a link to {member.linkname}, no file before it")
             with linked.open("rb") as content:
                 self.write(path, member.name, content)
-        else:
-            raise self.error(f"member {member.name} is a device or pipe, which is refused")
 
     def _zip(self) -> None:
         with zipfile.ZipFile(self.archive) as stream:
             for member in stream.infolist():
                 path = self.place(member.filename)
                 if member.is_dir():
-                    path.mkdir(parents=True, exist_ok=True)
+                    self.make_folder(path, member.filename)
                     continue
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG):
@@ -156,7 +156,7 @@ class _Unpacking:
                 with stream.open(member) as content:
                     self.write(path, member.filename, content)
 
-    def place(self, name: str, prefix: str = "member ") -> Path:
+    def place(self, name: str) -> Path:
         """Where a member goes.
 
         Raises:
@@ -167,13 +167,19 @@ class _Unpacking:
             raise self.error(f"more than {self.maximum_files:,} members, which is refused")
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or ":" in (pure.parts or ("",))[0]:
-            raise self.error(f"{prefix}{name} would be outside the folder, which is refused")
+            raise self.error(f"member {name} would be outside the folder, which is refused")
         return self.folder / pure
+
+    def make_folder(self, path: Path, name: str) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self.error(f"member {name} needs a folder where a file is, which is refused") from error
 
     def write(self, path: Path, name: str, content: IO[bytes]) -> None:
         if path.exists():
             raise self.error(f"member {name} is there twice, which is refused")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_folder(path.parent, name)
         with path.open("wb") as stream:
             while block := content.read(_BLOCK_BYTES):
                 self.size += len(block)

@@ -5,30 +5,28 @@ so that two versions are never glued together. What is in the file, and unpackin
 """
 
 import contextlib
-import email.utils
-import http.client
 import logging
 import os
-import ssl
+import re
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import read_json, sync_file, write_json
-from data_pipeline.engine.artifacts import ArtifactError, free_bytes, hash_file
+from data_pipeline.engine.artifacts import free_bytes, hash_file
+
+if TYPE_CHECKING:
+    from requests import Response
 
 _BLOCK_BYTES = 1 << 16  # what a break loses at most
 _LONGEST_WAIT_SECONDS = 120.0
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
-_RANGE_NOT_SATISFIABLE = 416
 _HEADERS = {"User-Agent": "megatron-reproduction", "Accept-Encoding": "identity"}
 _logger = logging.getLogger("data_pipeline")
 
@@ -69,10 +67,6 @@ class _BrokenOffError(Exception):
         self.wait = wait
 
 
-class _RestartError(Exception):
-    """What is there is no part of what the server has now."""
-
-
 def download(
     url: str,
     target: Path,
@@ -105,8 +99,9 @@ def download(
             _logger.warning("%s: %s is not the expected file; downloading it anew", url, target)
             target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
-    transfer = _Transfer(url, target, patience or Patience(), sha256, size, title or target.name)
-    return transfer.receive()
+    transfer = _Transfer(url, target, patience or Patience(), sha256, size)
+    with tqdm(desc=title or target.name, unit="B", unit_scale=True, disable=None) as bar:
+        return transfer.receive(bar)
 
 
 def _verify(url: str, path: Path, sha256: str, size: int) -> Downloaded:
@@ -123,22 +118,13 @@ def _verify(url: str, path: Path, sha256: str, size: int) -> Downloaded:
     return Downloaded(found, digest)
 
 
-@dataclass
 class _Transfer:
     """One file on its way, over as many requests as it takes."""
 
-    url: str
-    target: Path
-    patience: Patience
-    sha256: str
-    size: int
-    title: str
-    partial: Path = field(init=False)
-    record: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.partial = self.target.with_name(f".{self.target.name}.partial")
-        self.record = self.target.with_name(f".{self.target.name}.partial.json")
+    def __init__(self, url: str, target: Path, patience: Patience, sha256: str, size: int) -> None:
+        self.url, self.target, self.patience, self.sha256, self.size = url, target, patience, sha256, size
+        self.partial = target.with_name(f".{target.name}.partial")
+        self.record = target.with_name(f".{target.name}.partial.json")
 
     def forget(self) -> None:
         self.partial.unlink(missing_ok=True)
@@ -149,21 +135,21 @@ class _Transfer:
             return self.partial.stat().st_size
         return 0
 
-    def known(self) -> dict[str, Any]:
-        """The version that the partial file is of: its ETag or date ("" when nothing said) and its size, if known."""
-        try:
+    def known(self) -> tuple[str, int | None]:
+        """The version that the partial file is of: its ETag or date ("" when nothing said), and its size, if known."""
+        with contextlib.suppress(UserError, KeyError, TypeError):
             record = read_json(self.record)
-            return record if record["url"] == self.url else {"validator": "", "bytes": None}
-        except (ArtifactError, KeyError, TypeError):
-            return {"validator": "", "bytes": None}
+            if record["url"] == self.url:
+                return record["validator"], record["bytes"]
+        return "", None
 
-    def receive(self, again: bool = True) -> Downloaded:
+    def receive(self, bar: "tqdm[Any]", again: bool = True) -> Downloaded:
         """Get the file, verify it and give it its name; a resumed one that is wrong is got `again` from its start.
 
         Raises:
             DownloadError: see `download`; nothing wrong is left behind.
         """
-        resumed = self.run()
+        resumed = self._run(bar)
         try:
             found = _verify(self.url, self.partial, self.sha256, self.size)
         except DownloadError as error:
@@ -171,78 +157,118 @@ class _Transfer:
             if not (resumed and again):
                 raise
             _logger.warning("%s; the resumed file is wrong, so it is downloaded from its start", error)
-            return self.receive(again=False)
+            return self.receive(bar, again=False)
         sync_file(self.partial)
         os.replace(self.partial, self.target)
         self.forget()
         return found
 
-    def run(self) -> bool:
+    def _run(self, bar: "tqdm[Any]") -> bool:
         """Request until the file is whole; whether any part of it was resumed.
 
         Raises:
             DownloadError: refused, or too many attempts without progress.
         """
         failures, resumed = 0, False
-        with tqdm(desc=self.title, unit="B", unit_scale=True, disable=None) as bar:
-            while True:
-                known = self.known()
-                if self.received() and not (known["validator"] or self.sha256):
-                    self.forget()  # nothing could tell whether the rest belongs to it
-                before = self.received()
-                if before and before == known["bytes"]:
-                    return True
-                resumed = resumed or before > 0
-                try:
-                    self._attempt(before, known["validator"], bar)
-                    return resumed
-                except _RestartError:
-                    self.forget()
-                    failures, reason, wait = failures + 1, "the remote file changed meanwhile", None
-                except _BrokenOffError as error:
-                    failures = 1 if self.received() > before else failures + 1
-                    reason, wait = str(error), error.wait
+        while True:
+            validator, total = self.known()
+            if self.received() and not (validator or self.sha256):
+                self.forget()  # nothing could tell whether the rest belongs to it
+            before = self.received()
+            resumed = resumed or before > 0
+            try:
+                if not before or before != total:
+                    self._attempt(before, validator, bar)
+                return resumed
+            except _BrokenOffError as error:
+                failures = 1 if self.received() > before else failures + 1
                 if failures >= self.patience.attempts:
                     raise DownloadError(
-                        f"{self.url}: {reason}; given up after {failures} attempts without progress, with "
+                        f"{self.url}: {error}; given up after {failures} attempts without progress, with "
                         f"{self.received():,} bytes received. The same command goes on from there"
-                    )
-                if wait is None:
-                    wait = self.patience.first_wait_seconds * 2 ** (failures - 1)
+                    ) from error
+                wait = error.wait or self.patience.first_wait_seconds * 2 ** (failures - 1)
                 wait = min(wait, _LONGEST_WAIT_SECONDS)
-                _logger.warning("%s: %s; trying again in %.1f s", self.url, reason, wait)
+                _logger.warning("%s: %s; trying again in %.1f s", self.url, error, wait)
                 time.sleep(wait)
 
     def _attempt(self, before: int, validator: str, bar: "tqdm[Any]") -> None:
         """One request, for what is missing."""
+        with self._request(before, validator) as reply:
+            start, total = self._place(reply, before)
+            if before and start == 0:
+                _logger.warning("%s: the server sends the file from its start", self.url)
+            self._check_room(total, start)
+            found = _validator(reply) or (validator if start else "")
+            if start and found != validator:
+                raise self._changed()
+            write_json(self.record, {"url": self.url, "validator": found, "bytes": total})
+            bar.total = total
+            bar.update(start - bar.n)
+            self._append(reply, start, bar)
+        if total is not None and self.received() < total:
+            raise _BrokenOffError(f"broke off at {self.received():,} of {total:,} bytes")
+
+    def _request(self, before: int, validator: str) -> "Response":
+        """The reply of a server that sends the file or the rest of it.
+
+        Raises:
+            DownloadError: asking again would not help.
+            _BrokenOffError: it may.
+        """
+        import requests
+
         headers = dict(_HEADERS)
         if before:
             headers["Range"] = f"bytes={before}-"
             if validator:
                 headers["If-Range"] = validator
-        request = urllib.request.Request(self.url, headers=headers)
-        with (
-            _failures(self.url),
-            urllib.request.urlopen(request, timeout=self.patience.timeout_seconds) as reply,
-        ):
-            start, total = _place(reply, before)
-            if before and start == 0:
-                _logger.warning("%s: the server sends the file from its start", self.url)
-            self._check_room(total, start)
-            found = _validator(reply.headers) or (validator if start else "")
-            if start and found != validator:
-                raise _RestartError
-            write_json(self.record, {"url": self.url, "validator": found, "bytes": total})
-            bar.total = total
-            bar.update(start - bar.n)
-            with self.partial.open("r+b" if start else "wb") as stream:
-                stream.seek(start)
-                stream.truncate()
-                while block := reply.read(_BLOCK_BYTES):
+        try:
+            reply = requests.get(
+                self.url, headers=headers, stream=True, timeout=self.patience.timeout_seconds
+            )
+        except (requests.TooManyRedirects, ValueError) as error:  # what requests finds wrong with an address
+            raise DownloadError(f"{self.url}: not a valid address ({error})") from error
+        except requests.RequestException as error:
+            raise _BrokenOffError(f"no connection ({_first_cause(error)})") from error
+        if reply.status_code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return reply
+        with reply:
+            if reply.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise self._changed()
+            answer = f"the server answered {reply.status_code} {reply.reason}"
+            if reply.status_code in _BUSY:
+                raise _BrokenOffError(answer, _retry_after(reply))
+            raise DownloadError(f"{self.url}: {answer}; check the address, and whether it needs a login")
+
+    def _append(self, reply: "Response", start: int, bar: "tqdm[Any]") -> None:
+        """Write the body of a reply behind the first `start` bytes, each block as soon as it is there."""
+        import urllib3
+
+        with self.partial.open("r+b" if start else "wb") as stream:
+            stream.seek(start)
+            stream.truncate()
+            try:
+                while block := reply.raw.read(_BLOCK_BYTES, decode_content=False):
                     stream.write(block)
                     bar.update(len(block))
-        if total is not None and self.received() < total:
-            raise _BrokenOffError(f"broke off at {self.received():,} of {total:,} bytes")
+            except urllib3.exceptions.HTTPError as error:
+                raise _BrokenOffError(f"the connection broke ({_first_cause(error)})") from error
+
+    def _place(self, reply: "Response", before: int) -> tuple[int, int | None]:
+        """Where the body of a reply starts in the file, and the size of the whole file if that is said."""
+        if reply.status_code != HTTPStatus.PARTIAL_CONTENT:
+            length = reply.headers.get("Content-Length", "")
+            return 0, int(length) if length.isdecimal() else None
+        span = re.match(rf"bytes {before}-\d+/(\d+)?", reply.headers.get("Content-Range", ""))
+        if span is None:
+            raise self._changed()
+        return before, int(span[1]) if span[1] else None
+
+    def _changed(self) -> _BrokenOffError:
+        """What is there is no part of what the server has now: to be raised, for a start from nothing."""
+        self.forget()
+        return _BrokenOffError("the remote file changed meanwhile")
 
     def _check_room(self, total: int | None, start: int) -> None:
         if self.size and total is not None and total != self.size:
@@ -256,52 +282,23 @@ class _Transfer:
             )
 
 
-def _place(reply: Any, before: int) -> tuple[int, int | None]:
-    """Where the body of a reply starts in the file, and the size of the whole file if that is said."""
-    length = reply.headers.get("Content-Length", "")
-    if reply.status != http.client.PARTIAL_CONTENT:
-        return 0, int(length) if length.isdecimal() else None
-    unit, _, spans = reply.headers.get("Content-Range", "").partition(" ")
-    span, _, total = spans.partition("/")
-    start = span.partition("-")[0]
-    if unit != "bytes" or start != str(before):
-        raise _RestartError
-    return before, int(total) if total.isdecimal() else None
-
-
-def _validator(headers: Any) -> str:
+def _validator(reply: "Response") -> str:
     """What `If-Range` accepts: a strong ETag, else the date of the last change."""
-    tag = headers.get("ETag", "")
-    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
+    tag = reply.headers.get("ETag", "")
+    return tag if tag.startswith('"') else reply.headers.get("Last-Modified", "")
 
 
-@contextlib.contextmanager
-def _failures(url: str) -> Iterator[None]:
-    """Sort out what goes wrong with a request: what may pass, what means a restart, and what is final."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        if error.code == _RANGE_NOT_SATISFIABLE:
-            raise _RestartError from error
-        if error.code in _BUSY:
-            reason = f"the server answered {error.code} {error.reason}"
-            raise _BrokenOffError(reason, _retry_after(error.headers)) from error
-        raise DownloadError(
-            f"{url}: the server answered {error.code} {error.reason}; check the address, and whether it needs a login"
-        ) from error
-    except urllib.error.URLError as error:
-        raise _BrokenOffError(f"no connection ({error.reason})") from error
-    except http.client.InvalidURL as error:
-        raise DownloadError(f"{url}: not a valid address ({error})") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise _BrokenOffError(f"the connection broke ({type(error).__name__}: {error})") from error
-
-
-def _retry_after(headers: Any) -> float | None:
+def _retry_after(reply: "Response") -> float | None:
     """The wait that a server asks for, in seconds or until a date."""
-    value = headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    with contextlib.suppress(ValueError, TypeError):
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    import urllib3
+
+    with contextlib.suppress(urllib3.exceptions.InvalidHeader):
+        return urllib3.Retry().get_retry_after(reply.raw)
     return None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the libraries wrapped: "connection refused", not where in the pool of connections that was."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error

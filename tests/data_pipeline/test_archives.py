@@ -123,7 +123,7 @@ def test_links_inside_become_copies(tmp_path: Path) -> None:
 
 
 def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
-    refuse(tmp_path, "data.tar", tar_bytes([("null", device)]), "member null is a device or pipe")
+    refuse(tmp_path, "data.tar", tar_bytes([("null", device)]), "'null' is a special file, which is refused")
     for mode in (stat.S_IFLNK, stat.S_IFCHR):
         refuse(
             tmp_path, "data.zip", zip_bytes([("x", b"/etc")], mode | 0o644), "member x is a link or device"
@@ -137,6 +137,13 @@ def test_more_than_the_limits_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path, "data.zip", zipped, "unpacks to more than 10,000,000 bytes", maximum_bytes=10_000_000)
     refuse(tmp_path, "data.tar", tar_bytes(FILES), "more than 2 members", maximum_files=2)
     refuse(tmp_path, "data.tar", tar_bytes([FILES[0], FILES[0]]), "member a/one.txt is there twice")
+
+
+def test_a_file_that_another_member_needs_as_a_folder_is_refused(tmp_path: Path) -> None:
+    members: list[tuple[str, bytes]] = [("a", b"file"), ("a/b/c", b"in it")]
+    reason = "member a/b/c needs a folder where a file is, which is refused"
+    refuse(tmp_path, "data.tar", tar_bytes([*members]), reason)
+    refuse(tmp_path, "data.zip", zip_bytes(members), reason)
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.zst", ".zip"])

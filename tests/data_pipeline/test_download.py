@@ -180,5 +180,7 @@ def test_what_cannot_be_had_fails_at_once(tmp_path: Path) -> None:
         assert len(remote.requests) == 1
     with pytest.raises(DownloadError, match=r"no connection .* given up after 4 attempts"):
         get(remote, tmp_path / "file")
+    with pytest.raises(DownloadError, match="http:///file: not a valid address"):
+        download("http:///file", tmp_path / "file")
     with pytest.raises(DownloadError, match="only http and https"):
         download("file:///etc/passwd", tmp_path / "file")

@@ -5,10 +5,12 @@ import gzip
 import hashlib
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from data_pipeline.sample import vocabulary
 from data_pipeline.sample.defects import jaccard
 from data_pipeline.sample.files import write_sample
 
@@ -88,6 +90,25 @@ def test_same_seed_same_bytes_other_seed_other_bytes(sample: Path, tmp_path: Pat
     assert first == again
     assert first.keys() == other.keys()
     assert not set(first.values()) & set(other.values())
+
+
+def test_the_words_are_the_same_in_every_version(sample: Path) -> None:
+    """The content of all files for seed 3; whoever changes the world on purpose changes this line, too."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in sample.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        whole.update(str(path.relative_to(sample)).encode())
+        whole.update(gzip.decompress(content) if path.suffix == ".gz" else content)
+    assert whole.hexdigest() == "055583471db29a11ac3174f578e4bfaa8266c51f5b995e5bebc2fdb8216aa52d"
+
+
+def test_the_word_files_are_installed_with_the_code() -> None:
+    package = Path(vocabulary.__file__).parent
+    project = tomllib.loads((package.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["data_pipeline.sample"]
+    assert {path.name for path in package.iterdir() if path.suffix == ".toml"} == {
+        path.name for pattern in patterns for path in package.glob(pattern)
+    }
 
 
 def test_too_few_documents_are_refused(tmp_path: Path) -> None:

@@ -15,13 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_files import contents, english, read_documents
+from corpus_files import contents, english, fetch_files, read_documents
 
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources.formats import RawRecord
-from data_pipeline.sources.local import SourceError, fetch_local
-from data_pipeline.sources.records import MAXIMUM_DEPTH, Reading, documents_of
+from data_pipeline.sources.records import MAXIMUM_DEPTH, Reading, SourceError, documents_of
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -34,7 +33,7 @@ ROWS = [{"text": f'{english(n, 30)}\n"quoted", ü', "title": f"T{n}"} for n in r
 
 
 def fetch(path: Path, output: Path, **settings: Any) -> dict[str, Any]:
-    return fetch_local([str(path)], output, source="s", executor=LocalExecutor(1), **settings)
+    return fetch_files([path], output, **settings)
 
 
 def reasons(output: Path) -> dict[int, str]:
@@ -178,9 +177,7 @@ def test_a_large_parquet_file_is_work_for_many_and_the_same_documents(
     fetch(tmp_path / "*", tmp_path / "whole")
     monkeypatch.setattr("data_pipeline.sources.local._PARQUET_PIECE_BYTES", 10_000)
     for workers in (1, 2):
-        fetch_local(
-            [str(tmp_path / "*.*")], tmp_path / str(workers), source="s", executor=LocalExecutor(workers)
-        )
+        fetch_files([tmp_path / "*.*"], tmp_path / str(workers), executor=LocalExecutor(workers))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(list((tmp_path / "1" / "stats").iterdir())) > 3
     assert read_documents(tmp_path / "1") == read_documents(tmp_path / "whole")
