@@ -1,21 +1,29 @@
-# Every target sets up what it needs: a virtual environment in .venv with pinned packages.
+# Every target sets up what it needs: a virtual environment with pinned packages. It is .venv for the default interpreter;
+# `make test PYTHON=python3.13` has one of its own (.venv-3.13), and so has another release of torch (TORCH=2.11.0).
 PYTHON ?= python3
-BIN := .venv/bin
+TORCH ?=
+VENV := $(if $(filter-out python3,$(PYTHON) $(TORCH)),.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(TORCH:%=-torch-%),.venv)
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help install reproduce test lint clean
+.PHONY: help install reproduce test pytest test-fast test-pythons lint clean
 
 help:
-	@echo "make reproduce   from nothing to runs/latest/sample/index.html"
-	@echo "make test        lint, type checks and tests"
-	@echo "make install     the virtual environment only"
-	@echo "make clean       remove the virtual environment and caches (runs/ stays)"
+	@echo "make reproduce     from nothing to runs/latest/sample/index.html"
+	@echo "make test          lint, type checks and all tests"
+	@echo "make pytest        all tests alone"
+	@echo "make test-fast     only the tests that start no process group and train nothing"
+	@echo "make test-pythons  all tests on each promised Python, the fast ones on the oldest promised torch"
+	@echo "make install       the virtual environment only"
+	@echo "make clean         remove the virtual environments and caches (runs/ stays)"
 
-install: .venv/installed
+install: $(VENV)/installed
 
-.venv/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed (make PYTHON=python3.12 ...), this is " + sys.version.split()[0])'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+	sed '$(TORCH:%=s/^torch==.*/torch==%/)' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	touch $@
 
 reproduce: install
@@ -24,11 +32,20 @@ reproduce: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest -q --durations=15
+test: lint pytest
+
+pytest: install
+	$(PYTEST) --durations=15
+
+test-fast: install
+	$(PYTEST) -m fast
+
+test-pythons: install
+	$(BIN)/python tests/on_every_python.py $(ROWS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,6 @@ named by REAL_DATA, and so is GPT-2's vocabulary.
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,14 +47,13 @@ def run(settings: Settings, report: harness.Report) -> None:
     mesh.shutdown()
     eighth = max(1, steps // 8)
     for step in sorted({1, *range(eighth, steps + 1, eighth), steps}):
-        losses = {precision: f"{records[step - 1]['loss']:.4f}" for precision, records in runs.items()}
+        losses = {precision: f"{seen.records[step - 1]['loss']:.4f}" for precision, seen in runs.items()}
         report.row({"step": step, **losses})
-    report.row(
-        {"step": "tokens/s", **{precision: f"{_speed(records):.0f}" for precision, records in runs.items()}}
-    )
+    typical = {name: statistics.median(seen.speeds[steps // 10 :]) for name, seen in runs.items()}
+    report.row({"step": "tokens/s", **{name: f"{speed:.0f}" for name, speed in typical.items()}})
     if "fp16" in runs:
-        overflows = sum(record["overflows"] for record in runs["fp16"])
-        scale = runs["fp16"][-1]["loss_scale"]
+        overflows = sum(record["overflows"] for record in runs["fp16"].records)
+        scale = runs["fp16"].records[-1]["loss_scale"]
         report.note(f"fp16: {overflows} tries overflowed; the loss scale ended at {scale:g}")
 
 
@@ -68,8 +66,3 @@ def _real_tokens(wanted: int) -> np.ndarray:
         if sum(map(len, parts)) >= wanted:
             break
     return np.resize(np.concatenate(parts), wanted)
-
-
-def _speed(records: list[dict[str, Any]]) -> float:
-    """The median step's tokens a second, the first steps left out."""
-    return statistics.median(record["tokens_per_second"] for record in records[len(records) // 10 :])

@@ -1,7 +1,6 @@
 """GPT-2 trained on tokens from memory by the project's own trainer, and the time of every step: what benchmarks share."""
 
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from core.config import ModelConfig, TrainingConfig, preset
 from core.model_directory import build_model
 from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
 from core.parallel.mesh import Mesh
+from core.training.observers import Observer
+from core.training.throughput import Throughput
 from core.training.trainer import train
 
 WARMUP_STEPS = 3
@@ -90,33 +91,40 @@ class TokenTask:
         """Nothing is kept."""
 
 
-def train_on(
-    rows: Rows, shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any
-) -> list[dict[str, Any]]:
-    """Train, a micro-batch a step; what the run recorded of its steps, on the main rank."""
+class Steps(Observer):
+    """When each step was done, what was recorded of it, and its tokens a second where they were counted."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.records: list[dict[str, Any]] = []
+        self.speeds: list[float] = []
+
+    def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+        self.records.append(record)
+        if throughput:
+            self.speeds.append(throughput.tokens_per_second)
+
+
+def train_on(rows: Rows, shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any) -> Steps:
+    """Train, a micro-batch a step; only the last step's speed is counted unless `training` says more often."""
     config = TrainingConfig(
         **{"learning_rate": 1e-4, "log_interval": steps, **training}, steps=steps, global_batch=batch,
         micro_batch=batch, checkpoint_interval=steps + 1,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / str(mesh.rank)
-        train(TokenTask(shape, mesh, steps * batch, rows), mesh, config, output)
-        records: dict[int, dict[str, Any]] = {}
-        for file in ("metrics.jsonl", "logs/throughput.jsonl") if mesh.is_main else ():
-            for record in map(json.loads, (output / file).read_text().splitlines()):
-                records.setdefault(record["step"], {}).update(record)
-        return list(records.values())
+    task, seen = TokenTask(shape, mesh, steps * batch, rows), Steps()
+    with tempfile.TemporaryDirectory() as output:
+        train(task, mesh, config, Path(output) / str(mesh.rank), observers=[seen])
+    return seen
 
 
 def step_seconds(shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any) -> list[float]:
-    """Seconds of each step after a warm-up, on this rank: a step lasts until the next one asks for its tokens."""
-    asked: list[float] = []
+    """Seconds of each step after a warm-up, on this rank."""
 
     def rows(indices: np.ndarray) -> torch.Tensor:
-        if mesh.device.type == "cuda":
-            torch.cuda.synchronize()
-        asked.append(time.perf_counter())
         return random_tokens(shape, len(indices), int(indices[0]))
 
-    train_on(rows, shape, mesh, batch, WARMUP_STEPS + steps + 1, **training)
-    return [end - start for start, end in itertools.pairwise(asked[-steps - 1 :])]
+    seen = train_on(rows, shape, mesh, batch, WARMUP_STEPS + steps, **training)
+    return [end - start for start, end in itertools.pairwise(seen.ends[-steps - 1 :])]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from core.errors import message_for_user
 from core.interop.huggingface import Summary, export_model, import_model
+from core.interop.settings import importable
 
 DESCRIPTION = """\
-Models to and from Hugging Face's format: GPT-2, BERT and Megatron-BERT, safetensors only.
+Models to and from Hugging Face's format, safetensors only: {kinds}.
 
   python -m core import-hf gpt2-medium/ imported     # config.json + model.safetensors, on this disk
   python -m core export-hf out exported              # what transformers' from_pretrained loads
@@ -18,9 +19,11 @@ needed. The tokenizer's files are not copied; they are used where they lie."""
 
 
 def build_parser() -> argparse.ArgumentParser:
+    kinds = importable()
+    architectures = ", ".join(kind.architecture for _, kind in kinds.values())
     parser = argparse.ArgumentParser(
         prog="python -m core",
-        description=DESCRIPTION,
+        description=DESCRIPTION.format(kinds=", ".join(kinds)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="import-hf|export-hf")
@@ -43,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     exporting = commands.add_parser(
         "export-hf",
         help="make a directory that transformers loads",
-        description="Make a directory for from_pretrained of GPT2LMHeadModel, BertForPreTraining or "
-        "MegatronBertForPreTraining, fp32. The vocabulary's padding is cut.",
+        description=f"Make a directory for from_pretrained of the class it names (one of {architectures}), fp32. The "
+        "vocabulary's padding is cut.",
     )
     exporting.add_argument(
         "source", type=Path, metavar="CHECKPOINT", help="a model directory, or a training stage's output"

@@ -14,7 +14,7 @@ ZERO_LEVELS = (0, 1, 2, 3)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a transformer (paper section 3 and tables 1, 2 and 5).
+    """The shape of a transformer (paper section 3 and tables 1, 2 and 4).
 
     Attributes:
         family: the name of a record in `core.families`: "gpt2", "bert" or a user's.
@@ -88,7 +88,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained (paper section 4 and appendix A.2).
+    """How a model is trained (paper section 4.2).
 
     Attributes:
         steps: optimizer steps.
@@ -203,9 +203,11 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """data_parallel × tensor_parallel processes; tensor ranks are neighbours (paper section 3).
+    """data_parallel × tensor_parallel processes; tensor ranks are neighbours (paper section 3 and appendix B).
 
     Attributes:
+        tensor_parallel: processes that share one copy of the model; the others are data-parallel.
+        data_parallel: copies of the model, each of which takes its share of every batch.
         sequence_parallel: in pretraining, split what lies between tensor-parallel regions along the sequence: less
             memory for activations, the same numbers.
         zero: in pretraining, what is split over the data ranks (Rajbhandari et al. 2020): 0 nothing (the paper's data

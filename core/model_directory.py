@@ -2,21 +2,15 @@
 
 `config.json` holds the model's shape; `model.safetensors` (or several files with an index, when large) holds
 whole tensors under the model's own names, fp32, independent of any parallel layout. Every rank reads just its
-slice, in any layout.
+slice, in any layout. The files themselves are `core.tensor_files`'.
 """
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
@@ -28,12 +22,9 @@ from core.parallel.layers import initialize_parameters, local
 from core.parallel.mesh import Mesh
 from core.registry import attribute
 from core.tables import from_table
+from core.tensor_files import CONFIG_FILE, TensorFiles, write_directory, writing_order
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 FORMAT = "megatron-reproduction/1"
-LARGEST_FILE_BYTES = 4 << 30
 
 Network = EmbeddedTransformer
 
@@ -49,6 +40,11 @@ def build_model(config: ModelConfig, mesh: Mesh, seed: int = 1234) -> Network:
     return model.eval()
 
 
+def pretraining_objective(network: Network) -> nn.Module:
+    """The objective of the network's family around it: `model(**batch)` gives {term: summed loss}."""
+    return attribute(FAMILIES[network.config.family].objective)(network)
+
+
 def _empty_model(config: ModelConfig, mesh: Mesh) -> Network:
     return attribute(FAMILIES[config.family].network)(config, mesh)
 
@@ -57,7 +53,7 @@ def model_path(path: Path) -> Path:
     """The model directory meant by `path`: itself, or `model/` in a training stage's output.
 
     Raises:
-        ValueError: neither holds a `config.json`.
+        UserError: neither holds a `config.json`.
     """
     for candidate in (Path(path), Path(path) / "model"):
         if (candidate / CONFIG_FILE).is_file():
@@ -72,7 +68,7 @@ def read_config(directory: Path) -> ModelConfig:
     """The shape of the model in a model directory (or a training stage's output).
 
     Raises:
-        ValueError: no model there, or a damaged or foreign `config.json`.
+        UserError: no model there, or a damaged or foreign `config.json`.
     """
     path = model_path(directory) / CONFIG_FILE
     try:
@@ -104,7 +100,7 @@ def load_model(directory: Path, mesh: Mesh) -> Network:
     """Read a model; every rank reads its own slices. Returns it in eval mode, fp32, on the mesh's device.
 
     Raises:
-        ValueError: no model there, damaged files, or a shape that the mesh cannot hold.
+        UserError: no model there, damaged files, or a shape that the mesh cannot hold.
     """
     model = _empty_model(read_config(directory), mesh)
     load_parameters(model, model_path(directory))
@@ -115,38 +111,33 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
     """Fill a module's parameters from the tensors called `prefix` + the parameter's name.
 
     Raises:
-        ValueError: a tensor is missing or has another shape, or a file is damaged; the message names it.
+        UserError: a tensor is missing or has another shape, or a file is damaged; the message names it.
     """
-    directory = Path(directory)
+    files = TensorFiles(directory)
+    names = set(files.names)
     for name, parameter in module.named_parameters():
-        path = directory / _weight_files(directory).get(prefix + name, WEIGHTS_FILE)
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                values = _own_slice(tensors.get_slice(prefix + name), parameter, f"{path}: {prefix + name}")
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: cannot read tensor {prefix + name!r} ({error})") from error
+        stored = prefix + name
+        if stored not in names:
+            raise UserError(f"{directory}: holds no tensor {stored!r}, which the model needs")
+        if files.shape(stored) != tuple(parameter.shape):
+            raise UserError(
+                f"{files.path(stored)}: {stored} has shape {files.shape(stored)}, the model needs "
+                f"{tuple(parameter.shape)}"
+            )
         with torch.no_grad():
-            local(parameter).copy_(values)
+            local(parameter).copy_(files.read(stored, _own_slices(parameter)))
 
 
-def _weight_files(directory: Path) -> Mapping[str, str]:
-    index = directory / INDEX_FILE
-    return json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.exists() else {}
-
-
-def _own_slice(stored: Any, parameter: torch.Tensor, what: str) -> torch.Tensor:
+def _own_slices(parameter: torch.Tensor) -> tuple[slice, ...]:
+    """This tensor rank's part of a parameter."""
     assert isinstance(parameter, DTensor)
-    shape = tuple(stored.get_shape())
-    if shape != tuple(parameter.shape):
-        raise UserError(f"{what} has shape {shape}, the model needs {tuple(parameter.shape)}")
+    slices = [slice(None)] * parameter.dim()
     (placement,) = parameter.placements
-    if not isinstance(placement, Shard):
-        return stored[:]
-    ranks, rank = parameter.device_mesh.size(), parameter.device_mesh.get_local_rank()
-    size = shape[placement.dim] // ranks
-    window = [slice(None)] * len(shape)
-    window[placement.dim] = slice(rank * size, (rank + 1) * size)
-    return stored[tuple(window)]
+    if isinstance(placement, Shard):
+        ranks, rank = parameter.device_mesh.size(), parameter.device_mesh.get_local_rank()
+        size = parameter.shape[placement.dim] // ranks
+        slices[placement.dim] = slice(rank * size, (rank + 1) * size)
+    return tuple(slices)
 
 
 def save_model(model: Network, directory: Path, mesh: Mesh) -> None:
@@ -157,46 +148,31 @@ def save_model(model: Network, directory: Path, mesh: Mesh) -> None:
 def save_parameters(module: nn.Module, config: ModelConfig, directory: Path, mesh: Mesh) -> None:
     """Write a module's parameters and the model's configuration; see `save_model`.
 
-    Tensors are gathered one at a time and written in files of bounded size, so the main rank never holds a
-    large model whole.
+    Tensors are gathered and written one at a time, so no rank ever holds a large model whole.
     """
-    directory = Path(directory)
-    temporary = directory.with_name(f".{directory.name}.tmp")
+    parameters = dict(module.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+
+    def whole(name: str) -> torch.Tensor:
+        return _gathered(parameters[name]).float().cpu()
+
     if mesh.is_main:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    files: dict[str, str] = {}
-    for number, tensors in enumerate(_whole_tensors(module), start=1):
-        if mesh.is_main:
-            name = f"model-{number:05d}.safetensors"
-            save_file(tensors, temporary / name)
-            files.update(dict.fromkeys(tensors, name))
-    if mesh.is_main:
-        _finish_directory(temporary, directory, files, config)
+        record = {"format": FORMAT, "model": asdict(config)}
+        write_directory(directory, record, shapes, whole, replace=True)
+    else:
+        for name in writing_order(shapes):
+            whole(name)
     torch.distributed.barrier(mesh.control_group)
 
 
-def _whole_tensors(module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    tensors: dict[str, torch.Tensor] = {}
-    size = 0
-    for name, parameter in module.named_parameters():
-        assert isinstance(parameter, DTensor)
-        whole = _gathered(parameter).float().cpu().contiguous()
-        size += whole.nbytes
-        if tensors and size > LARGEST_FILE_BYTES:
-            yield tensors
-            tensors, size = {}, whole.nbytes
-        tensors[name] = whole
-    yield tensors
-
-
-def _gathered(parameter: DTensor) -> torch.Tensor:
+def _gathered(parameter: torch.Tensor) -> torch.Tensor:
     """The whole tensor, gathered one mesh dimension at a time.
 
     Plain shards nest in the order of the mesh's dimensions, so the last is gathered first; a dimension that both
     `fully_shard` and tensor parallelism split is laid the other way round (torch calls it a strided shard).
     """
-    whole = cast(DTensor, parameter.detach())
+    whole = parameter.detach()
+    assert isinstance(whole, DTensor)
     dimensions = range(whole.device_mesh.ndim)
     strided = any(not p.is_replicate() and not isinstance(p, Shard) for p in whole.placements)
     for dimension in dimensions if strided else reversed(dimensions):
@@ -204,20 +180,3 @@ def _gathered(parameter: DTensor) -> torch.Tensor:
         placements[dimension] = Replicate()
         whole = whole.redistribute(placements=placements)
     return whole.to_local()
-
-
-def _finish_directory(temporary: Path, directory: Path, files: dict[str, str], config: ModelConfig) -> None:
-    names = sorted(set(files.values()))
-    if len(names) == 1:
-        (temporary / names[0]).rename(temporary / WEIGHTS_FILE)
-    else:
-        index = {"metadata": {}, "weight_map": dict(sorted(files.items()))}
-        (temporary / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    record = {"format": FORMAT, "model": asdict(config)}
-    (temporary / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    for path in temporary.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-    if directory.exists():
-        shutil.rmtree(directory)
-    os.replace(temporary, directory)

@@ -3,11 +3,11 @@
 Whatever can be added without touching anything else is one record in one of these registries. No torch.
 """
 
-import functools
 import hashlib
 import importlib
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,6 +27,7 @@ class Registry(Generic[Record]):
     def __init__(self, what: str) -> None:
         self.what = what
         self._records: dict[str, Record] = {}
+        self._plugins: dict[str, str] = {}
 
     def add(self, name: str, record: Record) -> Record:
         """Add a record.
@@ -37,7 +38,13 @@ class Registry(Generic[Record]):
         if name in self._records:
             raise UserError(f"two {self.what} records are called {name!r}: give the new one another name")
         self._records[name] = record
+        if _loading:
+            self._plugins[name] = _loading[-1]
         return record
+
+    def plugin(self, name: str) -> str:
+        """sha256 of the source of the plug-in that added a record; empty for our own."""
+        return _digests.get(self._plugins.get(name, ""), "")
 
     def __getitem__(self, name: str) -> Record:
         """The record of this name.
@@ -59,7 +66,10 @@ class Registry(Generic[Record]):
         return len(self._records)
 
 
-@functools.cache
+_loading: list[str] = []  # names of the plug-ins that are being imported, the innermost last
+_digests: dict[str, str] = {}  # of their sources, by name
+
+
 def load_plugin(plugin: str) -> str:
     """Import a module by which a user adds records, once a process.
 
@@ -73,7 +83,10 @@ def load_plugin(plugin: str) -> str:
     Raises:
         UserError: no such module, another one of its name, or it fails when it is imported.
     """
+    if plugin in _digests:
+        return _digests[plugin]
     path = Path(plugin).absolute()
+    _loading.append(plugin)
     try:
         if plugin.endswith(".py"):
             if not path.is_file():
@@ -87,6 +100,8 @@ def load_plugin(plugin: str) -> str:
         raise UserError(
             f"{plugin}: the plug-in cannot be imported ({type(error).__name__}: {error})"
         ) from error
+    finally:
+        _loading.pop()
     source = Path(str(module.__file__))
     if plugin.endswith(".py") and source.resolve() != path.resolve():
         raise UserError(
@@ -97,7 +112,21 @@ def load_plugin(plugin: str) -> str:
         digest.update(
             file.relative_to(source.parent.resolve()).as_posix().encode() + b"\0" + file.read_bytes() + b"\0"
         )
-    return digest.hexdigest()
+    _digests[plugin] = digest.hexdigest()
+    return _digests[plugin]
+
+
+def load_plugins(plugins: Iterable[str]) -> None:
+    """Import several, in order."""
+    for plugin in plugins:
+        load_plugin(plugin)
+
+
+def import_records(package: str, names: Iterable[str]) -> None:
+    """Import those modules of a package that are called by one of these names: each adds its record."""
+    for name in names:
+        if importlib.util.find_spec(f"{package}.{name}"):
+            importlib.import_module(f"{package}.{name}")
 
 
 def attribute(reference: str) -> Any:

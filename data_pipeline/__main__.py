@@ -5,32 +5,49 @@ Documents come from files, or from the output directory of another of these comm
 
 import argparse
 import dataclasses
+import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
-from core.errors import UserError, message_for_user
+from core.errors import ConfigurationError, UserError, message_for_user
+from core.flags import add_flags, flag_errors, from_flags
 from core.processes import available_cores
-from data_pipeline import build
-from data_pipeline.chain import SourceSettings
-from data_pipeline.engine.executors import Executor, make_executor
+from core.registry import load_plugins
+from core.tables import from_table
+from data_pipeline import build, steps
+from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
+from data_pipeline.engine.executors import make_executor
+from data_pipeline.engine.steps import Store
 from data_pipeline.inspection import inspect
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
+from data_pipeline.settings import (
+    BenchmarkSettings,
+    CleaningSettings,
+    DecontaminationSettings,
+    DeduplicationSettings,
+    TokenizerSettings,
+)
 from data_pipeline.sources.formats import known_suffixes
-from data_pipeline.sources.hub import HubDataset
 from data_pipeline.sources.presets import CORPORA
+from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, WebSource
 from data_pipeline.tokenization.corpus import CORPUS
-from data_pipeline.tokenization.tokenizers import Kind, load_tokenizer
+from data_pipeline.tokenization.kinds import KINDS
+from data_pipeline.tokenization.tokenizers import load_tokenizer
+
+_COMMON = ("text_field", "on_bad_file", "maximum_record_bytes")
+_PREFIX_HELP = "path without .bin/.idx, or the directory of a build"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; errors that a user can cause are one line on stderr and exit code 1."""
-    options = _parser().parse_args(arguments)
+    """Run one command; errors that a user can cause are one line on stderr and exit code 1 or 2."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("data_pipeline").setLevel(logging.INFO)
     try:
+        plugins = _plugins().parse_known_args(arguments)[0].plugin
+        load_plugins(plugins)
+        options = _parser().parse_args(arguments)
         options.run(options)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -42,6 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {message}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     return 0
+
+
+def _plugins() -> argparse.ArgumentParser:
+    """What is read before everything else, for a plug-in adds to what there is to choose from."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of yours, by name or as a .py file, that adds filters or sources; repeatable",
+    )
+    return parser
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,12 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_source(command)
     _add_tokenizer(command)
-    _add_cleaning(command)
+    add_flags(command, CleaningSettings)
     _add_benchmarks(command, required=False)
-    _add_similarity(command)
+    add_flags(command, DeduplicationSettings)
     command = add("clean", _clean, "repair text, keep one language, drop short documents")
     _add_source(command)
-    _add_cleaning(command)
+    add_flags(command, CleaningSettings)
     command.add_argument(
         "--length-tokenizer", type=Path, metavar="T", help="counts tokens (default: words × 4/3)"
     )
@@ -74,12 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_benchmarks(command, required=True)
     command = add("dedup", _dedup, "keep one of each group of exact and near duplicates")
     _add_source(command)
-    _add_similarity(command)
+    add_flags(command, DeduplicationSettings)
     command = add("train-tokenizer", _train_tokenizer, "train a tokenizer on documents")
     _add_source(command)
-    command.add_argument(
-        "kind_and_size", type=_kind_and_size, metavar="KIND:SIZE", help="gpt2:8000 or bert:8000"
-    )
+    command.add_argument("trained", type=_kind_and_size, metavar="KIND:SIZE", help="gpt2:8000 or bert:8000")
     command = add("tokenize", _tokenize, "documents as they are to one indexed dataset")
     _add_source(command)
     _add_tokenizer(command)
@@ -97,9 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         "--tokenizer", type=Path, help="decodes the first documents, and checks the range of all ids"
     )
     return parser
-
-
-_PREFIX_HELP = "path without .bin/.idx, or the directory of a build"
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
@@ -121,19 +146,22 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--preset", choices=sorted(CORPORA), help="one of the paper's corpora as it is today")
     source.add_argument("--url", nargs="+", action="extend", default=[], help="files or archives on the web")
-    parser.add_argument("--revision", default="", help="commit, branch or tag of the dataset (main)")
-    parser.add_argument(
-        "--streaming", action="store_true", help="read the dataset over the network, with no copy on disk"
+    source.add_argument(
+        "--source", nargs="+", default=[], metavar="KIND", help="KIND [KEY=VALUE ...]: a source of a plug-in"
     )
+    parser.add_argument(
+        "--name",
+        default="corpus",
+        help="of the corpus; ids of documents begin with it (default: %(default)s)",
+    )
+    common = {field.name for field in dataclasses.fields(Source)} - set(_COMMON)
+    add_flags(parser, HubSource, leave_out={*common, "dataset", "configuration", "split"})
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="directory to write to")
     parser.add_argument(
-        "--text-field", default="text", help="field of a record that holds its text (%(default)s)"
-    )
-    parser.add_argument(
-        "--on-bad-file",
-        choices=("stop", "keep"),
-        default="stop",
-        help="at a cut off or corrupt file, stop or keep its readable part (%(default)s)",
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        help="folder of the stages' artifacts, such as a workflow's (default: OUTPUT/stages)",
     )
     parser.add_argument(
         "--workers",
@@ -147,6 +175,12 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help='work on a Ray cluster instead: its address, "auto", or "local" to start one',
     )
+    parser.add_argument("--plugin", **_plugin_option())
+
+
+def _plugin_option() -> dict[str, Any]:
+    (action,) = (action for action in _plugins()._actions if action.dest == "plugin")
+    return {"action": "append", "default": [], "metavar": action.metavar, "help": action.help}
 
 
 def _add_tokenizer(parser: argparse.ArgumentParser) -> None:
@@ -158,47 +192,10 @@ def _add_tokenizer(parser: argparse.ArgumentParser) -> None:
     )
     tokenizer.add_argument(
         "--train-tokenizer",
+        dest="trained",
         type=_kind_and_size,
         metavar="KIND:SIZE",
         help="train one on the corpus: gpt2:8000 (byte-level BPE) or bert:8000 (WordPiece)",
-    )
-
-
-def _add_cleaning(parser: argparse.ArgumentParser) -> None:
-    defaults = CleaningSettings()
-    parser.add_argument("--language", default=defaults.language, help="ISO 639-1 code to keep (%(default)s)")
-    parser.add_argument(
-        "--minimum-tokens",
-        type=int,
-        default=defaults.minimum_tokens,
-        help="shorter documents go (%(default)s)",
-    )
-    parser.add_argument(
-        "--join-lines",
-        action="store_true",
-        help="turn single line breaks into blanks (the paper's CC-Stories)",
-    )
-
-
-def _add_similarity(parser: argparse.ArgumentParser) -> None:
-    defaults = DeduplicationSettings()
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        default=defaults.threshold,
-        help="documents of a greater Jaccard similarity are duplicates (%(default)s)",
-    )
-    parser.add_argument(
-        "--shingle",
-        choices=("character", "word"),
-        default=defaults.shingle,
-        help="what is compared (%(default)s)",
-    )
-    parser.add_argument(
-        "--shingle-size",
-        type=int,
-        default=defaults.shingle_size,
-        help="characters or words of a shingle (%(default)s)",
     )
 
 
@@ -212,13 +209,13 @@ def _add_benchmarks(parser: argparse.ArgumentParser, required: bool) -> None:
         metavar="NAME=PATH",
         help="cut what the corpus shares with this WikiText .tokens, LAMBADA .jsonl or RACE directory; repeatable",
     )
+    add_flags(parser, DecontaminationSettings)
 
 
-def _kind_and_size(value: str) -> tuple[Kind, int]:
-    name, _, size = value.partition(":")
-    for kind in get_args(Kind):
-        if name == kind and size.isdecimal():
-            return kind, int(size)
+def _kind_and_size(value: str) -> GivenTokenizer:
+    kind, _, size = value.partition(":")
+    if kind in KINDS and size.isdecimal():
+        return GivenTokenizer(kind, TokenizerSettings(vocabulary_size=int(size)))
     raise argparse.ArgumentTypeError(f"{value!r} is not KIND:SIZE, such as gpt2:8000 or bert:8000")
 
 
@@ -241,89 +238,129 @@ def _prefix(path: Path) -> Path:
     return path / CORPUS if path.is_dir() else path
 
 
-def _hub_dataset(value: str) -> HubDataset:
+def _hub_dataset(value: str) -> dict[str, str]:
     name, _, rest = value.partition(":")
     configuration, _, split = rest.partition(":")
     name = str(Path(name).absolute()) if Path(name).is_dir() else name
-    return HubDataset(name, configuration, split or "train")
+    return {"dataset": name, "configuration": configuration, "split": split or "train"}
 
 
-def _source(options: argparse.Namespace) -> SourceSettings:
-    dataset, expected_rows, text_field = options.dataset, 0, options.text_field
+def _source(options: argparse.Namespace) -> Source:
+    common = {name: getattr(options, name) for name in ("name", *_COMMON)}
+    hub = {"revision": options.revision, "streaming": options.streaming}
+    source: Source
     if options.preset:
-        preset = CORPORA[options.preset]
-        dataset = HubDataset(preset.dataset, preset.configuration, preset.split, preset.revision)
-        expected_rows, text_field = preset.expected_rows, preset.text_field
-        for name, note in preset.notes().items():
+        source = CORPORA[options.preset]
+        for name, note in source.notes().items():
             print(f"{options.preset}: {name.replace('_', ' ')}: {note}", file=sys.stderr)
-    if dataset and options.revision:
-        dataset = dataclasses.replace(dataset, revision=options.revision)
-    return SourceSettings(
-        options.input, dataset, options.url, text_field, options.on_bad_file, options.streaming, expected_rows
+        given = {name: value for name, value in hub.items() if value != getattr(HubSource, name)}
+        source = dataclasses.replace(source, **{**common, **given})
+    elif options.dataset:
+        source = HubSource(**common, **options.dataset, **hub, expected_rows=options.expected_rows)
+    elif options.url:
+        source = WebSource(**common, urls=options.url)
+    elif options.source:
+        return _plugged_source(options.source, common)
+    else:
+        source = LocalSource(**common, paths=options.input)
+    if errors := flag_errors(source):
+        raise ConfigurationError(errors)
+    return source
+
+
+def _plugged_source(words: Sequence[str], common: dict[str, Any]) -> Source:
+    """A source of a plug-in: its kind, and KEY=VALUE for each of its settings."""
+    kind, *pairs = words
+    table: dict[str, Any] = dict(common)
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigurationError([f"--source {kind}: {pair!r} is not KEY=VALUE"])
+        table[key] = _value(text)
+    errors: list[str] = []
+    source = from_table(SOURCES[kind], table, f"--source {kind}", errors)
+    if source is None:
+        raise ConfigurationError(errors)
+    return source
+
+
+def _value(text: str) -> Any:
+    """A number, truth value or list as JSON writes it; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _command(options: argparse.Namespace) -> Command:
+    return Command(
+        options.output,
+        _source(options),
+        make_executor(options.workers, options.ray, options.plugin),
+        Store(options.runs or options.output / STAGES_FOLDER),
     )
 
 
-def _executor(options: argparse.Namespace) -> Executor:
-    return make_executor(options.workers, options.ray)
-
-
-def _cleaning(options: argparse.Namespace) -> CleaningSettings:
-    join_lines = options.join_lines or bool(options.preset and CORPORA[options.preset].join_lines)
-    return CleaningSettings(options.language, options.minimum_tokens, join_lines=join_lines)
-
-
-def _similarity(options: argparse.Namespace) -> DeduplicationSettings:
-    return DeduplicationSettings(options.shingle, options.shingle_size, options.threshold)
+def _tokenizer(options: argparse.Namespace) -> GivenTokenizer:
+    if getattr(options, "tokenizer", None):
+        return GivenTokenizer.at(options.tokenizer)
+    if errors := options.trained.settings.errors("--train-tokenizer"):
+        raise ConfigurationError(errors)
+    return options.trained
 
 
 def _benchmarks(options: argparse.Namespace) -> dict[str, Path]:
     benchmarks: dict[str, Path] = dict(options.benchmark)
     if len(benchmarks) < len(options.benchmark):
         raise UserError("--benchmark: a name is given twice; each path needs a name of its own")
+    for name, path in benchmarks.items():
+        if not path.exists():
+            raise UserError(f"--benchmark {name}={path}: no such file or directory")
     return benchmarks
 
 
 def _build(options: argparse.Namespace) -> None:
-    settings = build.BuildSettings(
-        source=_source(options),
-        tokenizer=options.tokenizer or options.train_tokenizer,
-        cleaning=_cleaning(options),
-        deduplication=_similarity(options),
+    settings = BuildSettings(
+        tokenizer=_tokenizer(options),
+        cleaning=from_flags(CleaningSettings, options),
+        decontamination=from_flags(DecontaminationSettings, options),
+        deduplication=from_flags(DeduplicationSettings, options),
         benchmarks=_benchmarks(options),
     )
-    print(build.funnel_table(build.build(settings, options.output, _executor(options))))
+    print(build.funnel_table(build.build(_command(options), settings)))
 
 
 def _clean(options: argparse.Namespace) -> None:
-    settings = _cleaning(options)
-    _run_stage(options, lambda chain, documents: chain.clean(documents, settings, options.length_tokenizer))
+    settings, command = from_flags(CleaningSettings, options), _command(options)
+    join_lines = settings.join_lines or command.source.join_lines
+    settings = dataclasses.replace(settings, join_lines=join_lines)
+    step = steps.clean(command.source.name, command.documents(), settings, options.length_tokenizer)
+    print(build.funnel_table(build.run_stage(command, step)))
 
 
 def _decontaminate(options: argparse.Namespace) -> None:
-    benchmarks = _benchmarks(options)
-    _run_stage(
-        options,
-        lambda chain, documents: chain.decontaminate(documents, benchmarks, DecontaminationSettings()),
-    )
+    settings, command = from_flags(DecontaminationSettings, options), _command(options)
+    benchmarks = {
+        name: steps.benchmark(name, BenchmarkSettings(path=str(path)), None, None)
+        for name, path in _benchmarks(options).items()
+    }
+    step = steps.decontaminate(command.source.name, command.documents(), benchmarks, settings)
+    print(build.funnel_table(build.run_stage(command, step)))
 
 
 def _dedup(options: argparse.Namespace) -> None:
-    settings = _similarity(options)
-    _run_stage(options, lambda chain, documents: chain.deduplicate(documents, settings))
-
-
-def _run_stage(options: argparse.Namespace, stage: build.DocumentStage) -> None:
-    print(build.funnel_table(build.run_stage(_source(options), stage, options.output, _executor(options))))
+    settings, command = from_flags(DeduplicationSettings, options), _command(options)
+    step = steps.deduplicate(command.source.name, command.documents(), settings)
+    print(build.funnel_table(build.run_stage(command, step)))
 
 
 def _train_tokenizer(options: argparse.Namespace) -> None:
-    summaries = build.train(_source(options), options.kind_and_size, options.output, _executor(options))
+    summaries = build.train(_command(options), _tokenizer(options))
     print(f"{options.output / 'tokenizer.json'}: {summaries['tokenizer']['vocabulary_size']:,} tokens")
 
 
 def _tokenize(options: argparse.Namespace) -> None:
-    tokenizer = options.tokenizer or options.train_tokenizer
-    print(build.funnel_table(build.tokenize(_source(options), tokenizer, options.output, _executor(options))))
+    print(build.funnel_table(build.tokenize(_command(options), _tokenizer(options))))
 
 
 def _merge(options: argparse.Namespace) -> None:

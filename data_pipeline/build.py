@@ -1,27 +1,145 @@
 """What the command line does to corpora: the whole chain, or one stage of it.
 
-The stages as artifacts are in `data_pipeline.chain`, the commands' options in `data_pipeline.__main__`.
+A command is a loop over steps: each is made unless it is there, and what was asked for gets its name in the output
+folder. The steps are in `data_pipeline.steps`, the commands' options in `data_pipeline.__main__`.
 """
 
-import dataclasses
+import logging
+import os
+import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import write_json
-from data_pipeline.chain import Chain, Documents, SourceSettings
+from core.files import atomic_write, write_json
+from data_pipeline import steps
+from data_pipeline.corpora import Corpus, CorpusSettings
+from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.engine.resumable import sizes, speed
+from data_pipeline.engine.steps import Step, Store, Workplace, make, walk
 from data_pipeline.indexed.blends import check_alike, corpus_facts
 from data_pipeline.indexed.dataset import IndexedDataset, merge
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
+from data_pipeline.settings import (
+    BenchmarkSettings,
+    CleaningSettings,
+    DecontaminationSettings,
+    DeduplicationSettings,
+    TokenizerSettings,
+)
+from data_pipeline.sources.source import LocalSource, Source
+from data_pipeline.steps import Documents
 from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
-from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, Kind, load_tokenizer
+from data_pipeline.tokenization.kinds import KINDS
+from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, load_tokenizer
 
+STAGES_FOLDER = "stages"
+LOCK_FILE = "sources.lock.json"
 FUNNEL_FILE = "funnel.json"
 Summaries = dict[str, dict[str, Any]]
-DocumentStage = Callable[[Chain, Documents], Documents]
+_logger = logging.getLogger("data_pipeline")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command's output folder, and where and with what it works.
+
+    Attributes:
+        output: the folder that the user gets.
+        source: what to read.
+        executor: where the work is done.
+        store: where the steps' artifacts go; those of a workflow's can be the same.
+    """
+
+    output: Path
+    source: Source
+    executor: Executor
+    store: Store
+
+    @property
+    def lock(self) -> LockFile:
+        """What remote sources were at the first fetch: the same afterwards."""
+        return LockFile(self.output / LOCK_FILE)
+
+    def documents(self) -> Documents:
+        """Document shards as another command left them, or what the source gives."""
+        source = self.source
+        if isinstance(source, LocalSource) and len(source.paths) == 1:
+            folder = Path(source.paths[0])
+            if any(folder.glob("documents-*.parquet")):
+                return Documents(given=tuple(list_shards(folder)))
+        return steps.documents_of(steps.fetch(source, self.lock, None))
+
+    def make(self, wanted: Step, check: Callable[[Summaries], None] | None = None) -> Summaries:
+        """Make a step and all that it stands on; the summary of each, by stage, also in `funnel.json`.
+
+        Args:
+            check: looks at the summaries after each step, and raises where it makes no sense to go on.
+        """
+        chain = list(walk([wanted]))
+        summaries: Summaries = {}
+        for number, step in enumerate(chain, start=1):
+            title = f"[{number}/{len(chain)}] {step.kind.name}"
+            started = time.monotonic()
+            _logger.info("%s", title)
+            if not make(step, Workplace(self.store, self.executor, title)):
+                _logger.info("%s: there already", title)
+            summary = self.store.summary(step)
+            seconds = time.monotonic() - started
+            _logger.info("%s: %.1f s, %s", title, seconds, speed(sizes(summary), seconds))
+            summaries[step.kind.name] = summary
+            if check is not None:
+                check(summaries)
+        write_json(self.output / FUNNEL_FILE, summaries)
+        return summaries
+
+    def deliver(self, paths: Sequence[tuple[Path, str]]) -> None:
+        """Give finished files their names in the output folder; document shards of earlier settings go."""
+        wanted = {name for _, name in paths}
+        for source, name in paths:
+            _share(source, self.output / name)
+        for old in self.output.glob("documents-*.parquet"):
+            if old.name not in wanted:
+                old.unlink()
+
+    def deliver_documents(self, step: Step) -> None:
+        """Deliver a stage's shards, its list of clusters or hits, what it dropped, and its quarantine."""
+        folder = self.store.directory(step)
+        found = [
+            path for path in folder.rglob("*") if path.is_file() and path.suffix in (".parquet", ".jsonl")
+        ]
+        self.deliver([(path, path.relative_to(folder).as_posix()) for path in sorted(found)])
+
+    def deliver_tokens(self, tokens: Step) -> None:
+        """Deliver an indexed dataset and its tokenizer."""
+        corpus = sorted(self.store.directory(tokens).glob(f"{CORPUS}.*"))
+        tokenizer = self.store.directory(tokens.inputs["tokenizer"]) / TOKENIZER_FILE
+        self.deliver([*((path, path.name) for path in corpus), (tokenizer, TOKENIZER_FILE)])
+
+
+@dataclass(frozen=True)
+class GivenTokenizer:
+    """An existing tokenizer, or the kind and size of one to train.
+
+    Attributes:
+        kind: of `data_pipeline.tokenization.kinds`.
+        settings: where it is, or how many tokens it gets.
+    """
+
+    kind: str
+    settings: TokenizerSettings
+
+    @staticmethod
+    def at(path: Path) -> "GivenTokenizer":
+        return GivenTokenizer(load_tokenizer(path).kind, TokenizerSettings(path=str(path)))
+
+    @property
+    def path(self) -> Path | None:
+        return Path(self.settings.path) if self.settings.path else None
 
 
 @dataclass(frozen=True)
@@ -29,79 +147,80 @@ class BuildSettings:
     """What to build.
 
     Attributes:
-        source: what to read.
-        tokenizer: an existing tokenizer, or (kind, vocabulary size) of one to train on the corpus.
-        cleaning: see `CleaningSettings`; an existing tokenizer counts the length.
-        deduplication: see `DeduplicationSettings`.
+        tokenizer: an existing one also counts the length of documents.
         benchmarks: files or directories, by name, whose text the corpus must not hold.
     """
 
-    source: SourceSettings
-    tokenizer: Path | tuple[Kind, int]
-    cleaning: CleaningSettings = dataclasses.field(default_factory=CleaningSettings)
-    deduplication: DeduplicationSettings = dataclasses.field(default_factory=DeduplicationSettings)
-    benchmarks: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    tokenizer: GivenTokenizer
+    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
+    decontamination: DecontaminationSettings = field(default_factory=DecontaminationSettings)
+    deduplication: DeduplicationSettings = field(default_factory=DeduplicationSettings)
+    benchmarks: Mapping[str, Path] = field(default_factory=dict)
 
 
-def build(settings: BuildSettings, output: Path, executor: Executor) -> Summaries:
-    """Build `output/corpus.bin`, `.idx`, `.json` and `output/tokenizer.json` from files.
+def build(command: Command, settings: BuildSettings) -> Summaries:
+    """Build `output/corpus.bin`, `.idx`, `.json` and `output/tokenizer.json` from raw text.
 
     Returns:
         The summary of each stage in order, also written to `output/funnel.json`.
 
     Raises:
-        ValueError, OSError: bad input; the message names the file and the remedy.
+        UserError: bad input; the message names the file and the remedy.
     """
-    given = settings.tokenizer
-    kind = load_tokenizer(given).kind if isinstance(given, Path) else given[0]
-    chain = Chain(output, 5 + bool(settings.benchmarks) + (kind == "bert"), executor)
-    documents = chain.clean(
-        chain.read(settings.source), settings.cleaning, given if isinstance(given, Path) else None
+    kind = settings.tokenizer.kind
+    corpus = Corpus(
+        CorpusSettings(
+            name=command.source.name,
+            sources=[command.source],
+            lock=command.lock,
+            cleaning=settings.cleaning,
+            length_tokenizer=settings.tokenizer.path,
+            decontamination=settings.decontamination,
+            deduplication=settings.deduplication,
+            benchmarks={
+                name: BenchmarkSettings(path=str(path)) for name, path in settings.benchmarks.items()
+            },
+            tokenizers={kind: settings.tokenizer.settings},
+            kinds={kind: kind},
+        )
     )
-    if settings.benchmarks:
-        documents = chain.decontaminate(documents, settings.benchmarks, DecontaminationSettings())
-    documents = chain.deduplicate(documents, settings.deduplication)
-    if not chain.summaries["deduplicate"]["documents"]:
-        dropped = {stage: summary.get("dropped", {}) for stage, summary in chain.summaries.items()}
-        raise UserError(f"{output}: no documents are left; dropped were {dropped}")
-    _tokenize(chain, documents, given)
-    write_json(Path(output) / FUNNEL_FILE, chain.summaries)
-    return chain.summaries
+
+    def check(summaries: Summaries) -> None:
+        if "deduplicate" in summaries and not summaries["deduplicate"]["documents"]:
+            dropped = {stage: summary.get("dropped", {}) for stage, summary in summaries.items()}
+            raise UserError(f"{command.output}: no documents are left; dropped were {dropped}")
+
+    tokens = corpus.tokenize(kind)
+    summaries = command.make(tokens, check)
+    command.deliver_tokens(tokens)
+    return summaries
 
 
-def tokenize(
-    source: SourceSettings, tokenizer: Path | tuple[Kind, int], output: Path, executor: Executor
-) -> Summaries:
+def tokenize(command: Command, tokenizer: GivenTokenizer) -> Summaries:
     """Tokenize documents as they are."""
-    kind = load_tokenizer(tokenizer).kind if isinstance(tokenizer, Path) else tokenizer[0]
-    chain = Chain(output, 3 + (kind == "bert"), executor)
-    _tokenize(chain, chain.read(source), tokenizer)
-    return chain.summaries
+    documents, kind, name = command.documents(), tokenizer.kind, command.source.name
+    given = steps.tokenizer(name, kind, kind, tokenizer.settings, documents)
+    splitter = steps.sentences(name, kind, documents) if KINDS[kind].sentences else None
+    tokens = steps.tokenize(name, kind, documents, given, splitter)
+    summaries = command.make(tokens)
+    command.deliver_tokens(tokens)
+    return summaries
 
 
-def _tokenize(chain: Chain, documents: Documents, given: Path | tuple[Kind, int]) -> None:
-    tokenizer = chain.tokenizer(documents, given)
-    tokens = chain.tokenize(documents, tokenizer)
-    corpus = [(path, path.name) for path in sorted(tokens.directory.glob("corpus.*"))]
-    chain.deliver([*corpus, (tokenizer.directory / TOKENIZER_FILE, TOKENIZER_FILE)])
-
-
-def train(
-    source: SourceSettings, kind_and_size: tuple[Kind, int], output: Path, executor: Executor
-) -> Summaries:
+def train(command: Command, tokenizer: GivenTokenizer) -> Summaries:
     """Train a tokenizer: `output/tokenizer.json`."""
-    chain = Chain(output, 2, executor)
-    tokenizer = chain.tokenizer(chain.read(source), kind_and_size)
-    chain.deliver([(tokenizer.directory / TOKENIZER_FILE, TOKENIZER_FILE)])
-    return chain.summaries
+    name, kind = command.source.name, tokenizer.kind
+    trained = steps.tokenizer(name, kind, kind, tokenizer.settings, command.documents())
+    summaries = command.make(trained)
+    command.deliver([(command.store.directory(trained) / TOKENIZER_FILE, TOKENIZER_FILE)])
+    return summaries
 
 
-def run_stage(source: SourceSettings, stage: DocumentStage, output: Path, executor: Executor) -> Summaries:
+def run_stage(command: Command, step: Step) -> Summaries:
     """One stage that turns documents into documents: `output/documents-*.parquet`, and `output/funnel.json`."""
-    chain = Chain(output, 2, executor)
-    chain.deliver_documents(stage(chain, chain.read(source)))
-    write_json(Path(output) / FUNNEL_FILE, chain.summaries)
-    return chain.summaries
+    summaries = command.make(step)
+    command.deliver_documents(step)
+    return summaries
 
 
 def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
@@ -155,3 +274,15 @@ def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
             f"sequences, vocabulary {tokens['vocabulary_size']:,}"
         )
     return "\n".join(lines)
+
+
+def _share(source: Path, target: Path) -> None:
+    """Give a finished file a second name, without a copy where the file system can."""
+    if target.exists() and target.samefile(source):
+        return
+    with atomic_write(target) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)

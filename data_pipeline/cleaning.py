@@ -18,7 +18,9 @@ from core.files import atomic_write
 from data_pipeline.engine.documents import Document, batches, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
+from data_pipeline.filters import FILTERS
 from data_pipeline.settings import CleaningSettings
+from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TOKENS_PER_WORD = 4 / 3
@@ -81,7 +83,7 @@ def _clean_shard(
             for before, after, is_kept in zip(batch, repaired, long_enough, strict=True):
                 counts["documents_in"] += 1
                 counts["bytes_in"] += text_bytes(before.text)
-                reason = _reason_to_drop(after.text, is_kept, settings)
+                reason = _reason_to_drop(after, is_kept, settings)
                 if reason:
                     reasons[reason] += 1
                     dropped.append({"id": after.id, "reason": reason})
@@ -104,12 +106,12 @@ def write_dropped(output: Path, index: int, dropped: list[dict[str, str]]) -> No
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def _reason_to_drop(text: str, is_long: bool, settings: CleaningSettings) -> str | None:
+def _reason_to_drop(document: Document, is_long: bool, settings: CleaningSettings) -> str | None:
     if not is_long:
         return "too_short"
-    if detect_language(text) != settings.language:
+    if detect_language(document.text) != settings.language:
         return "not_english" if settings.language == "en" else f"not_{settings.language}"
-    return None
+    return next((name for name in settings.filters if not FILTERS[name](document)), None)
 
 
 def clean_text(text: str, settings: CleaningSettings) -> str:
@@ -161,9 +163,9 @@ def _length_rule(
 
 
 def _enough_tokens(tokenizer: Tokenizer, minimum: int, texts: list[str]) -> list[bool]:
-    """Count tokens only where it can matter: a byte-level BPE makes at least one token of a word."""
+    """Count tokens only where it can matter: some kinds make at least one token of a word."""
     enough: dict[int, Any] = {}
-    if tokenizer.kind == "gpt2":
+    if KINDS[tokenizer.kind].token_a_word:
         enough = {index: True for index, text in enumerate(texts) if len(text.split()) >= minimum}
     unsure = [index for index in range(len(texts)) if index not in enough]
     ids = tokenizer.encode_batch([texts[index] for index in unsure])

@@ -5,13 +5,17 @@ Each is read from a recipe or from flags; `errors` says what is wrong with the v
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from core.tables import out_of_range
+from data_pipeline.filters import FILTERS
 
+MAXIMUM_RECORD_BYTES = 256 << 20
 _LARGEST_SHINGLE = 100
 _LARGEST_PERMUTATIONS = 1 << 16
+_SMALLEST_VOCABULARY = 300
+_SMALLEST_SAMPLE = 100
 
 
 @dataclass(frozen=True)
@@ -23,18 +27,32 @@ class CleaningSettings:
         minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
         repair: whether text is repaired; control characters are removed in any case.
         join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
+        filters: of a user's plug-ins, in order: a document that one does not keep is dropped.
     """
 
     language: str = "en"
     minimum_tokens: int = 128
     repair: bool = True
     join_lines: bool = False
+    filters: list[str] = field(default_factory=list)
 
     def errors(self, where: str) -> list[str]:
         problems = []
         if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", self.language):
             problems.append(f'{where}.language: must be an ISO 639-1 code such as "en", is {self.language!r}')
+        problems += [
+            f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS) or 'none'})"
+            for name in self.filters
+            if name not in FILTERS
+        ]
         return problems + out_of_range(self, where, minimum_tokens=(0, math.inf))
+
+    def key(self) -> dict[str, Any]:
+        """What determines a cleaned document; of filters also their plug-ins' source."""
+        facts = asdict(self)
+        if not facts.pop("filters"):
+            return facts
+        return {**facts, "filters": [[name, FILTERS.plugin(name)] for name in self.filters]}
 
 
 @dataclass(frozen=True)
@@ -126,3 +144,61 @@ class DeduplicationSettings:
     @property
     def shingles(self) -> Shingles:
         return Shingles(self.shingle, self.shingle_size)
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The generated sample.
+
+    Attributes:
+        documents: how many its corpus has, planted defects included.
+    """
+
+    documents: int
+
+    def errors(self, where: str) -> list[str]:
+        return out_of_range(self, where, documents=(_SMALLEST_SAMPLE, math.inf))
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """Train one of `vocabulary_size` tokens, or take the one at `path`."""
+
+    vocabulary_size: int = 0
+    path: str = ""
+
+    def errors(self, where: str) -> list[str]:
+        if bool(self.vocabulary_size) == bool(self.path):
+            return [f"{where}: give either vocabulary_size or path"]
+        if self.vocabulary_size and self.vocabulary_size < _SMALLEST_VOCABULARY:
+            return [
+                f"{where}.vocabulary_size: must be {_SMALLEST_VOCABULARY} or more (256 bytes and the special tokens), "
+                f"is {self.vocabulary_size}"
+            ]
+        return []
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """Where a benchmark's files are.
+
+    Attributes:
+        source: "sample" (generated with it), "local" (`path` is a file in the authors' format; RACE: a folder) or
+            "huggingface" (from the hub; with `path`, from a local copy in hub layout).
+        path: see there.
+        revision: of the hub's dataset; one that is no commit is pinned by the lock file. Empty for the known one.
+        check_counts: refuse a fetched benchmark of another size than the published one's.
+    """
+
+    source: Literal["sample", "local", "huggingface"] = "local"
+    path: str = ""
+    revision: str = ""
+    check_counts: bool = True
+
+    def errors(self, where: str) -> list[str]:
+        if self.source != "huggingface":
+            if (self.source == "sample") == bool(self.path):
+                return [f'{where}: give path, or source = "sample" or "huggingface"']
+            if self.revision or not self.check_counts:
+                return [f'{where}: revision and check_counts are keys of source = "huggingface"']
+        return []

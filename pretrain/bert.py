@@ -1,32 +1,41 @@
-"""BERT's objective (paper section 4): whole-word n-gram masks and sentence order, on consecutive sentences."""
+"""BERT's objective (paper section 4.2): whole-word n-gram masks and sentence order, on consecutive sentences."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from core.config import ModelConfig, TrainingConfig
-from core.model_directory import build_model, save_model
-from core.models.bert import BertModel, BertPretraining
-from core.parallel.mesh import Mesh
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.indexed.samples import split_boundaries
-from data_pipeline.tokenization.tokenizers import Tokenizer
 from pretrain.masking import SentencePairs, masked_sample, predictions_limit
+from recipes.records import PRETRAININGS, Pretraining
+
+if TYPE_CHECKING:
+    import torch
+
+    from core.parallel.mesh import Mesh
+    from data_pipeline.tokenization.tokenizers import Tokenizer
+
+BERT = PRETRAININGS.add(
+    "bert", Pretraining("bert", "masked whole words and sentence order", "pretrain.bert:BertTask")
+)
 
 
 class BertSamples:
     """Batches of masked sentence pairs; a sample depends on (seed, index) only, so masks are fresh each epoch."""
 
-    def __init__(self, pairs: SentencePairs, tokenizer: Tokenizer, samples: int, seed: int) -> None:
+    def __init__(self, pairs: SentencePairs, tokenizer: "Tokenizer", samples: int, seed: int) -> None:
         self._pairs = pairs
         self._tokenizer = tokenizer
         self._seed = seed
         self._width = pairs.sequence_length
         self.total_samples = samples
 
-    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Arguments of `BertPretraining.forward`."""
+    def batch(self, indices: np.ndarray) -> "dict[str, torch.Tensor]":
+        """Arguments of the objective's `forward`."""
+        import torch
+
         rows, limit = len(indices), predictions_limit(self._width)
         tokens = np.full((rows, self._width), self._tokenizer.pad, dtype=np.int64)
         types = np.zeros((rows, self._width), dtype=np.int64)
@@ -54,7 +63,7 @@ class BertSamples:
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    def counts(self, batch: "dict[str, torch.Tensor]") -> dict[str, float]:
         return {
             "masked_token": float((batch["masked_targets"] >= 0).sum()),
             "sentence_order": float(len(batch["order_labels"])),
@@ -65,7 +74,7 @@ class BertTask(BertSamples):
     """Pretraining on a corpus of tokenized sentences; its validation part is held out.
 
     Raises:
-        ValueError: the corpus has no document with two sentences for training.
+        UserError: the corpus has no document with two sentences for training.
     """
 
     def __init__(
@@ -73,9 +82,11 @@ class BertTask(BertSamples):
         config: ModelConfig,
         training: TrainingConfig,
         corpus: Path,
-        tokenizer: Tokenizer,
-        mesh: Mesh,
+        tokenizer: "Tokenizer",
+        mesh: "Mesh",
     ) -> None:
+        from core.model_directory import build_model, pretraining_objective
+
         dataset = IndexedDataset(corpus)
         bounds = split_boundaries(dataset.documents)
         length, seed = config.sequence_length, training.seed
@@ -87,10 +98,10 @@ class BertTask(BertSamples):
         if SentencePairs.usable_documents(dataset, (bounds[1], bounds[2])):
             held_out_pairs = SentencePairs(dataset, (bounds[1], bounds[2]), held_out, length, seed)
             self.validation = BertSamples(held_out_pairs, tokenizer, held_out, seed)
-        network = build_model(config, mesh, training.seed)
-        assert isinstance(network, BertModel), "the family was checked"
-        self.network, self.mesh = network, mesh
-        self.model = BertPretraining(network)
+        self.network, self.mesh = build_model(config, mesh, training.seed), mesh
+        self.model = pretraining_objective(self.network)
 
     def save(self, directory: Path) -> None:
+        from core.model_directory import save_model
+
         save_model(self.network, directory, self.mesh)

@@ -1,16 +1,24 @@
 """GPT-2's objective: the next token of the sample stream."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from core.config import ModelConfig, TrainingConfig
-from core.model_directory import build_model, save_model
-from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
-from core.parallel.mesh import Mesh
 from data_pipeline.indexed.blends import Blend, open_stream
 from data_pipeline.indexed.samples import SampleStream
+from recipes.records import PRETRAININGS, Pretraining
+
+if TYPE_CHECKING:
+    import torch
+
+    from core.parallel.mesh import Mesh
+    from data_pipeline.tokenization.tokenizers import Tokenizer
+
+GPT2 = PRETRAININGS.add(
+    "gpt2", Pretraining("gpt2", "next-token prediction", "pretrain.gpt2:GPT2Task", blends=True)
+)
 
 
 class GPT2Samples:
@@ -20,27 +28,40 @@ class GPT2Samples:
         self.stream = stream
         self.total_samples = samples
 
-    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+    def batch(self, indices: np.ndarray) -> "dict[str, torch.Tensor]":
+        """Arguments of the objective's `forward`, int64."""
+        import torch
+
         rows = [self.stream[int(index)] for index in indices]
         tokens = torch.from_numpy(np.stack(rows, dtype=np.int64, casting="same_kind"))
         return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
 
-    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    def counts(self, batch: "dict[str, torch.Tensor]") -> dict[str, float]:
         return {"language_model": float(batch["targets"].numel())}
 
 
 class GPT2Task(GPT2Samples):
-    """Pretraining on a tokenized corpus or a blend of several; their validation parts are held out.
+    """Pretraining of any causal family on a tokenized corpus or a blend of several; their validation parts are held out.
 
     Args:
         corpus: the prefix of a corpus, or a blend file, see `data_pipeline.indexed.blends`. One rank builds the indices, the
             others wait for it.
+        tokenizer: needed by other pretrainings.
 
     Raises:
-        ValueError: a corpus has no documents for training.
+        UserError: a corpus has no documents for training.
     """
 
-    def __init__(self, config: ModelConfig, training: TrainingConfig, corpus: Path, mesh: Mesh) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        training: TrainingConfig,
+        corpus: Path,
+        tokenizer: "Tokenizer | None",
+        mesh: "Mesh",
+    ) -> None:
+        from core.model_directory import build_model, pretraining_objective
+
         length, seed = config.sequence_length, training.seed
         wanted = training.steps * training.global_batch
         stream = open_stream(corpus, "train", wanted, length, seed)
@@ -49,10 +70,10 @@ class GPT2Task(GPT2Samples):
         held_out = training.validation_batches * training.global_batch
         held_out_stream = open_stream(corpus, "validation", held_out, length, seed)
         self.validation = None if held_out_stream is None else GPT2Samples(held_out_stream, held_out)
-        network = build_model(config, mesh, training.seed)
-        assert isinstance(network, GPT2Model), "the family was checked"
-        self.network, self.mesh = network, mesh
-        self.model = GPT2LanguageModeling(network)
+        self.network, self.mesh = build_model(config, mesh, training.seed), mesh
+        self.model = pretraining_objective(self.network)
 
     def save(self, directory: Path) -> None:
+        from core.model_directory import save_model
+
         save_model(self.network, directory, self.mesh)

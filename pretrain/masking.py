@@ -28,7 +28,7 @@ class SentencePairs:
         samples: how many are wanted; documents are repeated as often as that takes.
 
     Raises:
-        ValueError: no document of the part has two sentences.
+        UserError: no document of the part has two sentences.
     """
 
     def __init__(

@@ -1,40 +1,44 @@
 """Reading recipes: all errors of a file are collected and raised at once, each with the file and the key, before
 anything runs.
 
-Paths in a recipe are relative to its file and may hold environment variables (`${REAL_DATA}`).
+Paths in a recipe are relative to its file and may hold environment variables (`${REAL_DATA}`). What can be named in one
+(families, sources, tasks) are records; our own packages add theirs as a user's plug-ins do.
 """
 
 import dataclasses
 import functools
 import glob
+import importlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.config import ModelConfig, ParallelConfig, TrainingConfig, preset
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, UserError
+from core.families import FAMILIES
+from core.registry import load_plugin
 from core.tables import from_table
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
-from data_pipeline.sources.presets import CORPORA
-from recipes.schema import (
-    BENCHMARKS,
-    FAMILIES,
+from data_pipeline.benchmarks import BENCHMARKS
+from data_pipeline.settings import (
     BenchmarkSettings,
-    Corpus,
-    EvaluationSettings,
-    Identity,
-    Model,
-    RaceSettings,
-    Recipe,
+    CleaningSettings,
+    DecontaminationSettings,
+    DeduplicationSettings,
     SampleSettings,
     TokenizerSettings,
-    name_errors,
 )
+from data_pipeline.sources.presets import CORPORA
+from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, name_errors
+from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task
+from recipes.schema import EvaluationSettings, FinetuningSettings, Identity, Model, Recipe
 
+RECIPES = Path(__file__).resolve().parent
+_OUR_PACKAGES = ("pretrain", "evaluate", "finetune")
 _TABLES = (
+    "plugins",
     "recipe",
     "sample",
     "corpora",
@@ -51,9 +55,6 @@ _TABLES = (
 _UNKNOWN_VOCABULARY = 1024
 
 
-RECIPES = Path(__file__).resolve().parent
-
-
 @functools.cache
 def load_recipe(name_or_path: str) -> Recipe:
     """Read and check a recipe.
@@ -62,6 +63,8 @@ def load_recipe(name_or_path: str) -> Recipe:
         ConfigurationError: with every error of the file, each naming file and key.
     """
     path = recipe_path(name_or_path)
+    for package in _OUR_PACKAGES:
+        importlib.import_module(package)
     return _Reader(path, read_recipe(path)).read()
 
 
@@ -77,28 +80,31 @@ class _Reader:
         for key in self.document:
             if key not in _TABLES:
                 self.errors.append(f"{key}: unknown key (known: {', '.join(_TABLES)})")
+        plugins = tuple(
+            load_recipe_plugins(self.path, self.document, self.errors)
+        )  # before what they add is named
         clean = dict(self.table("clean"))
         length_tokenizer = self.existing(clean.pop("length_tokenizer", ""), "clean.length_tokenizer")
-        recipe = {
-            "path": self.path,
+        tables = {
             "identity": self.settings(Identity, "recipe"),
             "sample": self.settings(SampleSettings, "sample") if "sample" in self.document else None,
             "corpora": tuple(self.corpora()),
             "cleaning": self.settings(CleaningSettings, "clean", clean),
-            "length_tokenizer": length_tokenizer,
             "decontamination": self.settings(DecontaminationSettings, "decontaminate"),
             "deduplication": self.settings(DeduplicationSettings, "deduplicate"),
-            "tokenizers": self.tokenizers(),
+            "tokenizers": self.with_paths(TokenizerSettings, "tokenizers", FAMILIES),
             "parallel": self.settings(ParallelConfig, "parallel"),
-            "benchmarks": self.benchmarks(),
+            "benchmarks": self.with_paths(BenchmarkSettings, "benchmarks", BENCHMARKS),
             "evaluation": self.settings(EvaluationSettings, "evaluation"),
         }
-        recipe["models"] = self.models(recipe["tokenizers"], recipe["parallel"])
-        if not self.errors:
-            self.check_together(Recipe(**recipe))
+        models = self.models(tables["tokenizers"])
+        recipe = Recipe(
+            path=self.path, plugins=plugins, length_tokenizer=length_tokenizer, models=models, **tables
+        )
+        self.check_together(recipe)
         if self.errors:
             raise ConfigurationError([f"{self.path}: {error}" for error in self.errors])
-        return Recipe(**recipe)
+        return recipe
 
     def table(self, key: str) -> dict[str, Any]:
         value = self.document.get(key, {})
@@ -108,13 +114,9 @@ class _Reader:
         return {}
 
     def settings(self, cls: type, key: str, table: dict[str, Any] | None = None) -> Any:
-        try:
-            return from_table(cls, self.table(key) if table is None else table, key, self.errors)
-        except ValueError as error:  # values that fit their types but not each other
-            self.errors.append(str(error))
-            return None
+        return from_table(cls, self.table(key) if table is None else table, key, self.errors)
 
-    def tables(self, key: str, known: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+    def tables(self, key: str, known: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
         """The sub-tables of a table, with what is no table, or not `known`, reported."""
         result = {}
         for name, value in self.table(key).items():
@@ -142,57 +144,78 @@ class _Reader:
             self.errors.append(f"{where}: {path} does not exist")
         return path
 
-    def corpora(self) -> list[Corpus]:
+    def with_paths(self, cls: type, key: str, known: Iterable[str]) -> dict[str, Any]:
+        """Sub-tables of settings with a `path` of a file that must be there."""
+        result = {}
+        for name, table in self.tables(key, known).items():
+            settings: Any = from_table(cls, table, f"{key}.{name}", self.errors)
+            if settings is not None:
+                path = self.existing(settings.path, f"{key}.{name}.path")
+                result[name] = dataclasses.replace(settings, path=str(path or ""))
+        return result
+
+    def corpora(self) -> list[Source]:
         entries = self.document.get("corpora", [])
         if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
             self.errors.append("corpora: one or more [[corpora]] tables are needed")
             return []
         result = []
         for index, entry in enumerate(entries):
-            corpus = self.corpus(entry, f"corpora[{index}]")
-            if corpus is not None:
-                result.append(corpus)
-        names = [corpus.name for corpus in result]
+            source = self.source(entry, f"corpora[{index}]")
+            if source is not None:
+                result.append(source)
+        names = [source.name for source in result]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.errors.append(f"corpora: two are called {name!r}")
         return result
 
-    def corpus(self, entry: dict[str, Any], where: str) -> Corpus | None:
+    def source(self, entry: dict[str, Any], where: str) -> Source | None:
         if "families" in entry:
             self.errors.append(f"{where}.families: unknown key (the key is called for)")
             return None
-        entry = {**self.preset(entry, where), **entry}
-        families = entry.pop("for", list(FAMILIES))
-        if not isinstance(families, list) or not families or not set(families) <= set(FAMILIES):
-            self.errors.append(f'{where}.for: must be a list of "gpt2" and "bert", is {families!r}')
+        table = {**self.preset(entry, where), **entry}
+        kind = table.pop("source", None)
+        table.pop("preset", None)
+        if kind not in SOURCES:
+            known = ", ".join(SOURCES)
+            self.errors.append(f"{where}.source: must be one of {known}, is {kind!r}")
             return None
-        corpus = from_table(Corpus, {**entry, "families": families}, where, self.errors)
-        if corpus is None:
-            return None
-        paths = [self.expand(path, f"{where}.paths") for path in corpus.paths]
+        families = table.pop("for", [])
+        if not isinstance(families, list) or not set(families) <= set(FAMILIES):
+            self.errors.append(
+                f"{where}.for: must be a list of some of {', '.join(FAMILIES)}, is {families!r}"
+            )
+            families = []
+        source = from_table(SOURCES[kind], {**table, "families": families}, where, self.errors)
+        if isinstance(source, LocalSource):
+            return self.with_files(source, f"{where}.paths")
+        if isinstance(source, HubSource):
+            return dataclasses.replace(source, dataset=self.dataset(source.dataset, f"{where}.dataset"))
+        return source
+
+    def with_files(self, source: LocalSource, where: str) -> LocalSource:
+        paths = [self.expand(path, where) for path in source.paths]
         for path in paths:
             if "${" not in path and not glob.glob(path, recursive=True):
-                self.errors.append(f"{where}.paths: no file matches {path}")
-        dataset = self.dataset(corpus.dataset, f"{where}.dataset")
-        return dataclasses.replace(corpus, paths=paths, dataset=dataset)
+                self.errors.append(f"{where}: no file matches {path}")
+        return dataclasses.replace(source, paths=paths)
 
     def preset(self, entry: dict[str, Any], where: str) -> dict[str, Any]:
-        """What a corpus' preset says; of one that is read from elsewhere, only how its records are read."""
+        """What a corpus' preset says; of one that is read from elsewhere, only what its texts are."""
         name = entry.get("preset", "")
         if not name:
             return {}
         if not isinstance(name, str) or name not in CORPORA:
             self.errors.append(f"{where}.preset: must be one of {', '.join(CORPORA)}, is {name!r}")
             return {}
-        table = CORPORA[name].corpus_table()
-        if entry.get("source", table["source"]) == table["source"]:
+        table = {**dataclasses.asdict(CORPORA[name]), "source": HubSource.kind}
+        table["for"] = list(table.pop("families"))
+        if entry.get("source", HubSource.kind) == HubSource.kind:
             return table
-        return {key: table[key] for key in ("join_lines", "for")}
+        return {key: table[key] for key in ("join_lines", "for", "licence", "terms", "stand_in")}
 
     def dataset(self, name: str, where: str) -> str:
         """A dataset's name on the hub as it is, a local folder as an absolute path."""
-        if not name:
-            return name
         path = Path(self.expand(name, where))
         if path.is_dir():
             return str(path)
@@ -200,41 +223,12 @@ class _Reader:
             self.errors.append(f"{where}: {path} is no folder, and {name!r} no dataset's name on the hub")
         return name
 
-    def tokenizers(self) -> dict[str, TokenizerSettings]:
-        result = {}
-        for family, table in self.tables("tokenizers", FAMILIES).items():
-            where = f"tokenizers.{family}"
-            settings = from_table(TokenizerSettings, table, where, self.errors)
-            if settings is not None:
-                path = self.existing(settings.path, f"{where}.path")
-                result[family] = dataclasses.replace(settings, path=str(path or ""))
-        return result
-
-    def benchmarks(self) -> dict[str, BenchmarkSettings]:
-        result = {}
-        for name, table in self.tables("benchmarks", BENCHMARKS).items():
-            where = f"benchmarks.{name}"
-            settings = from_table(BenchmarkSettings, table, where, self.errors)
-            if settings is not None:
-                path = self.existing(settings.path, f"{where}.path")
-                result[name] = dataclasses.replace(settings, path=str(path or ""))
-        return result
-
-    def models(
-        self, tokenizers: dict[str, TokenizerSettings], parallel: ParallelConfig | None
-    ) -> dict[str, Model]:
+    def models(self, tokenizers: dict[str, TokenizerSettings]) -> dict[str, Model]:
         result = {}
         for name, table in self.tables("models").items():
             model = self.model(name, dict(table), tokenizers)
-            if model is None:
-                continue
-            result[name] = model
-            if parallel is not None:
-                where = f"models.{name}"
-                self.errors += model.config.layout_errors(
-                    parallel.tensor_parallel, where, parallel.sequence_parallel
-                )
-                self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
+            if model is not None:
+                result[name] = model
         return result
 
     def model(
@@ -244,19 +238,20 @@ class _Reader:
         before = len(self.errors)
         self.errors += name_errors(name, where)
         training = from_table(TrainingConfig, table.pop("training", {}), f"{where}.training", self.errors)
-        tasks = table.pop("finetuning", {})
-        race = None
-        for task, settings in tasks.items():
-            if task != "race":
-                self.errors.append(f"{where}.finetuning.{task}: unknown key (known: race)")
+        finetuning = {}
+        for task, settings in table.pop("finetuning", {}).items():
+            if task not in FINE_TUNING:
+                self.errors.append(
+                    f"{where}.finetuning.{task}: unknown key (known: {', '.join(FINE_TUNING)})"
+                )
                 continue
-            race = from_table(RaceSettings, settings, f"{where}.finetuning.race", self.errors)
+            finetuning[task] = from_table(
+                FinetuningSettings, settings, f"{where}.finetuning.{task}", self.errors
+            )
         shape = self.shape(table, tokenizers, where)
-        if shape is not None and "race" in tasks and shape.family != "bert":
-            self.errors.append(f"{where}.finetuning.race: only bert models are fine-tuned on RACE")
         if shape is None or training is None or len(self.errors) > before:
             return None
-        return Model(name, shape, training, race)
+        return Model(name, shape, training, {task: s for task, s in finetuning.items() if s is not None})
 
     def shape(
         self, table: dict[str, Any], tokenizers: dict[str, TokenizerSettings], where: str
@@ -266,19 +261,89 @@ class _Reader:
         return model_shape(table, known or _UNKNOWN_VOCABULARY, where, self.errors)
 
     def check_together(self, recipe: Recipe) -> None:
-        """Checks across tables, made when each table is sound."""
-        sampled = [f"corpora {corpus.name}" for corpus in recipe.corpora if corpus.source == "sample"]
-        sampled += [f"benchmarks.{name}" for name, b in recipe.benchmarks.items() if b.source == "sample"]
-        if sampled and recipe.sample is None:
-            self.errors.append(f"sample: missing, but used by {', '.join(sampled)}")
-        for family in recipe.families():
-            if family not in recipe.tokenizers:
-                self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
-            if not recipe.sources_for(family):
-                self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
+        """Checks across tables, each made where its tables are sound."""
         for model in recipe.models.values():
-            if model.race is not None and "race" not in recipe.benchmarks:
-                self.errors.append(f"benchmarks.race: missing, but models.{model.name} is fine-tuned on it")
+            self.check_model(recipe, model)
+        used = [f"corpora {source.name}" for source in recipe.corpora if source.kind == "sample"]
+        used += [f"benchmarks.{name}" for name, b in recipe.benchmarks.items() if b.source == "sample"]
+        if used and "sample" not in self.document:
+            self.errors.append(f"sample: missing, but used by {', '.join(used)}")
+        for family in recipe.families():
+            if family not in self.table("tokenizers"):
+                self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
+            if recipe.corpora and not recipe.sources_for(family):
+                self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
+        measured = {task.benchmark for task in measured_tasks(recipe)}
+        for name in recipe.benchmarks:
+            if recipe.models and name not in measured:
+                self.errors.append(
+                    f"benchmarks.{name}: no model of the recipe is measured on it; leave it out, or add such a model"
+                )
+
+    def check_model(self, recipe: Recipe, model: Model) -> None:
+        """A model against the layout, and against what it is measured on."""
+        where = f"models.{model.name}"
+        parallel = recipe.parallel
+        if parallel is not None:
+            self.errors += model.config.layout_errors(
+                parallel.tensor_parallel, where, parallel.sequence_parallel
+            )
+            self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
+        for task, settings in model.finetuning.items():
+            record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
+            if not takes(record, model):
+                self.errors.append(f"{place}: not for models of the family {model.config.family}")
+            if record.benchmark not in self.table("benchmarks"):
+                self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
+            self.errors += record.errors(settings, model.config, place)
+        for record in zero_shot_tasks(recipe):
+            if recipe.evaluation is not None and takes(record, model):
+                self.errors += [
+                    f"{error} (of {where})"
+                    for error in record.errors(recipe.evaluation, model.config, "evaluation")
+                ]
+
+
+def takes(task: Task, model: Model) -> bool:
+    """Whether a task is for models of this one's family."""
+    return FAMILIES[model.config.family].causal == task.causal
+
+
+def zero_shot_tasks(recipe: Recipe) -> list[Any]:
+    """The zero-shot evaluations whose data the recipe has."""
+    return [ZERO_SHOT[name] for name in ZERO_SHOT if ZERO_SHOT[name].benchmark in recipe.benchmarks]
+
+
+def measured_tasks(recipe: Recipe) -> list[Task]:
+    """The tasks that some model of the recipe is measured on."""
+    models = recipe.models.values()
+    zero_shot: list[Task] = [t for t in zero_shot_tasks(recipe) if any(takes(t, model) for model in models)]
+    tuned: list[FineTuning] = [
+        FINE_TUNING[name] for name in FINE_TUNING if any(name in model.finetuning for model in models)
+    ]
+    return [*zero_shot, *tuned]
+
+
+def load_recipe_plugins(path: Path, document: Mapping[str, Any], errors: list[str]) -> list[str]:
+    """Import the modules that a recipe names under `plugins`; files are relative to it.
+
+    Args:
+        errors: gets a line for each that cannot be imported.
+
+    Returns:
+        their names, files with absolute paths.
+    """
+    named = document.get("plugins", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        errors.append(f"plugins: must be a list of modules' names and .py files, is {named!r}")
+        return []
+    plugins = [str(path.parent / name) if name.endswith(".py") else name for name in named]
+    for plugin in plugins:
+        try:
+            load_plugin(plugin)
+        except UserError as error:
+            errors.append(f"plugins: {error}")
+    return plugins
 
 
 def recipe_path(name_or_path: str) -> Path:
@@ -327,15 +392,17 @@ def model_shape(
 
 
 def read_model(path: Path, name: str, vocabulary_size: int) -> tuple[ModelConfig, TrainingConfig]:
-    """One model of a recipe file.
+    """One model of a recipe file; its plug-ins are loaded.
 
     Raises:
         ConfigurationError: every error of the model's tables, each naming file and key.
     """
-    models = read_recipe(path).get("models", {})
+    document = read_recipe(path)
+    models = document.get("models", {})
     if name not in models:
         raise ConfigurationError([f"{path}: no model {name!r} (models: {', '.join(models)})"])
     errors: list[str] = []
+    load_recipe_plugins(path, document, errors)
     where = f"{path}: models.{name}"
     shape = model_shape(models[name], vocabulary_size, where, errors)
     training = from_table(TrainingConfig, models[name].get("training", {}), f"{where}.training", errors)

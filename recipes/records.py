@@ -4,6 +4,7 @@ Recipes are checked against these registries, workflows make a stage of each rec
 a command. `pretrain`, `evaluate` and `finetune` add theirs when they are imported; a user's plug-in adds its own.
 """
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -70,6 +71,7 @@ class Task:
         published: the paper's numbers.
         facts: a result in a few words, for the console.
         bar: its accuracy in the report's picture; None where it has none.
+        note: what the columns mean, in a sentence below the table's title.
     """
 
     name: str
@@ -81,6 +83,35 @@ class Task:
     published: Published | None
     facts: Callable[[Mapping[str, Any]], str]
     bar: Bar | None = None
+    note: str = ""
+
+
+def value_at(result: Mapping[str, Any], path: str) -> Any:
+    """The value of a `Column`'s path, such as "accuracy.middle"; None where the result has none."""
+    value: Any = result
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def best_of_seeds(runs: Mapping[str, Mapping[str, Any]], chosen_by: str, shown: str) -> dict[str, Any]:
+    """Several seeds as the paper reports them (section 5.3): the test result of the run that is best on the development
+    set, the first of equal ones, beside the median of the development set and what each seed reached.
+
+    Args:
+        runs: results by seed.
+        chosen_by: path of the number on the development set, such as "dev_accuracy.all".
+        shown: path of the number on the test set.
+    """
+    best = max(sorted(runs), key=lambda seed: value_at(runs[seed], chosen_by))
+    return {
+        **runs[best],
+        "seed": int(best),
+        f"{chosen_by.split('.')[0]}_median": statistics.median(
+            value_at(run, chosen_by) for run in runs.values()
+        ),
+        "seeds": {seed: value_at(run, shown) for seed, run in sorted(runs.items())},
+    }
 
 
 def always_fits(settings: Any, config: Any, where: str) -> list[str]:
@@ -101,6 +132,15 @@ class ZeroShot(Task):
     errors: Callable[[Any, Any, str], list[str]] = always_fits
 
 
+def fits_the_model(settings: Any, config: Any, where: str) -> list[str]:
+    """A fine-tuning's inputs are no longer than the model reads."""
+    if settings.sequence_length <= config.sequence_length:
+        return []
+    return [
+        f"{where}.sequence_length: must be at most the model's, {config.sequence_length}, is {settings.sequence_length}"
+    ]
+
+
 @dataclass(frozen=True)
 class FineTuning(Task):
     """A fine-tuning, one run a seed, and its evaluation.
@@ -111,7 +151,7 @@ class FineTuning(Task):
     """
 
     combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] = field(kw_only=True)
-    errors: Callable[[Any, Any, str], list[str]] = always_fits
+    errors: Callable[[Any, Any, str], list[str]] = fits_the_model
 
 
 @dataclass(frozen=True)
@@ -134,3 +174,13 @@ class Pretraining:
 PRETRAININGS: Registry[Pretraining] = Registry("pretraining")
 ZERO_SHOT: Registry[ZeroShot] = Registry("zero-shot task")
 FINE_TUNING: Registry[FineTuning] = Registry("fine-tuning task")
+
+
+def add_zero_shot(record: ZeroShot) -> ZeroShot:
+    """Make an evaluation known, under its name."""
+    return ZERO_SHOT.add(record.name, record)
+
+
+def add_fine_tuning(record: FineTuning) -> FineTuning:
+    """Make a fine-tuning known, under its name."""
+    return FINE_TUNING.add(record.name, record)

@@ -1,7 +1,8 @@
 """The chain from raw text to the paper's tables, as Luigi tasks: `luigi --module workflows FullReproduction`.
 
-Start reading here: `report.py` asks for `evaluation.py`, which asks for `training.py`, which asks for
-`tokenization.py`, `corpus.py` and `fetching.py`; `stage.py` makes artifacts of all of them. Nothing here imports torch.
+Start reading here: `tasks.py` lists what can be asked for, `plan.py` the steps behind it; `training.py` and
+`evaluation.py` describe those of programs on ranks, `data_pipeline.steps` all others; `stage.py` is what Luigi sees of
+a step, and `report.py` the end. Nothing here imports torch.
 """
 
 import luigi.configuration
@@ -32,26 +33,29 @@ def _set_luigi_defaults() -> None:
 
 _set_luigi_defaults()
 
-from workflows.corpus import (  # noqa: E402  (Luigi's defaults come before its tasks)
+from workflows.corpus_report import BuildCorpus, CorpusReport  # noqa: E402  (Luigi's defaults come before its tasks)
+from workflows.report import FullReproduction, Report  # noqa: E402
+from workflows.tasks import (  # noqa: E402
     CleanDocuments,
     DecontaminateDocuments,
     DeduplicateDocuments,
-)
-from workflows.corpus_report import BuildCorpus, CorpusReport  # noqa: E402
-from workflows.evaluation import (  # noqa: E402
+    Evaluate,
     EvaluateLambada,
     EvaluateWikiText103,
     EvaluationPipeline,
+    FetchBenchmark,
+    FetchDocuments,
+    Finetune,
     FinetuneRACE,
-)
-from workflows.fetching import FetchBenchmark, FetchDocuments, WriteSample  # noqa: E402
-from workflows.report import FullReproduction, Report  # noqa: E402
-from workflows.tokenization import (  # noqa: E402
+    Pretrain,
+    PretrainBERT,
+    PretrainGPT2,
+    PretrainingPipeline,
     TokenizeCorpus,
     TrainSentenceSplitter,
     TrainTokenizer,
+    WriteSample,
 )
-from workflows.training import PretrainBERT, PretrainGPT2, PretrainingPipeline  # noqa: E402
 
 __all__ = [
     "BuildCorpus",
@@ -59,13 +63,16 @@ __all__ = [
     "CorpusReport",
     "DecontaminateDocuments",
     "DeduplicateDocuments",
+    "Evaluate",
     "EvaluateLambada",
     "EvaluateWikiText103",
     "EvaluationPipeline",
     "FetchBenchmark",
     "FetchDocuments",
+    "Finetune",
     "FinetuneRACE",
     "FullReproduction",
+    "Pretrain",
     "PretrainBERT",
     "PretrainGPT2",
     "PretrainingPipeline",

@@ -15,16 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-from core.errors import UserError
 from core.processes import die_with_parent
 
 PIPELINE_LOGGER = "data_pipeline"
-
-
-class StageError(UserError):
-    """A stage cannot go on for a reason that a user can mend; the message says it all."""
 
 
 class Planned(Protocol):
@@ -168,31 +163,6 @@ def _relay_pipeline_log() -> None:
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(_ConsoleHandler())
-
-
-@contextlib.contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Keep the pipeline's log lines of one stage, and the traceback of its failure, in a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger(PIPELINE_LOGGER)
-    logger.addHandler(handler)
-    try:
-        yield
-    except Exception as error:
-        record = logger.makeRecord(
-            logger.name, logging.ERROR, __file__, 0, "the stage failed", (), _exception_info(error)
-        )
-        handler.emit(record)
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def _exception_info(error: BaseException) -> Any:
-    return (type(error), error, error.__traceback__)
 
 
 class _Interrupts:

@@ -4,63 +4,81 @@ Its page, `funnel.txt`, is linked from `runs/latest/<recipe>-corpus` and says wh
 a whole reproduction is in `report.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import luigi
 
 from core.files import write_json
+from data_pipeline import steps
+from data_pipeline.build import funnel_table
 from data_pipeline.engine.resumable import add_counts
-from workflows.corpus import CleanDocuments, DecontaminateDocuments, DeduplicateDocuments
-from workflows.fetching import FetchDocuments
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
 from workflows.report_page import origins
-from workflows.stage import LinkedStage, Pipeline, RecipeParameter, Stage, walk
-from workflows.tokenization import TokenizeCorpus
+from workflows.stage import LinkedStage, Pipeline, RecipeParameter
 
-_DOCUMENT_STAGES = (FetchDocuments, CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
-
-
-def summary_of(stage: Stage) -> dict[str, Any]:
-    """The deterministic facts of a finished stage."""
-    return dict(stage.artifact.manifest()["summary"])
+CORPUS = StageKind("corpus", 1, ("workflows.corpus_report",))
+_DOCUMENT_KINDS = (steps.FETCH, steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
+_WORDS = ("origin", "pins")  # of a fetched corpus: tables that hold no counts
 
 
-def funnel(stages: list[Stage]) -> list[dict[str, Any]]:
+def funnel(made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:
     """What each stage of the corpus let through, over all corpora, and why it dropped the rest."""
     rows = []
-    for kind in _DOCUMENT_STAGES:
-        parts = {s.artifact_name(): summary_of(s) for s in stages if isinstance(s, kind)}
+    for kind in _DOCUMENT_KINDS:
+        parts = {step.name: place.summary(step) for step in made if step.kind is kind}
         if parts:
-            total = add_counts(_countable(part) for part in parts.values())
+            total = add_counts(map(_counts, parts.values()))
             rows.append(
-                {"stage": kind.stage, "documents": total["documents"], "counts": total, "parts": parts}
+                {"stage": kind.name, "documents": total["documents"], "counts": total, "parts": parts}
             )
     return rows
 
 
-def _countable(summary: Mapping[str, Any]) -> dict[str, Any]:
-    words = ("origin", "pins")  # of a fetched corpus
-    return {
-        key: value for key, value in summary.items() if isinstance(value, int | dict) and key not in words
-    }
+def _counts(summary: Summary) -> dict[str, Any]:
+    return {k: value for k, value in summary.items() if isinstance(value, int | dict) and k not in _WORDS}
+
+
+def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
+    """The funnel of a recipe's corpora, as a table and as JSON.
+
+    Args:
+        corpora: the tokenized ones.
+    """
+
+    def work(directory: Path, place: Workplace) -> Summary:
+        made = list(walk(list(corpora)))
+        counted = [step for step in made if step.kind in (*_DOCUMENT_KINDS, steps.TOKENIZE)]
+        tables = {f"{step.kind.name} {step.name}": place.summary(step) for step in counted}
+        totals = funnel(made, place)
+        write_json(directory / "funnel.json", {"stages": tables, "totals": totals})
+        places = [place.directory(step).relative_to(place.store.root).as_posix() for step in corpora]
+        lines = [funnel_table(tables), *(f"{folder}/corpus.bin and .idx" for folder in places)]
+        lines += [f"{name}: {origin}" for name, origin in origins(totals).items()]
+        (directory / "funnel.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return {"families": sorted(step.selectors["family"] for step in corpora)}
+
+    return Step(
+        CORPUS,
+        recipe,
+        work,
+        label="write the funnel",
+        parameters={"recipe": recipe},
+        inputs={step.name: step for step in corpora},
+        facts=lambda summary: f"of {', '.join(summary['families'])}",
+        layout={"processes": 1},
+    )
 
 
 class CorpusReport(LinkedStage):
     """The funnel of a recipe's corpora, as a table and as JSON."""
 
-    stage = "corpus"
-    sources = ("workflows/corpus_report.py", "data_pipeline/build.py")
+    stage = CORPUS.name
 
-    def label(self) -> str:
-        return "write the funnel"
-
-    def inputs(self) -> dict[str, Stage]:
-        every = self.clone(TokenizeCorpus)
-        return {stage.artifact_name(): stage for stage in every.members()}
-
-    def parameters(self) -> dict[str, Any]:
-        return {"recipe": self.settings.name}
+    def make_step(self) -> Step:
+        corpora = [self.plan.corpus.tokenize(family) for family in self.plan.families()]
+        return corpus_report(self.settings.name, corpora)
 
     @property
     def link_name(self) -> str:
@@ -69,27 +87,6 @@ class CorpusReport(LinkedStage):
     @property
     def page(self) -> Path:
         return self.link / "funnel.txt"
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        from data_pipeline.build import funnel_table
-
-        stages = [stage for stage in walk(self) if stage is not self]
-        tables = {
-            f"{stage.stage} {stage.artifact_name()}": summary_of(stage)
-            for stage in stages
-            if isinstance(stage, (*_DOCUMENT_STAGES, TokenizeCorpus))
-        }
-        totals = funnel(stages)
-        write_json(directory / "funnel.json", {"stages": tables, "totals": totals})
-        corpora = [stage for stage in stages if isinstance(stage, TokenizeCorpus)]
-        places = [stage.directory.relative_to(stage.runs).as_posix() for stage in corpora]
-        lines = [funnel_table(tables), *(f"{place}/corpus.bin and .idx" for place in places)]
-        lines += [f"{name}: {origin}" for name, origin in origins(totals).items()]
-        (directory / "funnel.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return {"families": sorted(stage.family for stage in corpora)}
-
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"of {', '.join(summary['families'])}"
 
 
 class BuildCorpus(Pipeline):

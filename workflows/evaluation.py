@@ -1,181 +1,125 @@
-"""The stages that measure models: WikiText-103 perplexity, LAMBADA accuracy, RACE fine-tuning and accuracy."""
+"""The steps that measure models: zero-shot evaluations, and fine-tunings with their scores. One function each, for
+every task that has a record."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
 
-import luigi
-
+from core.families import FAMILIES
 from core.files import read_json
-from recipes.schema import RaceSettings
-from workflows.fetching import benchmark_files, benchmark_inputs, benchmark_paths
-from workflows.launch import failure, run_ranks
-from workflows.stage import Pipeline, Stage
-from workflows.tokenization import TrainTokenizer
-from workflows.training import CORE_SOURCES, PretrainBERT, PretrainGPT2, RanksStage, TrainingStage
+from core.flags import to_flags
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
+from data_pipeline.steps import BenchmarkFile
+from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task, ZeroShot
+from recipes.schema import Recipe
+from workflows.launch import failure
+from workflows.training import (
+    LIBRARIES,
+    log_of,
+    module_of,
+    network_code,
+    plugin_parameters,
+    program,
+    trained,
+)
 
+EVALUATE, FINETUNE = "evaluate", "finetune"  # groups of stages
 RESULT = "result.json"
 
 
-class EvaluateZeroShot(RanksStage):
-    """One zero-shot benchmark of one GPT-2, beside its controls."""
-
-    selectors = ("model",)
-    model = luigi.Parameter(default="", description="one GPT-2 of the recipe (default: all)")
-    benchmark: ClassVar[str]
-
-    def choices(self) -> list[dict[str, str]]:
-        models = self.settings.models_of("gpt2") if self.benchmark in self.settings.benchmarks else []
-        return [{"model": name} for name in models]
-
-    def inputs(self) -> dict[str, Stage]:
-        return {
-            "model": self.clone(PretrainGPT2),
-            "tokenizer": self.clone(TrainTokenizer, family="gpt2"),
-            **benchmark_inputs(self, self.benchmark),
-        }
-
-    def parameters(self) -> dict[str, Any]:
-        return {"batch_size": self.settings.evaluation.batch_size}
-
-    def external_files(self) -> dict[str, Path]:
-        return benchmark_files(self, self.benchmark)
-
-    def options(self) -> list[str]:
-        return []
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        result, log = directory / RESULT, self.log(directory)
-        inputs = self.inputs()
-        arguments = [self.benchmark, "--checkpoint", str(inputs["model"].directory)]
-        arguments += ["--tokenizer", str(inputs["tokenizer"].directory)]
-        arguments += ["--data", str(benchmark_paths(self)[self.benchmark])]
-        arguments += ["--batch-size", str(self.settings.evaluation.batch_size), "--controls"]
-        arguments += ["--output", str(result), *self.options(), *self.ranks_arguments()]
-        run_ranks("evaluate", arguments, ranks=self.settings.parallel.world_size, log=log)
-        if not result.exists():
-            raise failure(f"the evaluation ended without {RESULT}", log)
-        return read_json(result)
+def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> StageKind:
+    """The stage of a task: its own code, that of the networks it takes, and what such tasks share."""
+    networks = [
+        code for name in FAMILIES if FAMILIES[name].causal == record.causal for code in network_code(name)
+    ]
+    own = () if plugin else (module_of(record.program),)
+    return StageKind(record.name, 1, (*own, *networks, *shared), LIBRARIES, group=group)
 
 
-class EvaluateWikiText103(EvaluateZeroShot):
-    """Perplexity (paper section 5.2)."""
-
-    stage = "wikitext103"
-    benchmark = "wikitext103"
-    sources = ("core/models", "core/parallel", "evaluate/wikitext103.py", "evaluate/scoring.py")
-
-    def label(self) -> str:
-        return f"WikiText-103 of {self.model}"
-
-    def parameters(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.settings.evaluation)
-
-    def options(self) -> list[str]:
-        return ["--stride", str(self.settings.evaluation.stride)]
-
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"perplexity {summary['perplexity']:.2f}"
+def zero_shot_kind(record: ZeroShot) -> StageKind:
+    return task_kind(record, ZERO_SHOT.plugin(record.name), ("evaluate.scoring",), EVALUATE)
 
 
-class EvaluateLambada(EvaluateZeroShot):
-    """Last-word accuracy (paper section 5.2)."""
-
-    stage = "lambada"
-    benchmark = "lambada"
-    sources = ("core/models", "core/parallel", "evaluate/lambada.py", "evaluate/scoring.py")
-
-    def label(self) -> str:
-        return f"LAMBADA of {self.model}"
-
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"accuracy {summary['accuracy']:.1%}"
+def fine_tuning_kind(record: FineTuning) -> StageKind:
+    return task_kind(record, FINE_TUNING.plugin(record.name), ("finetune.tuner",), FINETUNE)
 
 
-class FinetuneRACE(TrainingStage):
-    """Fine-tuning of one BERT on RACE with one seed, and its accuracy (paper section 5.3)."""
+def evaluate(
+    recipe: Recipe, record: ZeroShot, model: str, trained_model: Step, tokenizer: Step, data: BenchmarkFile
+) -> Step:
+    """One zero-shot evaluation of one model, beside its controls."""
+    kind, settings = zero_shot_kind(record), recipe.evaluation
+    unused = {field.name for field in dataclasses.fields(settings)} - set(record.settings)
 
-    stage = "race"
-    sources = (*CORE_SOURCES, "finetune/race.py", "finetune/race_data.py")
-    selectors = ("model", "seed")
-    model = luigi.Parameter(default="", description="one BERT of the recipe (default: all)")
-    seed = luigi.Parameter(default="", description="one seed of the recipe (default: all)")
+    def arguments(directory: Path, place: Workplace) -> list[str]:
+        line = [record.name, "--checkpoint", str(place.directory(trained_model))]
+        line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
+        line += ["--output", str(directory / RESULT), "--controls"]
+        return line + to_flags(settings, leave_out=unused)
 
-    def choices(self) -> list[dict[str, str]]:
-        return [
-            {"model": name, "seed": str(seed)}
-            for name, model in self.settings.models.items()
-            if model.race is not None
-            for seed in model.race.seeds
-        ]
+    run = program(kind, recipe, "evaluate", arguments)
 
-    def label(self) -> str:
-        seeds = f", seed {self.seed}" if len(self.race.seeds) > 1 else ""
-        return f"fine-tune {self.model} on RACE{seeds}"
-
-    @property
-    def race(self) -> RaceSettings:
-        settings = self.settings.models[self.model].race
-        assert settings is not None  # `choices` has no other models
-        return settings
-
-    def artifact_name(self) -> str:
-        return f"{self.model}-seed{self.seed}"
-
-    def inputs(self) -> dict[str, Stage]:
-        return {
-            "model": self.clone(PretrainBERT),
-            "tokenizer": self.clone(TrainTokenizer, family="bert"),
-            **benchmark_inputs(self, "race"),
-        }
-
-    def parameters(self) -> dict[str, Any]:
-        settings = dataclasses.asdict(self.race)
-        del settings["seeds"], settings["micro_batch"]
-        return {**settings, "seed": int(self.seed)}
-
-    def external_files(self) -> dict[str, Path]:
-        return benchmark_files(self, "race")
-
-    def program(self, directory: Path) -> tuple[str, list[str]]:
-        inputs, settings = self.inputs(), self.race
-        arguments = ["race", "--checkpoint", str(inputs["model"].directory)]
-        arguments += ["--tokenizer", str(inputs["tokenizer"].directory)]
-        arguments += ["--data", str(benchmark_paths(self)["race"]), "--output", str(directory)]
-        arguments += ["--epochs", str(settings.epochs), "--batch-size", str(settings.batch_size)]
-        arguments += ["--micro-batch", str(settings.micro_batch)]
-        arguments += ["--learning-rate", str(settings.learning_rate)]
-        arguments += ["--warmup-fraction", str(settings.warmup_fraction), "--seed", self.seed, "--controls"]
-        if settings.sequence_length:
-            arguments += ["--sequence-length", str(settings.sequence_length)]
-        return "finetune", arguments + self.ranks_arguments()
-
-    def collect(self, directory: Path) -> Mapping[str, Any]:
+    def work(directory: Path, place: Workplace) -> Summary:
+        run(directory, place)
         if not (directory / RESULT).exists():
-            raise failure(f"the fine-tuning ended without {RESULT}", self.log(directory))
+            raise failure(f"the evaluation ended without {RESULT}", log_of(kind, directory))
         return read_json(directory / RESULT)
 
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"accuracy {summary['accuracy']['all']:.1%}"
+    return Step(
+        kind,
+        model,
+        work,
+        label=f"{record.title} of {model}",
+        parameters={
+            **{name: getattr(settings, name) for name in record.settings},
+            **plugin_parameters(ZERO_SHOT.plugin(record.name)),
+        },
+        inputs={"model": trained_model, "tokenizer": tokenizer, **data.inputs("benchmark")},
+        files=data.files("benchmark"),
+        selectors={"task": record.name, "model": model},
+        facts=record.facts,
+        layout=dataclasses.asdict(recipe.parallel),
+    )
 
 
-def evaluations(pipeline: Pipeline | Stage) -> list[Stage]:
-    """All measurements that the recipe asks for."""
-    settings = pipeline.settings
-    tasks: list[Stage] = []
-    if settings.models_of("gpt2"):
-        if "wikitext103" in settings.benchmarks:
-            tasks += pipeline.clone(EvaluateWikiText103).members()
-        if "lambada" in settings.benchmarks:
-            tasks += pipeline.clone(EvaluateLambada).members()
-    if any(model.race is not None for model in settings.models.values()):
-        tasks += pipeline.clone(FinetuneRACE).members()
-    return tasks
+def finetune(
+    recipe: Recipe,
+    record: FineTuning,
+    model: str,
+    seed: int,
+    trained_model: Step,
+    tokenizer: Step,
+    data: BenchmarkFile,
+) -> Step:
+    """Fine-tuning of one model on a task with one seed, and its scores."""
+    kind, settings = fine_tuning_kind(record), recipe.models[model].finetuning[record.name]
 
+    def arguments(directory: Path, place: Workplace) -> list[str]:
+        line = [record.name, "--checkpoint", str(place.directory(trained_model))]
+        line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
+        line += ["--output", str(directory), "--seed", str(seed), "--controls"]
+        return line + to_flags(settings, leave_out=("seeds",))
 
-class EvaluationPipeline(Pipeline):
-    """Trained models to numbers."""
+    def collect(directory: Path) -> Summary:
+        if not (directory / RESULT).exists():
+            raise failure(f"the fine-tuning ended without {RESULT}", log_of(kind, directory))
+        return read_json(directory / RESULT)
 
-    def requires(self) -> list[luigi.Task]:
-        return list(evaluations(self))
+    seeds = f", seed {seed}" if len(settings.seeds) > 1 else ""
+    return Step(
+        kind,
+        f"{model}-seed{seed}",
+        trained(kind, collect),
+        label=f"fine-tune {model} on {record.title}{seeds}",
+        parameters={
+            **settings.significant(),
+            "seed": seed,
+            **plugin_parameters(FINE_TUNING.plugin(record.name)),
+        },
+        inputs={"model": trained_model, "tokenizer": tokenizer, **data.inputs("benchmark")},
+        files=data.files("benchmark"),
+        selectors={"task": record.name, "model": model, "seed": str(seed)},
+        facts=record.facts,
+        layout=dataclasses.asdict(recipe.parallel),
+        ranks=program(kind, recipe, "finetune", arguments),
+    )

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from core.errors import UserError
 from core.processes import available_cores
-from workflows.console import StageError, say
+from data_pipeline.engine.run_record import CHECKOUT
+from workflows.console import say
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # torchrun itself kills ranks 30 s after it was asked to stop; a little later we kill what is left.
 GRACE_SECONDS = 35.0
 _SHOWN_LINES = 15
@@ -79,14 +80,14 @@ def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -
                 process.wait()
 
 
-def failure(what: str, log: Path) -> StageError:
+def failure(what: str, log: Path) -> UserError:
     """The error of a program that did not do its work: the end of its log, and where the log is."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN_LINES:]
     except OSError:
         lines = []
     shown = "\n".join(f"    {line}" for line in lines)
-    return StageError(f"{what}\n{shown}\n  the whole log: {log}")
+    return UserError(f"{what}\n{shown}\n  the whole log: {log}")
 
 
 def _channel() -> tuple[int, int]:

@@ -4,128 +4,102 @@ Only `results.json` is covered by the manifest: the two pages show times. What t
 and `templates/`, their pictures are in `pictures.py`.
 """
 
-import statistics
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import luigi
 
 from core.files import read_json, write_json
-from data_pipeline.engine.artifacts import RUN_RECORD
+from data_pipeline import steps
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
 from data_pipeline.sample.planted import planted_outcomes
-from workflows.corpus import (
-    CleanDocuments,
-    DecontaminateDocuments,
-    DeduplicateDocuments,
-)
-from workflows.corpus_report import funnel, summary_of
-from workflows.evaluation import EvaluateZeroShot, FinetuneRACE, evaluations
-from workflows.fetching import WriteSample
-from workflows.report_page import write_pages
-from workflows.stage import LinkedStage, Pipeline, Stage, walk
-from workflows.training import Pretrain, PretrainBERT, PretrainGPT2, read_metrics
+from data_pipeline.sources.source import SampleSource
+from recipes.reader import measured_tasks
+from recipes.records import FINE_TUNING
+from recipes.schema import Recipe
+from workflows.corpus_report import funnel
+from workflows.plan import Plan
+from workflows.report_page import report_page, write_pages
+from workflows.stage import LinkedStage, Pipeline
+from workflows.training import read_metrics
 
-CHANCE = 0.25  # RACE has four options
+REPORT = StageKind("report", 1, ("workflows.report",), unhashed=("index.html", "report.md"))
+
+
+def report(plan: Plan) -> Step:
+    """The report of a recipe."""
+    recipe = plan.recipe
+    wanted = [plan.corpus.deduplicate(), *map(plan.pretrain, recipe.models)]
+    wanted += [plan.evaluate(*member.values()) for member in plan.measurements()]
+    wanted += [plan.finetune(*member.values()) for member in plan.finetunings()]
+
+    def work(directory: Path, place: Workplace) -> Summary:
+        made = list(walk(wanted))
+        results = collect_results(recipe, made, place)
+        write_json(directory / "results.json", results)
+        curves = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
+        page = report_page(recipe, results, measured_tasks(recipe), curves, made, place)
+        write_pages(directory, page)
+        return {"models": sorted(results["models"])}
+
+    return Step(
+        REPORT,
+        recipe.name,
+        work,
+        label="write the report",
+        parameters={"recipe": recipe.name, "description": recipe.identity.description},
+        inputs={f"{step.kind.name} {step.name}": step for step in wanted},
+        facts=lambda summary: f"of {', '.join(summary['models'])}",
+        layout={"processes": 1},
+    )
+
+
+def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> dict[str, Any]:
+    """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
+    models: dict[str, dict[str, Any]] = {}
+    seeds: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    for step in made:  # inputs first: a model before what measures it
+        model, task, seed = (step.selectors.get(name) for name in ("model", "task", "seed"))
+        if model and task and seed:
+            seeds[model, task][seed] = place.summary(step)
+            models[model][task] = FINE_TUNING[task].combine(seeds[model, task])  # the last time of all seeds
+        elif model and task:
+            models[model][task] = place.summary(step)
+        elif model:
+            config = read_json(place.directory(step) / "model" / "config.json")
+            models[model] = {"config": config, "pretraining": place.summary(step)}
+    planted = planted_rows(recipe, made, place)
+    return {"recipe": recipe.name, "models": models, "corpus": funnel(made, place), "planted": planted}
+
+
+def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:
+    """What became of the sample's planted defects; empty for other corpora."""
+    from data_pipeline.engine.documents import list_shards
+
+    corpora = {source.part: source.name for source in recipe.corpora if isinstance(source, SampleSource)}
+    samples = [place.directory(step) for step in made if step.kind is steps.SAMPLE]
+    if not samples or not corpora:
+        return []
+    outputs = {
+        kind.name: [s for step in made if step.kind is kind for s in list_shards(place.directory(step))]
+        for kind in (steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
+    }
+    return planted_outcomes(samples[0], corpora, outputs)
 
 
 class Report(LinkedStage):
     """The report of a recipe."""
 
-    stage = "report"
-    version = 1
-    sources = ("workflows/report.py", "data_pipeline/sample/planted.py")
-    unhashed = ("index.html", "report.md")
+    stage = REPORT.name
 
-    def label(self) -> str:
-        return "write the report"
-
-    def inputs(self) -> dict[str, Stage]:
-        stages: list[Stage] = [self.clone(DeduplicateDocuments)]
-        for task, family in ((PretrainGPT2, "gpt2"), (PretrainBERT, "bert")):
-            stages += [self.clone(task, model=name) for name in self.settings.models_of(family)]
-        stages += evaluations(self)
-        return {f"{stage.stage} {stage.artifact_name()}": stage for stage in stages}
-
-    def parameters(self) -> dict[str, Any]:
-        return {"recipe": self.settings.name, "description": self.settings.identity.description}
+    def make_step(self) -> Step:
+        return report(self.plan)
 
     @property
     def page(self) -> Path:
         return self.link / "index.html"
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        stages = [stage for stage in walk(self) if stage is not self]
-        results = collect_results(self.settings.name, stages)
-        results["planted"] = planted_rows(self, stages)
-        write_json(directory / "results.json", results)
-        write_pages(directory, self.settings, results, curves(stages), [stage_row(s) for s in stages])
-        return {"models": sorted(results["models"])}
-
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        return f"of {', '.join(summary['models'])}"
-
-
-def collect_results(recipe: str, stages: list[Stage]) -> dict[str, Any]:
-    """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
-    models: dict[str, dict[str, Any]] = {}
-    for stage in stages:
-        if isinstance(stage, Pretrain):
-            config = read_json(stage.directory / "model" / "config.json")
-            models[stage.model] = {"config": config, "pretraining": summary_of(stage)}
-    for stage in stages:
-        if isinstance(stage, EvaluateZeroShot):
-            models[stage.model][stage.stage] = summary_of(stage)
-    for name in models:
-        runs = {s.seed: summary_of(s) for s in stages if isinstance(s, FinetuneRACE) and s.model == name}
-        if runs:
-            models[name]["race"] = race_result(runs)
-    return {"recipe": recipe, "models": models, "corpus": funnel(stages)}
-
-
-def race_result(runs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """RACE over seeds, as the paper reports it: test accuracy of the run that is best on the development set, and
-    the median of the development accuracies (section 5.3)."""
-    best = max(sorted(runs), key=lambda seed: runs[seed]["dev_accuracy"]["all"])
-    return {
-        **runs[best],
-        "chance": runs[best].get("chance", CHANCE),
-        "seed": int(best),
-        "dev_accuracy_median": statistics.median(run["dev_accuracy"]["all"] for run in runs.values()),
-        "seeds": {seed: run["accuracy"]["all"] for seed, run in sorted(runs.items())},
-    }
-
-
-def planted_rows(report: Report, stages: list[Stage]) -> list[dict[str, Any]]:
-    """What became of the sample's planted defects; empty for other corpora."""
-    from data_pipeline.engine.documents import list_shards
-
-    corpora = {corpus.part: corpus.name for corpus in report.settings.corpora if corpus.part}
-    samples = [stage for stage in stages if isinstance(stage, WriteSample)]
-    if not samples or not corpora:
-        return []
-    outputs = {
-        kind.stage: [s for stage in stages if isinstance(stage, kind) for s in list_shards(stage.directory)]
-        for kind in (CleanDocuments, DecontaminateDocuments, DeduplicateDocuments)
-    }
-    return planted_outcomes(samples[0].directory, corpora, outputs)
-
-
-def curves(stages: list[Stage]) -> dict[str, list[dict[str, Any]]]:
-    """The metrics of every pretraining, by model."""
-    return {stage.model: read_metrics(stage.directory) for stage in stages if isinstance(stage, Pretrain)}
-
-
-def stage_row(stage: Stage) -> dict[str, Any]:
-    """What the report's table of stages shows of one: from its run record, so not deterministic."""
-    record = read_json(stage.directory / RUN_RECORD)
-    return {
-        "label": stage.label(),
-        "facts": stage.facts(summary_of(stage)),
-        "directory": stage.directory.relative_to(stage.runs).as_posix(),
-        "record": record,
-        "libraries": stage.artifact.libraries,
-    }
 
 
 class FullReproduction(Pipeline):

@@ -1,51 +1,80 @@
-"""Results as pages for people: `index.html`, self-contained, and `report.md`. What the results are is `report.py`'s."""
+"""Results as pages for people: `index.html`, self-contained, and `report.md`, both of one `Page` of tables.
+
+What a task's table, its accuracies and the paper's numbers are, its record says; what the results are is `report.py`'s.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.files import read_json
+from data_pipeline.engine.artifacts import RUN_RECORD
+from data_pipeline.engine.steps import Step, Workplace
+from recipes.records import Column, FineTuning, Task, value_at
 from recipes.schema import Recipe
 from workflows import pictures
 from workflows.console import format_seconds
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-# Tables 3 and 5 of the paper, listed apart from our numbers: other data, other sizes.
-PAPER_ZERO_SHOT = (
-    ("GPT-2 355M", 19.31, 45.18),
-    ("GPT-2 2.5B", 12.76, 61.73),
-    ("GPT-2 8.3B", 10.81, 66.51),
-    ("previous best", 15.79, 63.24),
-)
-PAPER_RACE = (
-    ("BERT 336M", 83.0, 86.9, 81.5),
-    ("BERT 1.3B", 87.3, 90.4, 86.1),
-    ("BERT 3.9B", 89.5, 91.8, 88.6),
-    ("BERT 3.9B, ensemble", 90.9, None, None),
-    ("previous best, ensemble", 89.4, None, None),
-)
 STAGE_TITLES = {
     "fetch": "fetched",
     "clean": "after cleaning",
     "decontaminate": "after decontamination",
     "deduplicate": "after deduplication",
 }
+ALL_SAMPLE = (
+    "These numbers are about the generated sample, not about English.",
+    "Corpus and benchmark files were written by this project, in the formats of the real ones. The numbers show that "
+    "the whole way works and that the models learn; they do not compare with the paper's, which are listed apart below.",
+)
+SOME_SAMPLE = (
+    "Part of the data is the generated sample.",
+    "Numbers on it do not compare with the paper's, which are listed apart below.",
+)
+Records = Sequence[Mapping[str, Any]]
+Measurement = tuple[str, Task, Mapping[str, Any]]  # model, task, result
+Paragraph = tuple[str, str]  # bold words, if any, and others
 
 
-def write_pages(
-    directory: Path,
-    recipe: Recipe,
-    results: Mapping[str, Any],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
-    stages: Sequence[Mapping[str, Any]],
-) -> None:
-    """Write `index.html` and `report.md`.
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under their heads, each row's name first, and a note above. Styles say which columns hold no plain
+    numbers, by head: "best" (bold), "left" (words) or "code"."""
 
-    Args:
-        results: as in `results.json`.
-        curves: the lines of `metrics.jsonl`, by model.
-        stages: one row a stage, with its run record.
-    """
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    styles: Mapping[str, str] = field(default_factory=dict)
+
+    def style(self, column: int) -> str:
+        return self.styles.get(self.head[column], "")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page."""
+
+    title: str
+    tables: Sequence[Table] = ()
+    picture: pictures.Picture | None = None
+    paragraphs: Sequence[Paragraph] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the templates show; a card is a label, a headline number, and what to hold it against."""
+
+    recipe: str
+    description: str
+    warning: Paragraph | None
+    cards: Sequence[tuple[str, str, str]]
+    sections: Sequence[Section]
+    software: str
+
+
+def write_pages(directory: Path, page: Page) -> None:
+    """Write `index.html` and `report.md`."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -55,25 +84,69 @@ def write_pages(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "number": number, "seconds": format_seconds, "words": words}
-    content = page_content(recipe, results, curves, stages)
     for name in ("index.html", "report.md"):
-        text = environment.get_template(f"{name}.jinja").render(content)
+        text = environment.get_template(f"{name}.jinja").render(page=page)
         (directory / name).write_text(text, encoding="utf-8")
 
 
-def percent(share: float | None) -> str:
-    """45.2 %, or a dash."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+def report_page(
+    recipe: Recipe,
+    results: Mapping[str, Any],
+    tasks: Sequence[Task],
+    curves: Mapping[str, Records],
+    made: Sequence[Step],
+    place: Workplace,
+) -> Page:
+    """What the pages show.
+
+    Args:
+        results: as in `results.json`.
+        tasks: what was measured.
+        curves: the lines of `metrics.jsonl`, by model.
+        made: all steps behind the results, finished, in order.
+    """
+    models = results["models"]
+    measured = [
+        (name, task, model[task.name])
+        for name, model in models.items()
+        for task in tasks
+        if task.name in model
+    ]
+    kinds = {c.kind for c in recipe.corpora} | {b.source for b in recipe.benchmarks.values()}
+    warning = ALL_SAMPLE if kinds == {"sample"} else SOME_SAMPLE if "sample" in kinds else None
+    sections = [
+        Section("Accuracy against what needs no understanding", picture=accuracies(measured)),
+        *(task_section(task, measured, models) for task in tasks),
+        training_section(models, curves),
+        corpus_section(results["corpus"], results["planted"]),
+        published_section(tasks, warning),
+        stages_section(made, place),
+    ]
+    return Page(
+        recipe.name,
+        recipe.identity.description,
+        warning,
+        [card(*measurement) for measurement in measured],
+        [section for section in sections if section.tables or section.picture],
+        software(made, place),
+    )
 
 
-def number(value: float | int | None) -> str:
-    """12,345 or 12.34 or 1.2e+06, or a dash."""
+def written(value: Any, form: str = "number") -> str:
+    """45.2 %, or 12,345 or 12.34 or 1.2e+06, or words as they are; a dash for none."""
     if value is None:
         return "–"
+    if form == "percent":
+        return f"{100 * value:.1f} %"
+    if form == "text" or isinstance(value, str | bool):
+        return str(value)
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.2g}"
+
+
+def cells(*values: Any) -> list[str]:
+    return [written(value) for value in values]
 
 
 def words(name: str) -> str:
@@ -81,143 +154,146 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def page_content(
-    recipe: Recipe,
-    results: Mapping[str, Any],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
-    stages: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """What the templates show."""
-    funnel = [
-        {**row, "title": STAGE_TITLES[row["stage"]], "reasons": reasons(row["counts"])}
-        for row in results["corpus"]
+def listed(facts: Mapping[str, Any]) -> str:
+    """ "not english 210, too short 6"."""
+    return ", ".join(f"{words(name)} {written(value)}" for name, value in facts.items())
+
+
+def shown(column: Column, result: Mapping[str, Any]) -> str:
+    return written(value_at(result, column.path), column.form)
+
+
+def card(model: str, task: Task, result: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A task's headline number, beside its first baseline or, where it has none, the second column."""
+    headline, *others = task.columns
+    baselines = task.bar.baselines if task.bar else {}
+    controls = [*(Column(*baseline, "percent") for baseline in baselines.items()), *others]
+    control = "".join(f"{column.title}: {shown(column, result)}" for column in controls[:1])
+    return f"{model}, {task.title} {headline.title}", shown(headline, result), control
+
+
+def accuracies(measured: Sequence[Measurement]) -> pictures.Picture | None:
+    """Every accuracy of the run beside its baselines."""
+    bars = []
+    for model, task, result in measured:
+        if task.bar:
+            baselines = {name: value_at(result, path) for name, path in task.bar.baselines.items()}
+            known = {name: value for name, value in baselines.items() if value is not None}
+            bars.append((f"{model}, {task.title}", value_at(result, task.bar.path), known))
+    return pictures.accuracies(bars) if bars else None
+
+
+def task_section(task: Task, measured: Sequence[Measurement], models: Mapping[str, Any]) -> Section:
+    how = "fine-tuned" if isinstance(task, FineTuning) else "zero-shot"
+    head = ["model", "parameters", *(column.title for column in task.columns)]
+    rows = [
+        [*cells(model, models[model]["pretraining"]["parameters"]), *(shown(c, result) for c in task.columns)]
+        for model, its_task, result in measured
+        if its_task is task
     ]
-    losses = {
-        name: [(record["step"], record["loss"]) for record in records if "loss" in record]
-        for name, records in curves.items()
-    }
-    bars = accuracy_bars(results["models"])
-    return {
-        "recipe": recipe,
-        "results": results,
-        "models": results["models"],
-        "funnel": funnel,
-        "planted": results["planted"],
-        "trainings": [training_row(name, model, curves[name]) for name, model in results["models"].items()],
-        "stages": stages,
-        "total_seconds": sum(stage["record"]["seconds"] for stage in stages),
-        "length_notes": length_notes(results),
-        "origins": origins(results["corpus"]),
-        "software": software(stages),
-        "paper_zero_shot": PAPER_ZERO_SHOT,
-        "paper_race": PAPER_RACE,
-        "about_sample": about_sample(recipe),
-        "pictures": {
-            "losses": pictures.loss_curves(losses) if any(losses.values()) else None,
-            "accuracies": pictures.accuracies(bars) if bars else None,
-            "funnel": pictures.funnel(
-                [(r["title"], r["documents"], dropped_words(r["reasons"])) for r in funnel]
-            ),
-        },
-    }
+    return Section(f"{task.title}, {how}", [Table(head, rows, task.note, {head[2]: "best"})])
 
 
-def training_row(name: str, model: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How a pretraining ended: its mean training loss over the last twentieth of the steps, where single steps are
-    noisy, and its last validation loss, if it had one."""
-    losses = [record["loss"] for record in records if "loss" in record]
-    tail = losses[-max(1, len(losses) // 20) :]
-    validations = [record["validation_loss"] for record in records if "validation_loss" in record]
-    return {
-        "name": name,
-        "parameters": model["pretraining"]["parameters"],
-        "steps": model["pretraining"]["step"],
-        "loss": sum(tail) / len(tail) if tail else None,
-        "validation_loss": validations[-1] if validations else None,
-    }
-
-
-def about_sample(recipe: Recipe) -> str:
-    """Whether numbers are about the generated sample: "all", "some" or ""."""
-    kinds = {c.source for c in recipe.corpora} | {b.source for b in recipe.benchmarks.values()}
-    if kinds == {"sample"}:
-        return "all"
-    return "some" if "sample" in kinds else ""
-
-
-def reasons(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Why documents were dropped, most frequent first."""
-    dropped = dict(counts.get("dropped", {}))
-    if counts.get("quarantined"):
-        dropped["bad_record"] = counts["quarantined"]
-    return dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0])))
-
-
-def dropped_words(dropped: Mapping[str, int]) -> str:
-    """ "not english 6, too short 6 dropped"."""
-    return ", ".join(f"{words(reason)} {count:,}" for reason, count in dropped.items()) + " dropped" * bool(
-        dropped
+def training_section(models: Mapping[str, Any], curves: Mapping[str, Records]) -> Section:
+    """How the pretrainings went, and how each ended: its mean training loss over the last twentieth of the steps, where
+    single steps are noisy, and its last validation loss, if it had one."""
+    losses: dict[str, list[tuple[int, float]]] = {}
+    rows = []
+    for name, model in models.items():
+        points = [(record["step"], record["loss"]) for record in curves[name] if "loss" in record]
+        tail = [loss for _, loss in points[-max(1, len(points) // 20) :]]
+        mean = sum(tail) / len(tail) if tail else None
+        validation = [None, *(r["validation_loss"] for r in curves[name] if "validation_loss" in r)][-1]
+        summary = model["pretraining"]
+        rows.append(cells(name, summary["parameters"], summary["step"], mean, validation))
+        if points:
+            losses[name] = points
+    head = ("model", "parameters", "steps", "loss, mean of the last twentieth", "validation loss")
+    return Section(
+        "Training", [Table(head, rows)] if rows else [], pictures.loss_curves(losses) if losses else None
     )
 
 
-def length_notes(results: Mapping[str, Any]) -> list[str]:
-    """How cleaning counted the tokens of a document, as its summaries say."""
-    notes = {
-        part["length_counted_by"]
-        for row in results["corpus"]
-        for part in row["parts"].values()
-        if "length_counted_by" in part
-    }
-    return sorted(notes)
+def corpus_section(corpus: Records, planted: Records) -> Section:
+    """What every stage let through, where the text is from, and what became of the sample's defects."""
+    funnel = [(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"])) for row in corpus]
+    head = ("stage", "documents", "dropped, by reason")
+    rows = [cells(title, count, why or None) for title, count, why in funnel]
+    tables = [Table(head, rows, styles={head[2]: "left"})]
+    if planted:
+        note = "Defects planted in the sample: how many the stage meant for them removed or mended, and what became of all."
+        rows = [cells(words(r["kind"]), r["planted"], r["found"], listed(r["outcomes"])) for r in planted]
+        tables.append(Table(("kind", "planted", "found", "outcomes"), rows, note, {"outcomes": "left"}))
+    measures = {part.get("length_counted_by") for row in corpus for part in row["parts"].values()} - {None}
+    paragraphs = [("", f"Length of documents counted by {'; '.join(sorted(measures))}.")] if measures else []
+    paragraphs += [(name, f": {origin}.") for name, origin in origins(corpus).items()]
+    bars = [(title, count, f"{why} dropped" if why else "") for title, count, why in funnel]
+    return Section("The corpus", tables, pictures.funnel(bars), paragraphs)
 
 
-def origins(corpus: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def reasons(counts: Mapping[str, Any]) -> str:
+    """Why documents were dropped, most frequent first."""
+    quarantined = {"bad_record": counts["quarantined"]} if counts.get("quarantined") else {}
+    dropped = {**counts.get("dropped", {}), **quarantined}
+    return listed(dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))))
+
+
+def origins(corpus: Records) -> dict[str, str]:
     """Of each fetched corpus that is not the user's own files: where it is from, under what terms, and for what it
     stands in."""
     found = {}
-    for row in corpus:
-        for name, part in row["parts"].items():
-            if origin := part.get("origin"):
-                place = [origin.get("dataset", ""), origin.get("configuration", ""), *origin.get("urls", [])]
-                notes = [" ".join(filter(None, place))]
-                notes += [
-                    f"{words(key)} {origin[key]}" for key in ("revision", "licence", "terms") if key in origin
-                ]
-                notes += [f"differs from the paper's: {origin['stand_in']}"] if "stand_in" in origin else []
-                found[name] = "; ".join(filter(None, notes))
+    for name, part in ((name, part) for row in corpus for name, part in row["parts"].items()):
+        if origin := part.get("origin"):
+            place = [origin.get("dataset"), origin.get("configuration"), *origin.get("urls", [])]
+            notes = [" ".join(filter(None, place))]
+            notes += [f"{key} {origin[key]}" for key in ("revision", "licence", "terms") if key in origin]
+            notes += [f"differs from the paper's: {origin['stand_in']}"] if "stand_in" in origin else []
+            found[name] = "; ".join(filter(None, notes))
     return found
 
 
-def accuracy_bars(models: Mapping[str, Mapping[str, Any]]) -> list[pictures.Bar]:
-    """Every accuracy of the run beside its baselines."""
-    bars = []
-    for name, model in models.items():
-        if "lambada" in model:
-            scores = model["lambada"]
-            baselines = {
-                "most frequent word": scores.get("baseline_accuracy"),
-                "shuffled contexts": scores.get("shuffled_context_accuracy"),
-                "untrained model": scores.get("untrained_accuracy"),
-            }
-            bars.append(pictures.Bar(f"{name}, LAMBADA", scores["accuracy"], _known(baselines)))
-        if "race" in model:
-            scores = model["race"]
-            blank = scores.get("blank_passage_accuracy", {}).get("all")
-            baselines = {"chance": scores["chance"], "passage left out": blank}
-            bars.append(pictures.Bar(f"{name}, RACE", scores["accuracy"]["all"], _known(baselines)))
-    return bars
+def published_section(tasks: Sequence[Task], warning: Paragraph | None) -> Section:
+    """The paper's numbers for what was measured, apart from ours: other data, other sizes."""
+    tables = []
+    for task in tasks:
+        if published := task.published:
+            rows = [[name, *(written(value, "text") for value in values)] for name, values in published.rows]
+            tables.append(Table((f"{task.title}, {published.place}", *published.columns), rows))
+    text = "From Shoeybi et al., 2019, on the real corpora and benchmarks."
+    text += " Not comparable with the sample's numbers above." if warning else ""
+    return Section("The paper's numbers", tables, paragraphs=[("", text)])
 
 
-def _known(baselines: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in baselines.items() if value is not None}
+def stages_section(made: Sequence[Step], place: Workplace) -> Section:
+    head = ("stage", "time", "layout", "resumed", "outcome", "artifact")
+    records = [run_record(step, place) for step in made]
+    rows = [
+        cells(
+            step.label,
+            format_seconds(record["seconds"]),
+            listed(record["segments"][-1]["layout"]),
+            record["resumed"] or None,
+            step.facts(place.summary(step)),
+            place.directory(step).relative_to(place.store.root).as_posix(),
+        )
+        for step, record in zip(made, records, strict=True)
+    ]
+    total = format_seconds(sum(record["seconds"] for record in records))
+    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt)."
+    styles = {"layout": "left", "outcome": "left", "artifact": "code"}
+    return Section("How it was made", [Table(head, rows, note, styles)])
 
 
-def software(stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def run_record(step: Step, place: Workplace) -> dict[str, Any]:
+    return dict(read_json(place.directory(step) / RUN_RECORD))
+
+
+def software(made: Sequence[Step], place: Workplace) -> str:
     """Versions of what made the numbers."""
-    versions: dict[str, str] = {}
-    for stage in stages:
-        versions |= stage["libraries"]
-    record = stages[-1]["record"]
-    for name in ("python", "torch", "luigi"):
-        versions[name] = record[name]
-    return {**dict(sorted(versions.items())), "checkout": record["git_revision"]}
+    record = run_record(made[-1], place)
+    versions = {
+        name: version for step in made for name, version in place.store.artifact(step).libraries.items()
+    }
+    versions |= {name: record[name] for name in ("python", "torch", "luigi")}
+    facts = [*sorted(versions.items()), ("checkout", record["git_revision"])]
+    return " · ".join(f"{name} {version}" for name, version in facts)

@@ -1,17 +1,12 @@
-"""The base of every stage: a Luigi task whose output is an artifact. This is the one place that knows Luigi's traps.
+"""The base of every stage: a Luigi task that is the face of a step. This is the one place that knows Luigi's traps.
 
-A stage says what it is made of (`inputs`, `parameters`, `external_files`, `libraries`) and does its `work`; the base
-gives it a key, a lock, a resumable partial directory, a manifest and its line on the console. A task with a selector
-left empty (`EvaluateLambada` without `--model`) stands for all of its members.
+What a step is made of and does is said once, in `data_pipeline.steps` or beside the programs on ranks; a task adds
+selectors, the console and Luigi's questions. A task with a selector left empty (`EvaluateLambada` without `--model`)
+stands for all of its members.
 """
 
-import datetime
 import functools
-import importlib.metadata
 import os
-import platform
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -21,19 +16,14 @@ from typing import Any, ClassVar
 import luigi
 
 from core.errors import ConfigurationError, message_for_user
-from core.files import exclusive, read_json, write_json
 from core.processes import available_cores
-from data_pipeline.engine.artifacts import (
-    RUN_RECORD,
-    Artifact,
-    HashCache,
-    hash_file,
-    hash_tree,
-)
+from data_pipeline.engine.artifacts import Artifact
+from data_pipeline.engine.executors import make_executor
+from data_pipeline.engine.steps import Step, Store, Workplace, make
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
-from workflows.launch import CHECKOUT
+from workflows.plan import Plan, plan_of
 
 
 class RecipeParameter(luigi.Parameter):
@@ -44,7 +34,7 @@ class RecipeParameter(luigi.Parameter):
             load_recipe(value)
         except ConfigurationError as error:
             print(f"{error}\n{len(error.errors)} error(s) in the recipe; nothing was run", file=sys.stderr)
-            raise SystemExit(2) from None
+            raise SystemExit(error.exit_code) from None
         return value
 
 
@@ -74,6 +64,10 @@ class RecipeTask(luigi.Task):
         return load_recipe(self.recipe)
 
     @property
+    def plan(self) -> Plan:
+        return plan_of(self.recipe)
+
+    @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi asks for a number, however made
         session = console.current()
         return session.priority(self) if session is not None and isinstance(self, Stage) else 0
@@ -83,37 +77,35 @@ class RecipeTask(luigi.Task):
 
 
 class ArtifactTarget(luigi.Target):
-    """A stage's artifact as Luigi sees it: it exists when it is complete."""
+    """A step's artifact as Luigi sees it: it exists when it is complete."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact = artifact
-        self.path = str(artifact.directory)
+    def __init__(self, store: Store, step: Step) -> None:
+        self._store, self._step = store, step
+        self.path = str(store.directory(step))
 
     def exists(self) -> bool:
-        return self.artifact.is_complete()
+        return self._store.is_complete(self._step)
 
     def __str__(self) -> str:
         return self.path
 
 
 class Stage(RecipeTask):
-    """One stage of the chain. Subclasses set the class attributes and override the methods that raise or return {}.
+    """The face of a stage's steps. Subclasses say which by `make_step`.
 
     Attributes:
-        stage: the artifact's folder below `runs`.
-        version: bumped by hand when the code changes what it writes.
-        sources: files and folders of the checkout whose code determines the output.
-        library_names: distributions whose version affects the output's bytes.
+        stage: the name of the steps' kind, or of its group.
         selectors: parameters that, left empty, make the task stand for all its members.
-        unhashed: files of the output that show times, so that the manifest leaves them out.
     """
 
     stage: ClassVar[str]
-    version: ClassVar[int] = 1
-    sources: ClassVar[tuple[str, ...]] = ()
-    library_names: ClassVar[tuple[str, ...]] = ()
     selectors: ClassVar[tuple[str, ...]] = ()
-    unhashed: ClassVar[tuple[str, ...]] = ()
+    faces: ClassVar[dict[str, type["Stage"]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "stage" in cls.__dict__:
+            Stage.faces[cls.stage] = cls
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -127,46 +119,43 @@ class Stage(RecipeTask):
             )
             raise SystemExit(2)
 
-    # What a stage says of itself
-
     def choices(self) -> list[dict[str, str]]:
         """The members that a task with empty selectors stands for, as values of the selectors."""
         return [{}]
 
-    def inputs(self) -> dict[str, "Stage"]:
-        """Stages whose artifacts this one reads, by role."""
-        return {}
-
-    def parameters(self) -> dict[str, Any]:
-        """What determines the output, besides inputs, files and library versions."""
-        return {}
-
-    def external_files(self) -> dict[str, Path]:
-        """Files and folders from outside `runs` that this stage reads, by role."""
-        return {}
-
-    def artifact_name(self) -> str:
-        """What the artifact is of, for people."""
-        return "-".join(getattr(self, name) for name in self.selectors) or self.settings.name
-
-    def work(self, directory: Path) -> Mapping[str, Any]:
-        """Write the output into `directory`, going on from what is there; returns the summary (deterministic)."""
+    def make_step(self) -> Step:
+        """The step that this task is the face of; asked of members only."""
         raise NotImplementedError
 
-    def facts(self, summary: Mapping[str, Any]) -> str:
-        """The summary in a few words, for the console."""
-        return ""
+    @functools.cached_property
+    def step(self) -> Step:
+        return self.make_step()
+
+    @property
+    def store(self) -> Store:
+        return _store(self.runs)
+
+    @property
+    def artifact(self) -> Artifact:
+        return self.store.artifact(self.step)
+
+    @property
+    def directory(self) -> Path:
+        """Where the finished output is."""
+        return self.artifact.directory
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The deterministic facts of a finished stage."""
+        return self.store.summary(self.step)
 
     @property
     def page(self) -> Path | None:
         """A page for people to open, named at the end of a command."""
         return None
 
-    def layout(self) -> dict[str, int]:
-        """How the work is spread over processes, for the record only."""
-        return {"processes": self.processes()}
-
-    # What the base makes of it
+    def label(self) -> str:
+        return self.step.label
 
     def is_one(self) -> bool:
         """False for a task that stands for all its members."""
@@ -178,44 +167,24 @@ class Stage(RecipeTask):
     def members(self) -> list["Stage"]:
         return [self.clone(**member) for member in self.choices() if self._matches(member)]
 
+    def face_of(self, step: Step) -> "Stage":
+        """The task of another step of this recipe."""
+        return self.clone(Stage.faces[step.kind.group or step.kind.name], **step.selectors)
+
     def requires(self) -> list["Stage"]:
-        return list(self.inputs().values()) if self.is_one() else self.members()
-
-    @functools.cached_property
-    def artifact(self) -> Artifact:
-        cache = hash_cache(self.runs)
-        return Artifact(
-            root=Path(self.runs),
-            stage=self.stage,
-            name=self.artifact_name(),
-            version=self.version,
-            parameters=self.parameters(),
-            inputs={role: stage.artifact.key for role, stage in self.inputs().items()},
-            files={
-                role: (hash_tree if path.is_dir() else hash_file)(path, cache)
-                for role, path in self.external_files().items()
-            },
-            libraries={name: importlib.metadata.version(name) for name in self.library_names},
-            unhashed=self.unhashed,
-        )
-
-    @property
-    def directory(self) -> Path:
-        """Where the finished output is."""
-        return self.artifact.directory
+        if not self.is_one():
+            return self.members()
+        return [self.face_of(used) for used in dict.fromkeys(self.step.inputs.values())]
 
     def output(self) -> Any:
         if not self.is_one():
             return [member.output() for member in self.members()]
-        return ArtifactTarget(self.artifact)
+        return ArtifactTarget(self.store, self.step)
 
     def complete(self) -> bool:
         if not self.is_one():
             return all(member.complete() for member in self.members())
-        return self.artifact.is_complete()
-
-    def processes(self) -> int:
-        return self.cpu_workers or available_cores()
+        return self.store.is_complete(self.step)
 
     def run(self) -> None:
         if not self.is_one():
@@ -229,20 +198,13 @@ class Stage(RecipeTask):
                 console.show_failure(self, error, message)
             raise
         if finished:
-            summary = self.artifact.manifest()["summary"]
-            console.stage_finished(self, time.monotonic() - started, self.facts(summary))
+            console.stage_finished(self, time.monotonic() - started, self.step.facts(self.summary))
 
     def make(self) -> bool:
-        """Make the artifact under its lock; False when another process finished it meanwhile."""
-        with exclusive(self.directory, waiting=console.say):
-            if self.artifact.is_complete():
-                return False
-            partial = self.artifact.start()
-            record = RunRecord(partial, self.layout())
-            with console.logged_to(partial / "logs" / f"{self.stage}.log"):
-                summary = self.work(partial)
-            self.artifact.finish(summary, record.finished())
-        return True
+        """Make the artifact; False when another process finished it meanwhile."""
+        workers = self.cpu_workers or available_cores()
+        executor = make_executor(workers, self.ray, self.settings.plugins)
+        return make(self.step, Workplace(self.store, executor, console.stage_title(self)), console.say)
 
 
 class LinkedStage(Stage):
@@ -267,72 +229,10 @@ class LinkedStage(Stage):
         temporary.symlink_to(os.path.relpath(self.directory, self.link.parent))
         os.replace(temporary, self.link)
 
-    def layout(self) -> dict[str, int]:
-        return {"processes": 1}
-
-
-class RunRecord:
-    """Who made an artifact, where and when: one segment an attempt, so that a resumed stage lists them all.
-
-    It goes to `run.json`, which no manifest covers.
-    """
-
-    def __init__(self, partial: Path, layout: Mapping[str, int]) -> None:
-        self._path = partial / RUN_RECORD
-        self._started = time.monotonic()
-        self._segments: list[dict[str, Any]] = []
-        if self._path.exists():
-            self._segments = read_json(self._path)["segments"]
-        self._segments.append(
-            {
-                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "layout": dict(layout),
-                "ended": "killed",  # unless something later says otherwise
-            }
-        )
-        write_json(self._path, {"segments": self._segments})
-
-    def finished(self) -> dict[str, Any]:
-        self._segments[-1] |= {"ended": "finished", "seconds": round(time.monotonic() - self._started, 3)}
-        return {
-            "segments": self._segments,
-            "seconds": self._segments[-1]["seconds"],
-            "resumed": len(self._segments) - 1,
-            "git_revision": git_revision(),
-            "python": platform.python_version(),
-            "torch": library_version("torch"),
-            "luigi": library_version("luigi"),
-        }
-
-
-def library_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
 
 @functools.cache
-def git_revision() -> str:
-    """The checkout's revision, with "+changes" when files differ from it; "unknown" outside a checkout."""
-    try:
-        revision = _git("rev-parse", "HEAD")
-        return revision + ("+changes" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=20
-    ).stdout.strip()
-
-
-@functools.cache
-def hash_cache(runs: str) -> HashCache:
-    return HashCache(Path(runs) / ".hashes.json")
+def _store(runs: str) -> Store:
+    return Store(Path(runs))
 
 
 def walk(root: luigi.Task) -> Iterator[Stage]:

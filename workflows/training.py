@@ -1,149 +1,133 @@
-"""The stages that train: pretraining of GPT-2 and BERT, and the base for any stage that torchrun's ranks write.
+"""The steps that torchrun's ranks do: pretraining, and what every program on ranks shares.
 
-Rank 0 holds the artifact's lock while it writes, so that a training started by hand on the same directory is safe too;
-the stage takes the lock before it starts, to look, and after, to finish.
+Rank 0 holds the artifact's lock while it trains, so that a training started by hand on the same directory is safe too;
+`make` takes the lock before, to look, and after, to finish.
 """
 
 import dataclasses
 import json
-import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import luigi
-
-from core.files import exclusive, read_json
-from recipes.schema import Model
-from workflows import console
+from core.families import FAMILIES
+from core.files import read_json
+from core.flags import to_flags
+from core.tensor_files import count_parameters
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
+from recipes.records import PRETRAININGS
+from recipes.schema import Recipe
 from workflows.launch import failure, run_ranks
-from workflows.stage import Pipeline, RunRecord, Stage
-from workflows.tokenization import TokenizeCorpus, TrainTokenizer
 
-CORE_SOURCES = (
-    "core/config.py",
-    "core/parallel",
-    "core/models",
-    "core/training/trainer.py",
-    "core/training/batches.py",
-    "core/training/data_parallel.py",
-    "core/training/loss_scale.py",
-    "core/training/optimizer.py",
-    "core/model_directory.py",
-)
+PRETRAIN = "pretrain"
+LIBRARIES = ("torch", "numpy")
+_TRAINING_CODE = ("core.training.trainer", "core.model_directory")
 
 
-class RanksStage(Stage):
-    """A stage whose work is a program run by torchrun."""
-
-    library_names = ("torch", "numpy")
-
-    def layout(self) -> dict[str, int]:
-        return dataclasses.asdict(self.settings.parallel)
-
-    def processes(self) -> int:
-        return self.settings.parallel.world_size
-
-    def ranks_arguments(self) -> list[str]:
-        return [
-            "--tensor-parallel",
-            str(self.settings.parallel.tensor_parallel),
-            "--title",
-            console.stage_title(self),
-        ]
-
-    def log(self, directory: Path) -> Path:
-        return directory / "logs" / f"{self.stage}.log"
+def network_code(family: str) -> tuple[str, ...]:
+    """The modules of a family of ours; a user's are in its plug-in, whose source is a parameter."""
+    record = FAMILIES[family]
+    if FAMILIES.plugin(family):
+        return ()
+    return (f"core.families.{family}", module_of(record.network))
 
 
-class TrainingStage(RanksStage):
-    """A stage that trains a model with `core`'s trainer: resumes from checkpoints, leaves `state.json`."""
-
-    def program(self, directory: Path) -> tuple[str, list[str]]:
-        """(module, arguments) of the training program that writes `directory`."""
-        raise NotImplementedError
-
-    def collect(self, directory: Path) -> Mapping[str, Any]:
-        """The summary of a finished training."""
-        raise NotImplementedError
-
-    def make(self) -> bool:
-        with exclusive(self.directory, waiting=console.say):
-            if self.artifact.is_complete():
-                return False
-            partial = self.artifact.start()
-            record = RunRecord(partial, self.layout())
-        module, arguments = self.program(partial)
-        log = self.log(partial)
-        run_ranks(module, arguments, ranks=self.settings.parallel.world_size, log=log)
-        with exclusive(self.directory, waiting=console.say):
-            if self.artifact.is_complete():
-                return False
-            self._check_state(partial, log)
-            summary = self.collect(partial)
-            shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-            self.artifact.finish(summary, record.finished())
-        return True
-
-    def _check_state(self, partial: Path, log: Path) -> None:
-        path = partial / "state.json"
-        state = read_json(path) if path.exists() else {"status": "failed before its first step", "step": 0}
-        if state["status"] != "finished":
-            reason = f": {state['error']}" if "error" in state else ""
-            raise failure(f"training {state['status']} at step {state['step']}{reason}", log)
+def module_of(reference: str) -> str:
+    """The module of "module:name"."""
+    return reference.partition(":")[0]
 
 
-class Pretrain(TrainingStage):
-    """Pretraining of one model of the recipe."""
+def pretrain_kind(family: str) -> StageKind:
+    """The stage of pretraining models of a family."""
+    record = PRETRAININGS[family]
+    own = () if PRETRAININGS.plugin(family) else (module_of(record.task),)
+    return StageKind(PRETRAIN, 2, (*_TRAINING_CODE, *network_code(family), *own), LIBRARIES)
 
-    stage = "pretrain"
-    version = 2
-    selectors = ("model",)
-    model = luigi.Parameter(default="", description="one model of the recipe (default: all of the family)")
-    family: str
 
-    def choices(self) -> list[dict[str, str]]:
-        return [{"model": name} for name in self.settings.models_of(self.family)]
+def plugin_parameters(*plugins: str) -> dict[str, Any]:
+    """What a key says of the plug-ins that a step runs: nothing where it runs none."""
+    used = sorted({plugin for plugin in plugins if plugin})
+    return {"plugins": used} if used else {}
 
-    def label(self) -> str:
-        return f"pretrain {self.model}"
 
-    @property
-    def specification(self) -> Model:
-        return self.settings.models[self.model]
+def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
+    """Pretraining of one model of a recipe."""
+    model = recipe.models[name]
+    family = model.config.family
+    shape = dataclasses.asdict(model.config)
+    del shape["vocabulary_size"]  # the tokenizer's
 
-    def inputs(self) -> dict[str, Stage]:
-        return {
-            "data": self.clone(TokenizeCorpus, family=self.family),
-            "tokenizer": self.clone(TrainTokenizer, family=self.family),
-        }
+    def arguments(directory: Path, place: Workplace) -> list[str]:
+        line = [family, "--recipe", str(recipe.path), "--model", name]
+        line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
+        line += ["--output", str(directory)]
+        return line + to_flags(recipe.parallel, leave_out=("data_parallel", "tensor_parallel"))
 
-    def parameters(self) -> dict[str, Any]:
-        shape = dataclasses.asdict(self.specification.config)
-        del shape["vocabulary_size"]  # the tokenizer's
-        return {"model": shape, "training": self.specification.training.significant()}
-
-    def program(self, directory: Path) -> tuple[str, list[str]]:
-        inputs = self.inputs()
-        arguments = [self.family, "--recipe", str(self.settings.path), "--model", self.model]
-        arguments += ["--data", str(inputs["data"].directory)]
-        arguments += ["--tokenizer", str(inputs["tokenizer"].directory), "--output", str(directory)]
-        arguments += ["--zero", str(self.settings.parallel.zero)]
-        if self.settings.parallel.sequence_parallel:
-            arguments.append("--sequence-parallel")
-        return "pretrain", arguments + self.ranks_arguments()
-
-    def collect(self, directory: Path) -> Mapping[str, Any]:
+    def collect(directory: Path) -> Summary:
         return {
             "step": read_json(directory / "state.json")["step"],
             "loss": last_loss(directory),
             "parameters": count_parameters(directory / "model"),
         }
 
-    def facts(self, summary: Mapping[str, Any]) -> str:
+    def facts(summary: Summary) -> str:
         loss = summary["loss"]
         return f"step {summary['step']}" + (f", loss {loss:.3f}" if loss is not None else "")
+
+    kind = pretrain_kind(family)
+    plugins = plugin_parameters(FAMILIES.plugin(family), PRETRAININGS.plugin(family))
+    return Step(
+        kind,
+        name,
+        trained(kind, collect),
+        label=f"pretrain {name}",
+        parameters={"model": shape, "training": model.training.significant(), **plugins},
+        inputs={"data": data, "tokenizer": tokenizer},
+        selectors={"model": name},
+        facts=facts,
+        layout=dataclasses.asdict(recipe.parallel),
+        ranks=program(kind, recipe, "pretrain", arguments),
+    )
+
+
+def program(
+    kind: StageKind, recipe: Recipe, module: str, arguments: Callable[[Path, Workplace], list[str]]
+) -> Callable[[Path, Workplace], None]:
+    """What runs one of our programs on the recipe's ranks, its output in the stage's log."""
+
+    def run(directory: Path, place: Workplace) -> None:
+        line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
+        line += ["--title", place.title]
+        for plugin in recipe.plugins:
+            line += ["--plugin", plugin]
+        run_ranks(module, line, ranks=recipe.parallel.world_size, log=log_of(kind, directory))
+
+    return run
+
+
+def log_of(kind: StageKind, directory: Path) -> Path:
+    """The log of a stage's ranks."""
+    return directory / "logs" / f"{kind.name}.log"
+
+
+def trained(
+    kind: StageKind, collect: Callable[[Path], Summary]
+) -> Callable[[Path, Workplace], Mapping[str, Any]]:
+    """What a step does when its ranks have trained: look how they ended, and collect the summary."""
+
+    def work(directory: Path, place: Workplace) -> Summary:
+        path = directory / "state.json"
+        state = read_json(path) if path.exists() else {"status": "failed before its first step", "step": 0}
+        if state["status"] != "finished":
+            reason = f": {state['error']}" if "error" in state else ""
+            problem = f"training {state['status']} at step {state['step']}{reason}"
+            raise failure(problem, log_of(kind, directory))
+        summary = collect(directory)
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        return summary
+
+    return work
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
@@ -156,44 +140,3 @@ def last_loss(directory: Path) -> float | None:
     """The training loss of the last step."""
     losses = [record["loss"] for record in read_metrics(directory) if "loss" in record]
     return losses[-1] if losses else None
-
-
-def count_parameters(model: Path) -> int:
-    """Numbers in a model directory, the embedding's padding rows included; from the headers of its safetensors."""
-    total = 0
-    for path in model.glob("*.safetensors"):
-        with path.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total
-
-
-class PretrainGPT2(Pretrain):
-    """GPT-2 (paper section 4)."""
-
-    family = "gpt2"
-    sources = (
-        *CORE_SOURCES,
-        "pretrain/gpt2.py",
-        "data_pipeline/indexed/samples.py",
-        "data_pipeline/indexed/blends.py",
-        "data_pipeline/indexed/array_cache.py",
-    )
-
-
-class PretrainBERT(Pretrain):
-    """BERT (paper section 4)."""
-
-    family = "bert"
-    sources = (*CORE_SOURCES, "pretrain/bert.py", "pretrain/masking.py", "data_pipeline/indexed/samples.py")
-
-
-class PretrainingPipeline(Pipeline):
-    """Raw text to trained models."""
-
-    def requires(self) -> list[luigi.Task]:
-        return [
-            self.clone(task)
-            for task, family in ((PretrainGPT2, "gpt2"), (PretrainBERT, "bert"))
-            if self.settings.models_of(family)
-        ]

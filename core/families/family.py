@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.interop.correspondence import HuggingFaceModel
 from core.registry import Registry
 
 
@@ -33,7 +34,7 @@ class Family:
         errors: what is wrong with a shape (a `ModelConfig`), besides what is wrong for every family.
         head_flops: operations a sequence, forward, between the last layer and the output layer, for (hidden,
             predictions).
-        interop: "module:name" of its correspondences to Hugging Face's models; empty where there are none.
+        hugging_face: what kinds of Hugging Face's models its models can be; none: no import and no export.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Family:
     vocabulary_size: int = 0
     errors: Callable[[Any, str], list[str]] = no_errors
     head_flops: Callable[[int, int], int] = no_head
-    interop: str = ""
+    hugging_face: tuple[HuggingFaceModel, ...] = ()
 
 
 FAMILIES: Registry[Family] = Registry("family")

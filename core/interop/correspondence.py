@@ -1,35 +1,26 @@
-"""Which of our tensors are which of Hugging Face's, and how their layouts differ.
+"""How tensors and settings of Hugging Face's models correspond to ours: the parts that a family's record is made of.
 
-Three kinds of models: GPT-2 (`GPT2LMHeadModel`), BERT in the original order (`BertForPreTraining`, figure 7a) and in
-the paper's (`MegatronBertForPreTraining`, figure 7b). Names here are without the prefix "transformer." or "bert.".
+What belongs to what for one family stands in its record, in `core.families`. Importing this module imports no torch.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
+if TYPE_CHECKING:
+    import torch
 
-from core.config import ModelConfig
+    from core.config import ModelConfig
 
-Kind = Literal["gpt2", "bert", "megatron-bert"]
+Values = tuple[Any, ...]
 
-# What models were saved with beside their weights: buffers, and second names of tied weights (checked apart).
-PREFIX: dict[Kind, str] = {"gpt2": "transformer.", "bert": "bert.", "megatron-bert": "bert."}
-BUFFERS: dict[Kind, tuple[str, ...]] = {
-    "gpt2": (".attn.bias", ".attn.masked_bias"),
-    "bert": ("embeddings.position_ids", "embeddings.token_type_ids"),
-    "megatron-bert": ("embeddings.position_ids", "embeddings.token_type_ids"),
+# Keys of Hugging Face's `config.json` whose other values none of our models has.
+EVERYWHERE: dict[str, Values] = {
+    "tie_word_embeddings": (True,),
+    "add_cross_attention": (False,),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
 }
-TIED: dict[Kind, dict[str, str]] = {
-    "gpt2": {"lm_head.weight": "wte.weight"},
-    "bert": {
-        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
-}
-TIED["megatron-bert"] = TIED["bert"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +28,8 @@ class Correspondence:
     """One of our tensors and the one (or the three: query, key, value) of Hugging Face's that hold its values.
 
     Attributes:
+        ours: its name in the network.
+        theirs: names without the prefix of their model.
         shape: of ours, whole: with the padded vocabulary.
         transposed: theirs is [in, out] (GPT-2's Conv1D), ours [out, in].
         fused: ours has rows (head, query/key/value, head size), theirs (query/key/value, head, head size).
@@ -50,8 +43,11 @@ class Correspondence:
     fused: bool = False
     vocabulary: bool = False
 
-    def to_ours(self, tensors: list[torch.Tensor], config: ModelConfig) -> torch.Tensor:
+    def to_ours(self, tensors: "list[torch.Tensor]", config: "ModelConfig") -> "torch.Tensor":
         """Their tensors as ours, fp32; rows of padding are zeros."""
+        import torch
+        import torch.nn.functional as F
+
         values = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         values = values.float()
         if self.transposed:
@@ -64,7 +60,7 @@ class Correspondence:
             values = F.pad(values, (0, 0) * (values.dim() - 1) + (0, missing))
         return values.contiguous()
 
-    def to_theirs(self, values: torch.Tensor, config: ModelConfig) -> tuple[torch.Tensor, ...]:
+    def to_theirs(self, values: "torch.Tensor", config: "ModelConfig") -> "tuple[torch.Tensor, ...]":
         """Our tensor as theirs, in the order of their names."""
         if self.vocabulary:
             values = values[: config.vocabulary_size]
@@ -75,108 +71,81 @@ class Correspondence:
             values = values.T
         return values.chunk(len(self.theirs))
 
-    def their_shape(self, config: ModelConfig) -> tuple[int, ...]:
+    def their_shape(self, config: "ModelConfig") -> tuple[int, ...]:
         """The shape of each of their tensors."""
+        import torch
+
         return tuple(self.to_theirs(torch.empty(self.shape, device="meta"), config)[0].shape)
 
 
-def correspondences(kind: Kind, config: ModelConfig) -> list[Correspondence]:
-    """Every tensor of a model, whole, in the order of the forward pass."""
-    return list(_gpt2(config) if kind == "gpt2" else _bert(config, megatron=kind == "megatron-bert"))
-
-
-def _gpt2(config: ModelConfig) -> Iterator[Correspondence]:
-    hidden = config.hidden
-    yield _embedding(config, "wte.weight")
-    yield Correspondence("position_embedding.weight", ("wpe.weight",), (config.sequence_length, hidden))
-    for index in range(config.layers):
-        ours, theirs = f"transformer.layers.{index}", f"h.{index}"
-        yield from _norm(f"{ours}.attention_norm", f"{theirs}.ln_1", hidden)
-        yield from _linear(
-            f"{ours}.attention.query_key_value",
-            (f"{theirs}.attn.c_attn",),
-            3 * hidden,
-            hidden,
-            transposed=True,
-            fused=True,
-        )
-        yield from _linear(
-            f"{ours}.attention.output", (f"{theirs}.attn.c_proj",), hidden, hidden, transposed=True
-        )
-        yield from _norm(f"{ours}.feed_forward_norm", f"{theirs}.ln_2", hidden)
-        yield from _linear(
-            f"{ours}.feed_forward.expand", (f"{theirs}.mlp.c_fc",), 4 * hidden, hidden, transposed=True
-        )
-        yield from _linear(
-            f"{ours}.feed_forward.contract", (f"{theirs}.mlp.c_proj",), hidden, 4 * hidden, transposed=True
-        )
-    yield from _norm("transformer.final_norm", "ln_f", hidden)
-
-
-def _bert(config: ModelConfig, megatron: bool) -> Iterator[Correspondence]:
-    """Megatron's order names the norm before a sublayer `ln`, and has one after the last layer and none on the
-    embeddings; the original order names the norm after it `output.LayerNorm`."""
-    hidden = config.hidden
-    yield _embedding(config, "embeddings.word_embeddings.weight")
-    yield Correspondence(
-        "position_embedding.weight",
-        ("embeddings.position_embeddings.weight",),
-        (config.sequence_length, hidden),
-    )
-    yield Correspondence(
-        "token_type_embedding.weight", ("embeddings.token_type_embeddings.weight",), (2, hidden)
-    )
-    if not megatron:
-        yield from _norm("embedding_norm", "embeddings.LayerNorm", hidden)
-    for index in range(config.layers):
-        ours, theirs = f"transformer.layers.{index}", f"encoder.layer.{index}"
-        norms = ("attention.ln", "ln") if megatron else ("attention.output.LayerNorm", "output.LayerNorm")
-        parts = tuple(f"{theirs}.attention.self.{part}" for part in ("query", "key", "value"))
-        yield from _norm(f"{ours}.attention_norm", f"{theirs}.{norms[0]}", hidden)
-        yield from _linear(f"{ours}.attention.query_key_value", parts, 3 * hidden, hidden, fused=True)
-        yield from _linear(f"{ours}.attention.output", (f"{theirs}.attention.output.dense",), hidden, hidden)
-        yield from _norm(f"{ours}.feed_forward_norm", f"{theirs}.{norms[1]}", hidden)
-        yield from _linear(
-            f"{ours}.feed_forward.expand", (f"{theirs}.intermediate.dense",), 4 * hidden, hidden
-        )
-        yield from _linear(f"{ours}.feed_forward.contract", (f"{theirs}.output.dense",), hidden, 4 * hidden)
-    if megatron:
-        yield from _norm("transformer.final_norm", "encoder.ln", hidden)
-    yield from _bert_heads(config)
-
-
-def _bert_heads(config: ModelConfig) -> Iterator[Correspondence]:
-    hidden = config.hidden
-    yield from _linear("pooler", ("pooler.dense",), hidden, hidden)
-    yield from _linear("masked_token_head.dense", ("cls.predictions.transform.dense",), hidden, hidden)
-    yield from _norm("masked_token_head.norm", "cls.predictions.transform.LayerNorm", hidden)
-    yield Correspondence(
-        "masked_token_head.bias",
-        ("cls.predictions.bias",),
-        (config.padded_vocabulary_size,),
-        vocabulary=True,
-    )
-    yield from _linear("sentence_order_head", ("cls.seq_relationship",), 2, hidden)
-
-
-def _embedding(config: ModelConfig, theirs: str) -> Correspondence:
+def embedding(config: "ModelConfig", theirs: str) -> Correspondence:
+    """The token embedding."""
     shape = (config.padded_vocabulary_size, config.hidden)
     return Correspondence("token_embedding.weight", (theirs,), shape, vocabulary=True)
 
 
-def _norm(ours: str, theirs: str, hidden: int) -> Iterator[Correspondence]:
+def norm(ours: str, theirs: str, hidden: int) -> Iterator[Correspondence]:
+    """A LayerNorm's weight and bias."""
     for part in ("weight", "bias"):
         yield Correspondence(f"{ours}.{part}", (f"{theirs}.{part}",), (hidden,))
 
 
-def _linear(
+def linear(
     ours: str,
-    theirs: tuple[str, ...],
+    theirs: str | tuple[str, ...],
     outputs: int,
     inputs: int,
     transposed: bool = False,
     fused: bool = False,
 ) -> Iterator[Correspondence]:
+    """A linear layer's weight and bias; `theirs` is one layer or the three that ours fuses."""
+    layers = (theirs,) if isinstance(theirs, str) else theirs
     for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
-        names = tuple(f"{name}.{part}" for name in theirs)
+        names = tuple(f"{name}.{part}" for name in layers)
         yield Correspondence(f"{ours}.{part}", names, shape, transposed and part == "weight", fused)
+
+
+def no_constants(config: "ModelConfig") -> dict[str, Any]:
+    """No keys besides the settings."""
+    return {}
+
+
+@dataclass(frozen=True)
+class HuggingFaceModel:
+    """One of Hugging Face's kinds of models that a family's models can be.
+
+    Attributes:
+        model_type: in its `config.json`.
+        architecture: the class whose `from_pretrained` loads an export.
+        tensors: every tensor of a model, whole, in the order of the forward pass.
+        fields: its key and default of each of our fields that it has as it is.
+        dropouts: keys of what is one dropout of ours.
+        activation: its key and default.
+        width: its key of the feed-forward part's width.
+        fixed: values that our other fields have in a model of this kind.
+        only: values of its other keys that change nothing; other values are refused.
+        constants: keys of an export besides those of the settings.
+        prefix: before the names of most tensors, in files of the whole model.
+        unprefixed: how the names begin that have no prefix there.
+        buffers: how names end that hold no weights.
+        tied: second names of weights, by name; their values are checked.
+    """
+
+    model_type: str
+    architecture: str
+    tensors: "Callable[[ModelConfig], Iterable[Correspondence]]"
+    fields: Mapping[str, tuple[str, Any]]
+    dropouts: tuple[str, ...]
+    activation: tuple[str, str]
+    width: str
+    fixed: Mapping[str, Any]
+    only: Mapping[str, Values] = field(default_factory=lambda: EVERYWHERE)
+    constants: "Callable[[ModelConfig], dict[str, Any]]" = no_constants
+    prefix: str = ""
+    unprefixed: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(self, config: "ModelConfig") -> bool:
+        """Whether a model of ours of this shape is one of these."""
+        return all(getattr(config, name) == value for name, value in self.fixed.items())

@@ -1,7 +1,7 @@
-"""Import and export of Hugging Face's GPT-2, BERT and Megatron-BERT: `config.json` with safetensors files.
+"""Import and export of Hugging Face's models: `config.json` with safetensors files.
 
 Both ways whole tensors go by one at a time, on one process, without the `transformers` library; any layout reads the
-result of an import. What belongs to what stands in `correspondence`, the settings in `settings`.
+result of an import. What belongs to what stands in the families' records.
 """
 
 import dataclasses
@@ -14,11 +14,12 @@ import torch
 
 from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
-from core.interop.correspondence import BUFFERS, PREFIX, TIED, Correspondence, Kind, correspondences
-from core.interop.settings import kind_of, read_kind, to_ours, to_theirs
-from core.interop.tensor_files import TensorFiles, refuse_existing, write_directory
-from core.model_directory import CONFIG_FILE, FORMAT, model_path, read_config
+from core.interop.correspondence import Correspondence, HuggingFaceModel
+from core.interop.settings import kind_in, kind_of, to_ours, to_theirs
+from core.model_directory import FORMAT, model_path, read_config
+from core.tensor_files import CONFIG_FILE, TensorFiles, refuse_existing, write_directory
 
+_METADATA = {"format": "pt"}  # transformers reads no file without it
 _FLOATS = ("F32", "F16", "BF16")
 _LISTED = 8  # names in a message, before "and … more"
 
@@ -28,12 +29,12 @@ class Summary:
     """What was imported or exported.
 
     Attributes:
-        kind: "gpt2", "bert" or "megatron-bert".
+        kind: Hugging Face's `model_type`.
         parameters: values, each counted once, without rows of padding.
         converted: what the tensors were stored as, if not only as fp32: "BF16", "F16" or both.
     """
 
-    kind: Kind
+    kind: str
     config: ModelConfig
     parameters: int
     converted: tuple[str, ...] = ()
@@ -48,20 +49,20 @@ def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) ->
         vocabulary_multiple: the embedding is padded to a multiple of it, with zeros.
 
     Raises:
-        ValueError: `source` cannot be read or holds what is not supported; all that is wrong is listed at once.
+        UserError: `source` cannot be read or holds what is not supported; all that is wrong is listed at once.
     """
     source = Path(source)
     refuse_existing(Path(output))
     table = _read_table(source)
     where = str(source / CONFIG_FILE)
-    kind = read_kind(table, where)
+    family, kind = kind_in(table, where)
     errors: list[str] = []
-    config = to_ours(kind, table, vocabulary_multiple, where, errors)
+    config = to_ours(family, kind, table, vocabulary_multiple, where, errors)
     files = TensorFiles(source)
     if config is None:
         raise ConfigurationError(errors)
     stored_names = _strip_prefix(files, kind)
-    entries = correspondences(kind, config)
+    entries = list(kind.tensors(config))
     errors += _tensor_errors(files, stored_names, entries, kind, config)
     if errors:
         raise ConfigurationError(errors)
@@ -72,9 +73,10 @@ def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) ->
         return entry.to_ours([files.read(stored_names[part]) for part in entry.theirs], config)
 
     record = {"format": FORMAT, "model": dataclasses.asdict(config)}
-    write_directory(output, record, {entry.ours: entry.shape for entry in entries}, read)
+    shapes = {entry.ours: entry.shape for entry in entries}
+    write_directory(output, record, shapes, read, _METADATA)
     used = {files.dtype(stored_names[name]) for entry in entries for name in entry.theirs}
-    return Summary(kind, config, _parameters(entries, config), tuple(sorted(used - {"F32"})))
+    return Summary(kind.model_type, config, _parameters(entries, config), tuple(sorted(used - {"F32"})))
 
 
 def export_model(checkpoint: Path, output: Path) -> Summary:
@@ -84,17 +86,14 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
         output: must not exist, or be empty.
 
     Raises:
-        ValueError: no model there, damaged or unexpected tensors, or an order of layer norms unknown to transformers.
+        UserError: no model there, damaged or unexpected tensors, or an order of layer norms unknown to transformers.
     """
     refuse_existing(Path(output))
     source = model_path(checkpoint)
     config = read_config(source)
-    try:
-        kind = kind_of(config)
-    except ValueError as error:
-        raise UserError(f"{source / CONFIG_FILE}: {error}") from error
+    kind = kind_of(config, str(source / CONFIG_FILE))
     files = TensorFiles(source)
-    entries = correspondences(kind, config)
+    entries = list(kind.tensors(config))
     wanted = {entry.ours: entry.shape for entry in entries}
     if errors := _differences(files, {name: name for name in files.names}, wanted):
         raise ConfigurationError(errors)
@@ -109,8 +108,8 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
         return entry.to_theirs(files.read(entry.ours).float(), config)[index]
 
     shapes = {name: entry.their_shape(config) for name, (entry, _) in parts.items()}
-    write_directory(output, to_theirs(config), shapes, read)
-    return Summary(kind, config, _parameters(entries, config))
+    write_directory(output, to_theirs(kind, config), shapes, read, _METADATA)
+    return Summary(kind.model_type, config, _parameters(entries, config))
 
 
 def _read_table(source: Path) -> dict[str, Any]:
@@ -131,33 +130,33 @@ def _read_table(source: Path) -> dict[str, Any]:
     return table
 
 
-def _strip_prefix(files: TensorFiles, kind: Kind) -> dict[str, str]:
+def _strip_prefix(files: TensorFiles, kind: HuggingFaceModel) -> dict[str, str]:
     """Stored names by plain ones: without the prefix, `weight` and `bias` for TensorFlow's `gamma` and `beta`, and
     without buffers."""
     names = {}
     for stored in files.names:
-        plain = stored.removeprefix(PREFIX[kind])
+        plain = stored.removeprefix(kind.prefix)
         plain = plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
             "LayerNorm.beta", "LayerNorm.bias"
         )
-        if not plain.endswith(BUFFERS[kind]):
+        if not plain.endswith(kind.buffers):
             names[plain] = stored
     return names
 
 
-def _with_prefix(name: str, kind: Kind) -> str:
-    return name if name.startswith("cls.") else PREFIX[kind] + name
+def _with_prefix(name: str, kind: HuggingFaceModel) -> str:
+    return name if name.startswith(kind.unprefixed) else kind.prefix + name
 
 
 def _tensor_errors(
     files: TensorFiles,
     stored_names: dict[str, str],
     entries: list[Correspondence],
-    kind: Kind,
+    kind: HuggingFaceModel,
     config: ModelConfig,
 ) -> list[str]:
     wanted = {name: entry.their_shape(config) for entry in entries for name in entry.theirs}
-    tied = {second: first for second, first in TIED[kind].items() if second in stored_names}
+    tied = {second: first for second, first in kind.tied.items() if second in stored_names}
     plain = {name: stored for name, stored in stored_names.items() if name not in tied}
     errors = _differences(files, plain, wanted)
     for second, first in tied.items():

@@ -42,6 +42,8 @@ class MaskedTokenHead(nn.Module):
 class BertModel(EmbeddedTransformer):
     """Encoder, pooler, and the heads for masked tokens and sentence order."""
 
+    pretraining_heads = ("masked_token_head", "sentence_order_head")
+
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__(config, mesh)
         hidden, std = config.hidden, config.initial_std
@@ -108,8 +110,12 @@ class BertPretraining(nn.Module):
         masked_targets: torch.Tensor,
         order_labels: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Inputs as `BertModel.forward`; masked_targets [batch, predictions] with -100 where a row has fewer
-        masks; order_labels [batch], 1 where the two halves are swapped."""
+        """Inputs as `BertModel.forward` → {"masked_token", "sentence_order"}: summed losses in nats, scalars.
+
+        Args:
+            masked_targets: [batch, predictions] int64, -100 where a row has fewer masks.
+            order_labels: [batch] int64, 1 where the two halves are swapped.
+        """
         logits, order_logits = self.network(tokens, token_types, attention_mask, masked_positions)
         masked = vocabulary_parallel_cross_entropy(
             logits,

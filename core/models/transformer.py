@@ -24,7 +24,7 @@ from core.parallel.mesh import Mesh
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention; each tensor rank computes heads / tp of them.
+    """Multi-head attention; each tensor rank computes heads / tp of them between f and g (paper figure 3b).
 
     The fused projection's rows are ordered (head, query/key/value, head size), so that a slice of dimension 0
     is whole heads. With `recompute`, the backward pass computes the attention's core, between query, key and value
@@ -95,7 +95,16 @@ class SelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with GeLU between; the width 4 · hidden is split over the tensor ranks."""
+    """Z = GeLU(X A) B; the width 4 · hidden is split over the tensor ranks (paper section 3, figure 3a).
+
+    Splitting A by rows, X = [X1, X2] and A = [A1; A2] (equation 2), would need the ranks' sum before the GeLU, because
+    GeLU(X1 A1 + X2 A2) is not GeLU(X1 A1) + GeLU(X2 A2). Splitting it by columns, A = [A1, A2], needs none:
+
+        [Y1, Y2] = [GeLU(X A1), GeLU(X A2)]    (equation 3)
+
+    and the rows of B are split as these columns are: Z = g(Y1 B1 + Y2 B2). So f before A and g after B are all there
+    is: one all-reduce forward, one backward.
+    """
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
@@ -105,12 +114,13 @@ class FeedForward(nn.Module):
         self.approximate = gelu_form(config)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same."""
         return self.contract(F.gelu(self.expand(values), approximate=self.approximate))
 
 
 class TransformerLayer(nn.Module):
-    """One layer: 2 all-reduces forward and 2 backward. With `recompute`, only its input is kept for the backward
-    pass (activation checkpointing, paper section 3)."""
+    """One layer: 2 all-reduces forward and 2 backward (paper figure 4). With `recompute`, only its input is kept for the
+    backward pass (activation checkpointing, paper section 4.2)."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
@@ -126,6 +136,8 @@ class TransformerLayer(nn.Module):
     def forward(
         self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: LayerCache | None = None
     ) -> torch.Tensor:
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask and cache as in
+        `SelfAttention.forward`."""
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
             return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
@@ -161,6 +173,7 @@ class TransformerStack(nn.Module):
     def forward(
         self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: KeyValueCache | None = None
     ) -> torch.Tensor:
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`."""
         for index, layer in enumerate(self.layers):
             values = layer(values, mask, None if cache is None else cache.layers[index])
         return values if self.final_norm is None else self.final_norm(values)
@@ -169,9 +182,14 @@ class TransformerStack(nn.Module):
 class EmbeddedTransformer(nn.Module):
     """What GPT-2 and BERT begin with: a checked shape, and token and position embeddings.
 
+    Attributes:
+        pretraining_heads: modules that nothing but the pretraining objective needs.
+
     Raises:
         ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
     """
+
+    pretraining_heads: tuple[str, ...] = ()
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
@@ -183,10 +201,22 @@ class EmbeddedTransformer(nn.Module):
         self.mesh = mesh
         hidden, std = config.hidden, config.initial_std
         self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
-        self.position_embedding = ReplicatedEmbedding(config.sequence_length, hidden, mesh, std)
+        self.make_positions()
+
+    def make_positions(self) -> None:
+        """Make what `add_positions` needs; a family that tells positions apart in another way overrides both."""
+        config = self.config
+        self.position_embedding = ReplicatedEmbedding(
+            config.sequence_length, config.hidden, self.mesh, config.initial_std
+        )
+
+    def add_positions(self, values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Embedded tokens [batch, sequence, hidden] and their places [sequence] (under sequence parallelism both this
+        rank's part) → the input of the first layer, of the same shape."""
+        return values + self.position_embedding(positions)
 
     def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """[batch, sequence] int64, the first at position `start` → the sum of both embeddings, [batch, sequence,
+        """[batch, sequence] int64, the first at position `start` → tokens and positions embedded, [batch, sequence,
         hidden], or this rank's part of it under sequence parallelism."""
         end = start + tokens.shape[1]
         if end > self.config.sequence_length:
@@ -194,13 +224,13 @@ class EmbeddedTransformer(nn.Module):
                 f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
             )
         positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
-        return self.token_embedding(tokens) + self.position_embedding(positions)
+        return self.add_positions(self.token_embedding(tokens), positions)
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.
 
         Raises:
-            ValueError: the sequence cannot be split evenly.
+            UserError: the sequence cannot be split evenly.
         """
         if not self.mesh.sequence_parallel:
             return places

@@ -17,8 +17,13 @@ def _shard(width: int, group: dist.ProcessGroup, vocabulary_size: int) -> tuple[
 
 
 class _VocabularyParallelCrossEntropy(torch.autograd.Function):
-    """Two all-reduces of [rows]-sized tensors forward (the maximum; the sum of exponentials together with the
-    target's logit), none backward, where the gradient is softmax − onehot on the local columns.
+    """The loss of the paper's section 3. With a rank's own columns `logits`, and `max` and `sum` over all ranks' columns:
+
+        shifted = logits - max(logits)
+        total = sum(shifted.exp())
+        loss = total.log() - sum(shifted * onehot(target))    and its gradient: shifted.exp() / total - onehot(target)
+
+    That is two all-reduces of [rows]-sized tensors forward (the maximum; both sums together), none backward.
 
     Logits are the largest tensors of a step, so they are passed over and copied as seldom as can be: one softmax over
     the local columns, which the ranks' sums later correct by a factor a row, and which becomes the gradient in its place.

@@ -59,17 +59,19 @@ def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tens
 
 
 class ColumnParallelLinear(nn.Module):
-    """Y = X A + b with A split by columns, behind the operator f: [..., in] → [..., out / tp]."""
+    """Y = X A + b with A split by columns, behind the operator f: [Y1, Y2] = [X A1, X A2], so that what follows value by
+    value, as in the paper's equation 3, goes on without the other ranks. A is stored transposed, [out, in]."""
 
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
-        self.enter = gather_sequence if mesh.sequence_parallel else f
+        self.enter = gather_sequence if mesh.sequence_parallel else f  # figure 3's f
         self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
         self.bias = new_parameter((outputs,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp]."""
         return linear(self.enter(values, self.group), local(self.weight), local(self.bias))
 
     def extra_repr(self) -> str:
@@ -77,19 +79,20 @@ class ColumnParallelLinear(nn.Module):
 
 
 class RowParallelLinear(nn.Module):
-    """Y = X A + b with A split by rows, before the operator g: [..., in / tp] → [..., out]. The bias is added
-    once, after g."""
+    """Y = X A + b with A split by rows, before the operator g: Y = g(X1 A1 + X2 A2) + b, one product a rank. The bias is
+    added once, after g."""
 
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
         self.sequence_parallel = mesh.sequence_parallel
-        self.leave = scatter_sequence if mesh.sequence_parallel else g
+        self.leave = scatter_sequence if mesh.sequence_parallel else g  # figure 3's g
         self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
         self.bias = new_parameter((outputs,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[batch, sequence, in / tp] → [batch, sequence, out], or under sequence parallelism [batch, sequence / tp, out]."""
         if self.group.size() == 1:
             return linear(values, local(self.weight), local(self.bias))
         summed = self.leave(linear(values, local(self.weight)), self.group)
@@ -100,7 +103,7 @@ class RowParallelLinear(nn.Module):
 
 
 class ReplicatedLinear(nn.Module):
-    """A linear layer that every tensor rank computes whole (small heads): [..., in] → [..., out]."""
+    """A linear layer that every tensor rank computes whole (small heads)."""
 
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
@@ -109,6 +112,7 @@ class ReplicatedLinear(nn.Module):
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[..., in] → [..., out]."""
         return linear(values, local(self.weight), local(self.bias))
 
     def extra_repr(self) -> str:
@@ -162,6 +166,7 @@ class ReplicatedEmbedding(nn.Module):
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
+        """Ids [...] int64 → [..., hidden]."""
         return F.embedding(indices, local(self.weight, self.sequence_parallel))
 
 
@@ -181,6 +186,7 @@ class LayerNorm(nn.Module):
         self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """[..., hidden] → the same."""
         weight, bias = (local(p, self.sequence_parallel) for p in (self.weight, self.bias))
         return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 

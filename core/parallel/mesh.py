@@ -100,7 +100,7 @@ def initialize(
         timeout: how long a collective waits for a rank before it fails.
 
     Raises:
-        ValueError: the world cannot be divided so, or the ranks were asked for different layouts.
+        UserError: the world cannot be divided so, or the ranks were asked for different layouts.
     """
     device = _device()
     if not dist.is_initialized():

@@ -1,4 +1,4 @@
-"""The two random streams of dropout (paper section 3, last paragraphs).
+"""The two random streams of dropout (paper section 3 and appendix B).
 
 Dropout on the residual stream must be the same on all tensor ranks, which hold the same values, and different
 across data ranks; dropout on attention probabilities must differ across tensor ranks, which hold different heads.

@@ -17,35 +17,60 @@ from core.families import FAMILIES
 from core.files import write_json
 from core.model_directory import read_config
 from core.processes import die_with_parent
+from core.registry import load_plugin
 
 
-def run_on_ranks(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], None]) -> int:
-    """Parse the command line and run `command` on this rank; returns the exit code.
+def run_on_ranks(
+    build_parser: Callable[[], argparse.ArgumentParser], command: Callable[[argparse.Namespace], None]
+) -> int:
+    """Load the plug-ins, parse the command line and run `command` on this rank; returns the exit code.
 
     What a user can cause (a wrong option, a missing or damaged file, a model that does not fit) is printed once a
     host, as one message without a traceback; anything else is a bug and keeps its traceback.
     """
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
-    with contextlib.ExitStack() as silence:
-        if not speaks:
-            nowhere = silence.enter_context(open(os.devnull, "w"))
-            silence.enter_context(contextlib.redirect_stdout(nowhere))
-            silence.enter_context(contextlib.redirect_stderr(nowhere))
-        arguments = parser.parse_args()
     try:
+        with contextlib.ExitStack() as silence:
+            if not speaks:
+                nowhere = silence.enter_context(open(os.devnull, "w"))
+                silence.enter_context(contextlib.redirect_stdout(nowhere))
+                silence.enter_context(contextlib.redirect_stderr(nowhere))
+            rest = _load_plugins()
+            arguments = build_parser().parse_args(rest)
         command(arguments)
     except Exception as error:
         message = message_for_user(error)
         if message is None:
             raise
         if speaks:
-            print(f"{parser.prog}: error: {message}", file=sys.stderr, flush=True)
+            program = sys.modules["__main__"].__package__
+            print(f"python -m {program}: error: {message}", file=sys.stderr, flush=True)
         return getattr(error, "exit_code", 1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
+
+
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of yours that adds families or tasks: an importable name or a .py file; repeatable",
+    )
+
+
+def _load_plugins() -> list[str]:
+    """Import what `--plugin` names, before the commands are made from the records; returns the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_plugin_option(parser)
+    found, rest = parser.parse_known_args()
+    for plugin in found.plugin:
+        load_plugin(plugin)
+    return rest
 
 
 class Vocabulary(Protocol):

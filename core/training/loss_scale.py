@@ -1,4 +1,4 @@
-"""Dynamic loss scaling for fp16 (paper section 4; Micikevicius et al. 2018, section 3.2).
+"""Dynamic loss scaling for fp16 (paper section 4.2; Micikevicius et al. 2018, section 3.2).
 
 The loss is multiplied by a scale, so that small gradients do not vanish in fp16, and the gradients are divided by it.
 A step whose gradients overflowed is tried again, with the same samples, at half the scale. The scale is a power of two

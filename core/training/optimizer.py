@@ -1,4 +1,4 @@
-"""AdamW, its learning-rate schedule and the global gradient norm (paper section 4 and appendix A.2)."""
+"""AdamW, its learning-rate schedule and the global gradient norm (paper section 4.2)."""
 
 import math
 from collections.abc import Iterable

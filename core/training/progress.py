@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from core.training.observers import Observer
 from core.training.throughput import Throughput
 
 _PLAIN_LINE_INTERVAL_SECONDS = 10.0
@@ -14,7 +15,7 @@ _SMALLEST_BAR = 5
 _LONGEST_LEFT = ", 00:00:00 left"
 
 
-class ProgressLine:
+class ProgressLine(Observer):
     """The progress of one run, on stderr.
 
     Args:
@@ -31,12 +32,11 @@ class ProgressLine:
         self._validation_loss: float | None = None
         self._started = self._last_line = time.monotonic()
 
-    def advance(self) -> None:
-        """A step is done."""
-        self._bar.update(1)
-
-    def show(self, record: dict[str, Any], throughput: Throughput) -> None:
+    def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
         """Where the run stands, and how fast it was of late."""
+        self._bar.update(1)
+        if throughput is None:
+            return
         if not self._bar.disable:
             fields = _short_fields(record, throughput, self._validation_loss)
             self._bar.set_postfix_str(", ".join(fitting(fields, self._room())))
@@ -48,12 +48,13 @@ class ProgressLine:
             self._print(f"{self._title} step {done} of {self._total}, {', '.join(texts)}")
             self._last_line = now
 
-    def validation(self, step: int, loss: float) -> None:
-        """A validation is done: its own line, over the bar if there is one."""
-        self._validation_loss = loss
-        self._print(f"{self._title} step {step} of {self._total}, validation loss {loss:.4f}")
+    def validated(self, record: dict[str, Any]) -> None:
+        """Its own line, over the bar if there is one."""
+        self._validation_loss = record["validation_loss"]
+        done = f"{self._title} step {record['step']} of {self._total}"
+        self._print(f"{done}, validation loss {self._validation_loss:.4f}")
 
-    def close(self) -> None:
+    def ended(self) -> None:
         self._bar.close()
 
     def _print(self, line: str) -> None:

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from core.parallel.mesh import Mesh
-from core.training.peak import Peak
+from core.training.observers import Observer, Run
+from core.training.options import RunOptions
+from core.training.profiler import TRACE_FILE, StepTrace
 from core.training.progress import ProgressLine
 from core.training.tensorboard import TensorBoardLog
 from core.training.throughput import Throughput
@@ -38,71 +38,53 @@ def read_state(output: Path) -> dict[str, Any]:
         return {}
 
 
-def describe_run(output: Path, model: nn.Module, mesh: Mesh, peak: Peak) -> None:
-    """Write what trains where, as the main rank sees it."""
-    layout = ", ".join(f"{name} {size}" for name, size in mesh.layout.items())
-    lines = [
-        f"{layout}, device {mesh.device}",
-        f"peak of a device: {peak.flops_per_second / 1e12:.3g} TFLOP/s ({peak.source})",
-        str(model),
-    ]
-    (output / DESCRIPTION_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+def standard_observers(run: Run, options: RunOptions) -> Iterator[Observer]:
+    """What shows and records every run, and what the options ask for besides; for the main rank."""
+    yield Recorder(run)
+    yield ProgressLine(options.title, run.first_step, run.config.steps)
+    if options.tensorboard:
+        yield TensorBoardLog(run.output, run.first_step)
+    if options.profile_steps:
+        yield StepTrace(run.output / TRACE_FILE, options.profile_steps, run.paused)
 
 
-class Recorder:
-    """Writes the records of one run and shows its progress; used on the main rank only.
+def _describe(run: Run) -> str:
+    """What trains where, as the main rank sees it."""
+    layout = ", ".join(f"{name} {size}" for name, size in run.mesh.layout.items())
+    peak = f"{run.peak.flops_per_second / 1e12:.3g} TFLOP/s ({run.peak.source})"
+    return f"{layout}, device {run.mesh.device}\npeak of a device: {peak}\n{run.model}\n"
 
-    Args:
-        output: the run's directory.
-        first_step: steps done before; lines of later steps, left by a killed run, are cut off.
-        total_steps: where the bar ends.
-        title: before the progress bar.
-        tensorboard: write event files, too.
-    """
 
-    def __init__(
-        self, output: Path, first_step: int, total_steps: int, title: str, tensorboard: bool = False
-    ) -> None:
-        (output / "logs").mkdir(parents=True, exist_ok=True)
+class Recorder(Observer):
+    """Writes the records of one run; lines of later steps than its first, left by a killed run, are cut off."""
+
+    def __init__(self, run: Run) -> None:
+        (run.output / "logs").mkdir(parents=True, exist_ok=True)
         for name in (METRICS_FILE, THROUGHPUT_FILE):
-            _cut_after(output / name, first_step)
-        self._metrics = (output / METRICS_FILE).open("a", encoding="utf-8")
-        self._throughput = (output / THROUGHPUT_FILE).open("a", encoding="utf-8")
-        self._progress = ProgressLine(title, first_step, total_steps)
-        self._tensorboard = TensorBoardLog(output, first_step) if tensorboard else None
+            _cut_after(run.output / name, run.first_step)
+        (run.output / DESCRIPTION_FILE).write_text(_describe(run), encoding="utf-8")
+        self._metrics = (run.output / METRICS_FILE).open("a", encoding="utf-8")
+        self._throughput = (run.output / THROUGHPUT_FILE).open("a", encoding="utf-8")
 
-    def step(self, record: dict[str, Any], throughput: Throughput | None) -> None:
-        """One optimizer step: `record` goes to metrics.jsonl; `throughput` of the steps since the last one that had
-        it."""
+    def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
         self._write(record)
-        self._progress.advance()
         if throughput is None:
             return
         rates = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(throughput).items()}
         rates["memory_bytes"] = throughput.memory_bytes
         self._throughput.write(json.dumps({"step": record["step"], "time": time.time(), **rates}) + "\n")
         self._throughput.flush()
-        self._progress.show(record, throughput)
-        if self._tensorboard:
-            self._tensorboard.step(record, throughput)
 
-    def validation(self, record: dict[str, Any]) -> None:
-        """One validation: `record` goes to metrics.jsonl."""
+    def validated(self, record: dict[str, Any]) -> None:
         self._write(record)
-        self._progress.validation(record["step"], record["validation_loss"])
-        if self._tensorboard:
-            self._tensorboard.validation(record["step"], record["validation_loss"])
 
     def _write(self, record: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(record) + "\n")
         self._metrics.flush()
 
-    def close(self) -> None:
-        self._progress.close()
+    def ended(self) -> None:
         self._metrics.close()
         self._throughput.close()
-        if self._tensorboard:
-            self._tensorboard.close()
 
 
 def _cut_after(path: Path, step: int) -> None:

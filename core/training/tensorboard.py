@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from core.training.observers import Observer
 from core.training.throughput import Throughput
 
 _FOLDER = "logs/tensorboard"
@@ -17,7 +18,7 @@ def installed() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
 
 
-class TensorBoardLog:
+class TensorBoardLog(Observer):
     """Writes `logs/tensorboard` of one run. What a killed run wrote after its last checkpoint is hidden.
 
     Args:
@@ -32,7 +33,9 @@ class TensorBoardLog:
         purge_step = first_step + 1 if first_step else 0
         self._writer = SummaryWriter(str(output / _FOLDER), purge_step=purge_step)
 
-    def step(self, record: dict[str, Any], throughput: Throughput) -> None:
+    def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
+        if throughput is None:
+            return
         values = {
             "loss/training": record["loss"],
             **{f"loss/training {term}": value for term, value in record.get("losses", {}).items()},
@@ -47,14 +50,15 @@ class TensorBoardLog:
             values["optimizer/loss scale"] = record["loss_scale"]
         self._write(record["step"], values)
 
-    def validation(self, step: int, loss: float) -> None:
+    def validated(self, record: dict[str, Any]) -> None:
+        step = record["step"]
         if step > self._first_step or step == 0:  # a resumed run repeats the validation of its first step
-            self._write(step, {"loss/validation": loss})
+            self._write(step, {"loss/validation": record["validation_loss"]})
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
         self._writer.flush()
 
-    def close(self) -> None:
+    def ended(self) -> None:
         self._writer.close()

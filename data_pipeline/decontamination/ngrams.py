@@ -51,7 +51,7 @@ class BenchmarkNgrams:
         collected: dict[int, list[tuple[int, Hashes]]] = defaultdict(list)
         for owner, (name, path) in enumerate(files):
             sizes = len(self.titles), sum(map(len, collected.values()))
-            for text, title in benchmark_texts(path):
+            for text, title in benchmark_texts(path, name):
                 if title:
                     self.titles.setdefault(title_words(title), name)
                 for way in dict.fromkeys((text, _JOINED.sub(r"\1n't", text), _SPLIT.sub(r"\1 n't", text))):

@@ -1,85 +1,59 @@
-"""What decontamination looks for: the texts of benchmark files in their real formats.
+"""What decontamination looks for: the texts of benchmark files in their authors' formats.
 
-WikiText (`*.tokens`: one paragraph a line, ` = Title = ` headings), LAMBADA (`*.jsonl`: {"text": …}) and RACE (a tree
-of `*.txt`, each a JSON object with an `article`). Of a directory, what lies under a part named `train` is left out:
-decontamination protects what models are tested on. Their runs of words are `data_pipeline.decontamination.ngrams`' part.
+The formats are those of the records in `data_pipeline.benchmarks`, told by a file's name. Of a directory, what lies
+under a part named `train` is left out: decontamination protects what models are tested on. Their runs of words are
+`data_pipeline.decontamination.ngrams`' part.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from core.errors import UserError
-
-_TITLE = re.compile(r"^ = ([^=].*?) = $")
-_SUFFIXES = (".tokens", ".jsonl", ".txt")
+from data_pipeline.benchmarks import BENCHMARKS, Benchmark, BenchmarkText
 
 
 class BenchmarkError(UserError):
     """A benchmark file is missing or of an unknown format; the message names it."""
 
 
-class BenchmarkText(NamedTuple):
-    """One passage of a benchmark.
-
-    Attributes:
-        text: the passage; empty where there is a title.
-        title: the title of a WikiText article, or empty.
-    """
-
-    text: str
-    title: str
-
-
-def benchmark_texts(path: Path) -> Iterator[BenchmarkText]:
+def benchmark_texts(path: Path, name: str = "") -> Iterator[BenchmarkText]:
     """All texts of a benchmark file or directory, in the order of the files' names.
+
+    Args:
+        path: of the file or directory.
+        name: the benchmark's; where it is no record's, or that record's files are called otherwise, the format is told
+            by a file's suffix.
 
     Raises:
         BenchmarkError: nothing there, or a file that cannot be read.
     """
-    files = [Path(path)]
-    if Path(path).is_dir():
+    path = Path(path)
+    files = [path]
+    if path.is_dir():
         files = [
-            file
-            for file in sorted(Path(path).rglob("*"))
-            if file.suffix in _SUFFIXES and not _is_train(file, path)
+            file for file in sorted(path.rglob("*")) if _record(file, name) and not _is_train(file, path)
         ]
     if not files or not files[0].exists():
-        raise BenchmarkError(f"{path}: no benchmark files there ({', '.join(_SUFFIXES)})")
+        suffixes = ", ".join(BENCHMARKS[known].suffix for known in BENCHMARKS)
+        raise BenchmarkError(f"{path}: no benchmark files there ({suffixes})")
     for file in files:
+        record = _record(file, name)
+        if record is None:
+            known = ", ".join(f"{BENCHMARKS[known].title} {BENCHMARKS[known].suffix}" for known in BENCHMARKS)
+            raise BenchmarkError(f"{file}: of no known format ({known})")
         try:
-            yield from _READERS[file.suffix](file.read_text(encoding="utf-8"))
+            yield from record.texts(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            known = "WikiText .tokens, LAMBADA .jsonl or a RACE .txt"
             raise BenchmarkError(
-                f"{file}: cannot be read as {known} ({type(error).__name__}: {error})"
+                f"{file}: cannot be read as {record.title} ({type(error).__name__}: {error})"
             ) from error
+
+
+def _record(file: Path, name: str) -> Benchmark | None:
+    """The record that reads a file: the one of this name, else the first whose files are called so."""
+    names = [name, *BENCHMARKS] if name in BENCHMARKS else BENCHMARKS
+    return next((BENCHMARKS[known] for known in names if BENCHMARKS[known].suffix == file.suffix), None)
 
 
 def _is_train(file: Path, root: Path) -> bool:
     return any("train" in part.split(".") for part in file.relative_to(root).parts)
-
-
-def _wikitext(content: str) -> Iterator[BenchmarkText]:
-    for line in content.split("\n"):
-        heading = _TITLE.match(line)
-        yield BenchmarkText("", heading.group(1)) if heading else BenchmarkText(line, "")
-
-
-def _lambada(content: str) -> Iterator[BenchmarkText]:
-    for line in content.splitlines():
-        if line.strip():
-            yield BenchmarkText(json.loads(line)["text"], "")
-
-
-def _race(content: str) -> Iterator[BenchmarkText]:
-    yield BenchmarkText(json.loads(content)["article"], "")
-
-
-_READERS: dict[str, Callable[[str], Iterator[BenchmarkText]]] = {
-    ".tokens": _wikitext,
-    ".jsonl": _lambada,
-    ".txt": _race,
-}

@@ -31,6 +31,7 @@ from core.files import (
 
 RUN_RECORD = "run.json"
 _OWN_HASH = "sha256"
+_KEY_CHARACTERS = 12  # of a key in the folder's name
 _UNHASHED = (MANIFEST, RUN_RECORD)
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -164,7 +165,12 @@ class Artifact:
 
     @property
     def directory(self) -> Path:
-        return Path(self.root) / self.stage / f"{self.name}-{self.key[:12]}"
+        """Where it is: its key says which it is, under whatever name it was made."""
+        own = Path(self.root) / self.stage / f"{self.name}-{self.key[:_KEY_CHARACTERS]}"
+        if own.exists():
+            return own
+        same = sorted(own.parent.glob(f"*-{self.key[:_KEY_CHARACTERS]}"))
+        return next((other for other in same if (other / MANIFEST).exists()), own)
 
     @property
     def partial(self) -> Path:

@@ -7,6 +7,7 @@ Every stage of the pipeline takes an executor and calls nothing but `map`; the b
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 from collections import deque
@@ -17,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from core.errors import UserError
 from core.processes import available_cores, die_with_parent
+from core.registry import load_plugins
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,12 +41,14 @@ class LocalExecutor:
     Args:
         workers: 1 works in the calling process; more start that many processes ("spawn"), for each `map` anew,
             which end with it, or with the calling process however that ends.
+        plugins: users' modules that functions and items need, loaded in every process.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, plugins: Sequence[str] = ()) -> None:
         if workers < 1:
             raise UserError(f"workers = {workers}: at least one is needed")
         self._workers = workers
+        self._plugins = tuple(plugins)
 
     @property
     def workers(self) -> int:
@@ -60,7 +64,10 @@ class LocalExecutor:
             yield from map(function, items)
             return
         pool = ProcessPoolExecutor(
-            min(self._workers, len(items)), multiprocessing.get_context("spawn"), initializer=_start_worker
+            min(self._workers, len(items)),
+            multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._plugins,),
         )
         try:
             yield from pool.map(function, items)
@@ -81,17 +88,19 @@ class RayExecutor:
     Args:
         address: of the cluster ("auto" finds the one this machine is in); "local" starts one on this machine's cores,
             which ends with this process.
+        plugins: users' modules that functions and items need; their files must be there on all nodes, too.
 
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, plugins: Sequence[str] = ()) -> None:
         try:
             import ray
         except ImportError as error:
             raise UserError("Ray is not installed: pip install 'megatron-reproduction[ray]'") from error
         self._ray = ray
+        self._plugins = tuple(plugins)
         if not ray.is_initialized():
             _check_reachable(address)
             started_here: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False}
@@ -117,7 +126,7 @@ class RayExecutor:
         """
         pending = deque(items)
         running: deque[Any] = deque()
-        shared = self._ray.put(function)
+        shared = self._ray.put((self._plugins, pickle.dumps(function)))
         try:
             while pending or running:
                 while pending and len(running) < 2 * self.workers:
@@ -145,18 +154,20 @@ def _check_reachable(address: str) -> None:
             raise UserError(f"Ray at {address!r} cannot be reached: {error}") from error
 
 
-def _call_alone(function: Callable[[Item], Result], item: Item) -> Result:
-    """Call a function with one thread for the libraries that would start more."""
+def _call_alone(shared: tuple[tuple[str, ...], bytes], item: Item) -> Any:
+    """Call a pickled function with its plug-ins, and one thread for the libraries that would start more."""
+    plugins, function = shared
+    load_plugins(plugins)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return function(item)
+    return pickle.loads(function)(item)
 
 
-def make_executor(workers: int, ray_address: str = "") -> Executor:
+def make_executor(workers: int, ray_address: str = "", plugins: Sequence[str] = ()) -> Executor:
     """A pool of so many local processes, or with an address a Ray cluster."""
-    return RayExecutor(ray_address) if ray_address else LocalExecutor(workers)
+    return RayExecutor(ray_address, plugins) if ray_address else LocalExecutor(workers, plugins)
 
 
-def _start_worker() -> None:
+def _start_worker(plugins: Sequence[str]) -> None:
     """Set up a worker: it dies with its parent, leaves Ctrl-C to it, and uses one thread."""
     die_with_parent()
     parent = multiprocessing.parent_process()
@@ -164,3 +175,4 @@ def _start_worker() -> None:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    load_plugins(plugins)

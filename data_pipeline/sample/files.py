@@ -1,7 +1,7 @@
 """The built-in sample corpus and its benchmarks: one generated world, no network, the same bytes for the same seed.
 
 This module lays out the files and plants the defects that the pipeline must remove; `world` holds the
-facts, `text` and `benchmarks` the texts, `defects` the damage.
+facts, `text` the texts, `data_pipeline.benchmarks` those of benchmarks, `defects` the damage.
 """
 
 import gzip
@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import atomic_write, write_json
+from data_pipeline.benchmarks.benchmark import samples
 from data_pipeline.sample import defects
-from data_pipeline.sample.benchmarks import write_lambada, write_race, write_wikitext
+from data_pipeline.sample.planted import CONTAINS
 from data_pipeline.sample.text import Article, Guard, article, chapter, story
 from data_pipeline.sample.world import World
 
@@ -29,19 +30,14 @@ _FILES: dict[str, tuple[float, Callable[..., str | Article], int, int]] = {
     "articles": (0.35, article, 180, 330),
     "books": (0.20, chapter, 260, 420),
 }
-# Planted documents, each a share of a file's documents (at least one).
-_PLANTED_SHARES = {
+# Planted documents, each a share of a file's documents (at least one); those with benchmark text come after them.
+_DEFECT_SHARES = {
     "exact_duplicate": 0.02,
     "near_duplicate": 0.03,
     "too_short": 0.03,
     "mojibake": 0.02,
     "other_language": 0.03,
-    "contains_wikitext103": 0.004,
-    "contains_lambada": 0.008,
-    "contains_race": 0.008,
 }
-_ARTICLES = {"valid": 30, "test": 60}
-_PASSAGES = {"train": 800, "dev": 80, "test": 104}
 
 
 @dataclass
@@ -70,7 +66,10 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
     if documents < 100:
         raise UserError(f"sample: documents = {documents}, but at least 100 are needed to plant every defect")
     world, guard = World(seed), Guard()
-    benchmarks = _write_benchmarks(output / "benchmarks", world, guard, seed)
+    benchmarks = {
+        CONTAINS + name: sample.write(output / "benchmarks" / sample.path, world, guard, seed)
+        for name, sample in samples().items()
+    }
     planted: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
@@ -82,29 +81,12 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
             planted += _record(f"{name}.jsonl.gz", rows)
             counts[name] = len(rows)
     write_json(output / "planted.json", planted)
-    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _PLANTED_SHARES}
+    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _planted_shares()}
     return {"documents": counts, "planted": kinds, "benchmarks": {k: len(v) for k, v in benchmarks.items()}}
 
 
-def _write_benchmarks(folder: Path, world: World, guard: Guard, seed: int) -> dict[str, list[str]]:
-    """Write all benchmarks; return, by planted kind, the test texts that documents may contain."""
-    articles = {
-        split: write_wikitext(
-            folder / "wikitext103" / f"wiki.{split}.tokens",
-            random.Random(f"wikitext {split} {seed}"),
-            world,
-            guard,
-            articles=count,
-        )
-        for split, count in _ARTICLES.items()
-    }
-    lambada = write_lambada(folder / "lambada_test.jsonl", random.Random(f"lambada {seed}"), world, guard)
-    race = write_race(folder / "RACE", random.Random(f"race {seed}"), world, guard, _PASSAGES)
-    return {
-        "contains_wikitext103": [text.plain() for text in articles["test"]],
-        "contains_lambada": lambada,
-        "contains_race": race["test"],
-    }
+def _planted_shares() -> dict[str, float]:
+    return _DEFECT_SHARES | {CONTAINS + name: sample.share for name, sample in samples().items()}
 
 
 def _clean_text(write: Callable[..., str | Article], *arguments: Any, **words: int) -> str:
@@ -123,7 +105,7 @@ def _rows(
     """A file's documents in order; copies come after their originals."""
     rows = []
     copies = []
-    for kind, share in _PLANTED_SHARES.items():
+    for kind, share in _planted_shares().items():
         for _ in range(max(1, round(count * share))):
             if kind.endswith("duplicate"):
                 copies.append(kind)
@@ -154,7 +136,7 @@ def _planted_row(
         return _Row(foreign, kind, {"language": language})
     index = draw.randrange(len(benchmarks[kind]))
     passage = benchmarks[kind][index]
-    whole = kind == "contains_wikitext103"
+    whole = samples()[kind.removeprefix(CONTAINS)].whole
     return _Row(passage if whole else defects.embedded(draw, text, passage), kind, {"benchmark_row": index})
 
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from data_pipeline.settings import MAXIMUM_RECORD_BYTES
 
 KINDS = ("jsonl", "txt", "csv", "parquet")
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
-MAXIMUM_RECORD_BYTES = 256 << 20
 _PARQUET_BATCH_ROWS = 64
 _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20

@@ -14,17 +14,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from core.files import read_json, write_json
 from data_pipeline.engine.documents import SHARD_ROWS
 from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
-from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES, RawRecord, row_record
-from data_pipeline.sources.lock_file import LockFile
+from data_pipeline.sources.formats import RawRecord, row_record
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import HubSource
 
 _TASK_ROWS = SHARD_ROWS
 _STREAMED_AT_ONCE = 64
@@ -159,38 +162,17 @@ def _is_network(error: Exception) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    dataset: HubDataset
-    source: str
-    text_field: str
-    maximum_record_bytes: int
-    output: Path
-
-
 def fetch_hub(
-    dataset: HubDataset,
-    output: Path,
-    *,
-    source: str,
-    text_field: str = "text",
-    streaming: bool = False,
-    expected_rows: int = 0,
-    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
-    executor: Executor,
-    title: str = "",
+    source: "HubSource", dataset: HubDataset, output: Path, *, executor: Executor, title: str = ""
 ) -> Counts:
     """Turn a split's rows into document shards; ids are `<source>/00000/<row>`, other fields become metadata.
 
     Args:
+        source: what it is called, and how its rows are read. Streaming reads rows over the network as they are needed,
+            one process, no copy on disk; a resumed fetch reads the skipped rows again. Otherwise `datasets` downloads
+            and caches the split first.
         dataset: at one commit (see `pinned`), or a local folder.
         output: directory to write to.
-        source: the corpus' name.
-        text_field: the column of the texts.
-        streaming: read rows over the network as they are needed, one process, no copy on disk; a resumed fetch reads
-            the skipped rows again. Otherwise `datasets` downloads and caches the split first.
-        expected_rows: another number of rows is an error; 0 when it is not known.
-        maximum_record_bytes: a longer text goes to quarantine.
 
     Returns:
         Counts: records, documents, bytes, quarantined, blank_lines and bad_files (both 0).
@@ -198,23 +180,23 @@ def fetch_hub(
     Raises:
         SourceError: not to be had, without the column, of another size, or with too many bad records.
     """
-    settings = _Settings(dataset, source, text_field, maximum_record_bytes, Path(output))
-    rows = open_dataset(dataset, streaming=streaming)
-    _check_column(dataset, rows.column_names, text_field)
-    if streaming:
-        counts = _stream(settings, rows, expected_rows, title)
+    output = Path(output)
+    rows = open_dataset(dataset, streaming=source.streaming)
+    _check_column(dataset, rows.column_names, source.text_field)
+    if source.streaming:
+        counts = _stream(source, dataset, output, rows, title)
     else:
-        _check_rows(dataset, rows.num_rows, expected_rows)
+        _check_rows(dataset, rows.num_rows, source.expected_rows)
         tasks = {_task_name(task): task for task in range(rows.num_rows // _TASK_ROWS + 1)}
-        work = functools.partial(_fetch_task, settings, rows)
-        counts = run_shards(f"fetch {source}", work, tasks, settings.output, executor, title)
+        work = functools.partial(_fetch_task, source, dataset, output, rows)
+        counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
     summary = add_counts(counts)
-    _check_rows(dataset, summary["records"], expected_rows)
+    _check_rows(dataset, summary["records"], source.expected_rows)
 
     def where(record: BadRecord) -> str:
         return f"{dataset} row {record.line}"
 
-    judge(summary, source, settings.output, where)
+    judge(summary, source.name, output, where)
     return summary
 
 
@@ -237,28 +219,28 @@ def _task_name(task: int) -> str:
     return f"rows-{task:06d}"
 
 
-def _fetch_task(settings: _Settings, rows: Any, task: int) -> Counts:
+def _fetch_task(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
     """Write the documents of one task's rows of a downloaded split."""
     numbers = range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, rows.num_rows))
-    return _write_task(settings, rows.select(numbers) if numbers else [], task)
+    return _write_task(source, dataset, output, rows.select(numbers) if numbers else [], task)
 
 
-def _stream(settings: _Settings, rows: Any, expected_rows: int, title: str) -> list[Counts]:
+def _stream(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, title: str) -> list[Counts]:
     """Write task after task as rows arrive, from the first one that is missing; the last has fewer rows."""
     counts: list[Counts] = []
-    while (stats := settings.output / "stats" / f"{_task_name(len(counts))}.json").exists():
+    while (stats := output / "stats" / f"{_task_name(len(counts))}.json").exists():
         counts.append(read_json(stats))
     if counts and counts[-1]["records"] < _TASK_ROWS:
         return counts
     done = len(counts) * _TASK_ROWS
     if done:
-        _logger.info("fetch %s: resuming at row %d", settings.source, done + 1)
-    with tqdm(desc=title, total=expected_rows or None, initial=done, unit="row", disable=None) as bar:
+        _logger.info("fetch %s: resuming at row %d", source.name, done + 1)
+    with tqdm(desc=title, total=source.expected_rows or None, initial=done, unit="row", disable=None) as bar:
         stream = _in_batches(rows.skip(done) if done else rows)
         while not counts or counts[-1]["records"] == _TASK_ROWS:
             task = len(counts)
-            counts.append(_write_task(settings, itertools.islice(stream, _TASK_ROWS), task))
-            write_json(settings.output / "stats" / f"{_task_name(task)}.json", counts[-1])
+            counts.append(_write_task(source, dataset, output, itertools.islice(stream, _TASK_ROWS), task))
+            write_json(output / "stats" / f"{_task_name(task)}.json", counts[-1])
             bar.update(counts[-1]["records"])
     return counts
 
@@ -270,23 +252,25 @@ def _in_batches(rows: Any) -> Iterator[dict[str, Any]]:
             yield dict(zip(batch, values, strict=True))
 
 
-def _write_task(settings: _Settings, rows: Iterable[Mapping[str, Any]], task: int) -> Counts:
+def _write_task(
+    source: "HubSource", dataset: HubDataset, output: Path, rows: Iterable[Mapping[str, Any]], task: int
+) -> Counts:
     reading = Reading()
 
     def name(part: int) -> str:
         return f"documents-{task:06d}-{part:04d}.parquet"
 
     def records() -> Iterator[RawRecord]:
-        with _explained(settings.dataset):
+        with _explained(dataset):
             for number, row in enumerate(rows, start=task * _TASK_ROWS + 1):
-                yield row_record(number, dict(row), settings.text_field, settings.maximum_record_bytes)
+                yield row_record(number, dict(row), source.text_field, source.maximum_record_bytes)
 
     documents = documents_of(
         records(),
-        path=Path(settings.dataset.name),
-        source=settings.source,
+        path=Path(dataset.name),
+        source=source.name,
         number=0,
-        text_field=settings.text_field,
+        text_field=source.text_field,
         reading=reading,
     )
-    return write_documents(settings.output, _task_name(task), name, documents, reading)
+    return write_documents(output, _task_name(task), name, documents, reading)

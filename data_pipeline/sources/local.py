@@ -6,16 +6,14 @@ as it can be read. File formats live in `formats`, what a record must hold in `r
 
 import functools
 import glob
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_pipeline.engine.documents import SHARD_ROWS, Document
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import (
-    MAXIMUM_RECORD_BYTES,
     ColumnError,
     DamagedFileError,
     RawRecord,
@@ -23,22 +21,15 @@ from data_pipeline.sources.formats import (
     known_suffixes,
     parquet_row_groups,
     raw_records,
+    row_record,
 )
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
 
-__all__ = ["SourceError", "fetch_local", "find_files"]
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import Source
 
 _GROUP_BYTES = 1 << 20
 _PARQUET_PIECE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True)
-class _Settings:
-    source: str
-    text_field: str
-    keep_bad_files: bool
-    maximum_record_bytes: int
-    output: Path
 
 
 class _Piece(NamedTuple):
@@ -70,48 +61,67 @@ def find_files(paths: list[str]) -> list[Path]:
 
 
 def fetch_local(
-    paths: list[str],
-    output: Path,
-    *,
-    source: str,
-    text_field: str = "text",
-    on_bad_file: Literal["stop", "keep"] = "stop",
-    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
-    executor: Executor,
-    title: str = "",
+    source: "Source", files: Sequence[Path], output: Path, *, executor: Executor, title: str = ""
 ) -> Counts:
     """Read local files into document shards.
 
     A document's id is `<source>/<number of the file>/<line or row>`; fields other than the text become its metadata.
 
     Args:
-        paths: files and glob patterns.
+        source: what it is called, and how its records are read.
+        files: in the order that ids follow.
         output: directory to write to.
-        source: the corpus' name.
-        text_field: the field or column of a record that holds its text.
-        on_bad_file: "stop" raises at a file that is cut off or corrupt, "keep" keeps the records before the damage.
-        maximum_record_bytes: a longer line, row or text file goes to quarantine.
 
     Returns:
         Counts: files, records, documents, bytes, quarantined, blank_lines, bad_files (a large Parquet file is read
         in pieces, and counts once for each damaged one).
 
     Raises:
-        SourceError: no files, a damaged file, no documents, or more than max(100, 1 %) bad records.
+        SourceError: a damaged file, no documents, or more than max(100, 1 %) bad records.
     """
-    files = find_files(paths)
-    settings = _Settings(source, text_field, on_bad_file == "keep", maximum_record_bytes, Path(output))
-    tasks = {f"files-{number:05d}": (number, group) for number, group in enumerate(_group(files))}
-    work = functools.partial(_fetch_group, settings)
-    counts = run_shards(f"fetch {source}", work, tasks, settings.output, executor, title)
+    output = Path(output)
+    tasks = {f"files-{number:05d}": (number, group) for number, group in enumerate(_group(list(files)))}
+    work = functools.partial(_fetch_group, source, output)
+    counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
     summary = {"files": len(files), **add_counts(counts)}
-    names = {f"{source}/{number:05d}": path for number, path in enumerate(files)}
+    names = {f"{source.name}/{number:05d}": path for number, path in enumerate(files)}
 
     def where(record: BadRecord) -> str:
         return f"{names.get(record.source, record.file)} line {record.line}"
 
-    judge(summary, source, settings.output, where)
+    judge(summary, source.name, output, where)
     return summary
+
+
+def fetch_records(source: "Source", output: Path, *, executor: Executor, title: str = "") -> Counts:
+    """Write the records of a plug-in's source as document shards; ids are `<source>/00000/<record>`.
+
+    It is read in one process, from its beginning; a killed fetch starts anew. Returns and raises as `fetch_local`.
+    """
+    output = Path(output)
+    work = functools.partial(_fetch_records, source, output)
+    (counts,) = run_shards(f"fetch {source.name}", work, {"records": 0}, output, executor, title)
+    judge(counts, source.name, output, lambda record: f"{source.name} record {record.line}")
+    return counts
+
+
+def _fetch_records(source: "Source", output: Path, task: int) -> Counts:
+    reading = Reading()
+    records = (
+        row_record(number, dict(row), source.text_field, source.maximum_record_bytes)
+        for number, row in enumerate(source.records(), start=1)
+    )
+    documents = documents_of(
+        records,
+        path=Path(source.name),
+        source=source.name,
+        number=0,
+        text_field=source.text_field,
+        reading=reading,
+    )
+    return write_documents(
+        output, "records", lambda part: f"documents-{part:06d}.parquet", documents, reading
+    )
 
 
 def _group(files: list[Path]) -> Iterator[list[_Piece]]:
@@ -153,7 +163,7 @@ def _pieces(number: int, path: Path) -> list[_Piece]:
     return [*pieces, _Piece(number, path, range(first, len(row_groups)))]
 
 
-def _fetch_group(settings: _Settings, task: tuple[int, list[_Piece]]) -> Counts:
+def _fetch_group(source: "Source", output: Path, task: tuple[int, list[_Piece]]) -> Counts:
     """Read one group of files into the shards `documents-<group>-<part>.parquet`."""
     number, pieces = task
     reading = Reading()
@@ -161,42 +171,42 @@ def _fetch_group(settings: _Settings, task: tuple[int, list[_Piece]]) -> Counts:
     def name(part: int) -> str:
         return f"documents-{number:05d}-{part:04d}.parquet"
 
-    documents = _read(settings, pieces, reading)
-    return write_documents(settings.output, f"files-{number:05d}", name, documents, reading)
+    documents = _read(source, pieces, reading)
+    return write_documents(output, f"files-{number:05d}", name, documents, reading)
 
 
-def _read(settings: _Settings, pieces: list[_Piece], reading: Reading) -> Iterator[Document]:
+def _read(source: "Source", pieces: list[_Piece], reading: Reading) -> Iterator[Document]:
     for piece in pieces:
         path = piece.path
         before = reading.records
 
         def bad_file(reason: str, number: int = piece.number, path: Path = path) -> None:
             reading.records += 1
-            reading.quarantine(f"{settings.source}/{number:05d}", path.name, RawRecord(0, b""), reason)
+            reading.quarantine(f"{source.name}/{number:05d}", path.name, RawRecord(0, b""), reason)
 
         if path.stat().st_size == 0:
             bad_file("empty file")
             continue
         records = raw_records(
             path,
-            text_field=settings.text_field,
-            maximum_record_bytes=settings.maximum_record_bytes,
+            text_field=source.text_field,
+            maximum_record_bytes=source.maximum_record_bytes,
             row_groups=piece.row_groups,
         )
         try:
             yield from documents_of(
                 records,
                 path=path,
-                source=settings.source,
+                source=source.name,
                 number=piece.number,
-                text_field=settings.text_field,
+                text_field=source.text_field,
                 reading=reading,
             )
         except ColumnError as error:
             raise SourceError(f"{path}: {error}; name the column of the texts as text_field") from error
         except DamagedFileError as error:
             problem = f"cut off or corrupt after {reading.records - before} records ({error})"
-            if not settings.keep_bad_files:
+            if source.on_bad_file == "stop":
                 raise SourceError(
                     f'{path}: {problem}; fetch it again, or set on_bad_file = "keep" to keep those records'
                 ) from error

@@ -17,6 +17,9 @@ from data_pipeline.sources.formats import RawRecord, kind_of
 
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
+# Levels of a record's lists and objects: our own limit, since that of the interpreter's JSON differs by release.
+MAXIMUM_DEPTH = 500
+_TOO_DEEP = f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"
 _EXAMPLES = 5
 _FIELDS_SHOWN = 10
 _CHARACTERS_SHOWN = 100
@@ -82,6 +85,7 @@ def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str
         else:
             text, metadata = _fields(_parse_json(content), text_field)
     else:
+        _check_depth(record.content)
         text, metadata = _fields(record.content, text_field)
     if not text.isascii():
         try:
@@ -94,8 +98,11 @@ def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str
 def _parse_json(content: str) -> dict[str, Any]:
     try:
         record: Any = json.loads(content)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UserError(_TOO_DEEP) from error
+    except ValueError as error:
         raise UserError(f"not JSON: {error}") from error
+    _check_depth(record)
     if not isinstance(record, dict):
         raise UserError(f"not a JSON object but a {type(record).__name__}")
     return record
@@ -111,8 +118,21 @@ def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
     others = {key: value for key, value in record.items() if key != text_field}
     try:
         return text, json.dumps(others, sort_keys=True, default=str)
-    except (TypeError, RecursionError) as error:
+    except TypeError as error:
         raise UserError(f"its other fields cannot be kept as JSON: {error}") from error
+
+
+def _check_depth(record: Any) -> None:
+    """Refuse what later readers might not get through, level by level so as not to recurse."""
+    level = [record]
+    for _ in range(MAXIMUM_DEPTH + 1):
+        nested = [value for value in level if isinstance(value, dict | list | tuple)]
+        if not nested:
+            return
+        level = [
+            inner for value in nested for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    raise UserError(_TOO_DEEP)
 
 
 def write_documents(

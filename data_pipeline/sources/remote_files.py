@@ -7,16 +7,19 @@ archive is unpacked in `archives`, how files become documents in `local`.
 import shutil
 import urllib.parse
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import Counts
 from data_pipeline.sources.archives import is_archive, unpack
 from data_pipeline.sources.download import Downloaded, Patience, download
-from data_pipeline.sources.formats import MAXIMUM_RECORD_BYTES, kind_of, known_suffixes
+from data_pipeline.sources.formats import kind_of, known_suffixes
 from data_pipeline.sources.local import fetch_local
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import WebSource
 
 _DOWNLOADS = ".downloads"  # hidden, so that no manifest covers it
 
@@ -60,13 +63,9 @@ def pin_of(found: Downloaded) -> dict[str, Any]:
 
 
 def fetch_remote(
-    files: list[RemoteFile],
+    source: "WebSource",
     output: Path,
     *,
-    source: str,
-    text_field: str = "text",
-    on_bad_file: Literal["stop", "keep"] = "stop",
-    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
     lock: LockFile | None = None,
     patience: Patience | None = None,
     executor: Executor,
@@ -83,27 +82,20 @@ def fetch_remote(
     Raises:
         SourceError, DownloadError, ArchiveError, LockError: see there.
     """
+    digests = source.sha256 or [""] * len(source.urls)
+    files = [RemoteFile(url, digest) for url, digest in zip(source.urls, digests, strict=True)]
     unknown = [file.url for file in files if not (kind_of(Path(file.name)) or is_archive(Path(file.name)))]
     if unknown:
         raise SourceError(
-            f"{source}: unknown kind of file: {', '.join(unknown)} (the names in addresses must end in "
+            f"{source.name}: unknown kind of file: {', '.join(unknown)} (the names in addresses must end in "
             f"{known_suffixes()}, or be .tar, .tgz or .zip archives)"
         )
     folder = Path(output) / _DOWNLOADS
     found, pins = _download_all(files, folder, lock, patience, title)
-    paths = [str(path) for path in found if kind_of(path)]
+    paths = [path for path in found if kind_of(path)]
     if not paths:
-        raise SourceError(f"{source}: no file in the archives ends in {known_suffixes()}")
-    counts = fetch_local(
-        paths,
-        output,
-        source=source,
-        text_field=text_field,
-        on_bad_file=on_bad_file,
-        maximum_record_bytes=maximum_record_bytes,
-        executor=executor,
-        title=title,
-    )
+        raise SourceError(f"{source.name}: no file in the archives ends in {known_suffixes()}")
+    counts = fetch_local(source, paths, output, executor=executor, title=title)
     shutil.rmtree(folder)
     return {**counts, "other_files": len(found) - len(paths)}, pins
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.tokenization.kinds import BYTE_LEVEL
 from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
 from data_pipeline.tokenization.tokenizers import END_OF_DOCUMENT, Tokenizer, pieces
 
@@ -48,7 +49,7 @@ class BytePairEncoder:
             raise UnsuitableTokenizerError(obstacle)
         # Without any special token the library searches for an empty one at every character, at half the speed.
         self._encoding = tiktoken.Encoding(
-            "gpt2",
+            BYTE_LEVEL.name,
             pat_str=_PATTERN,
             mergeable_ranks=_ranks(definition["model"]),
             special_tokens={END_OF_DOCUMENT: tokenizer.end_of_document},
@@ -60,7 +61,7 @@ class BytePairEncoder:
 
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
         """The ids of a text, [tokens]; memory and time are proportional to its length."""
-        arrays = [self._encode(piece) for piece in pieces(text, "gpt2")]
+        arrays = [self._encode(piece) for piece in pieces(text, BYTE_LEVEL.name)]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:
@@ -70,7 +71,7 @@ class BytePairEncoder:
 def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
     """Why tiktoken would not give the ids of a tokenizer; empty when it does."""
     model, splitting = definition["model"], definition["pre_tokenizer"]
-    if tokenizer.kind != "gpt2":
+    if tokenizer.kind != BYTE_LEVEL.name:
         return "it is not a byte-level BPE"
     if definition["normalizer"] or any(splitting.get(key) != value for key, value in _SPLITTING.items()):
         return "it changes or splits text in another way than GPT-2's"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import read_json, write_json
+from core.registry import attribute
 from data_pipeline.engine.documents import read_ids, read_text_batches
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
@@ -28,7 +29,7 @@ from data_pipeline.indexed.dataset import (
     merge,
     token_dtype,
 )
-from data_pipeline.tokenization.byte_pairs import BytePairEncoder
+from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.sample_check import (
     EncodeBatch,
     Ids,
@@ -38,7 +39,6 @@ from data_pipeline.tokenization.sample_check import (
 )
 from data_pipeline.tokenization.sentences import load_sentence_splitter
 from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer
-from data_pipeline.tokenization.word_pieces import WordPieceEncoder
 
 CORPUS = "corpus"
 CORPUS_FILE = "corpus.json"
@@ -156,19 +156,20 @@ class _Encoder(NamedTuple):
 def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
     """What encodes a shard, loaded once a process."""
     tokenizer = load_tokenizer(tokenizer_path)
-    fast = BytePairEncoder if tokenizer.kind == "gpt2" else WordPieceEncoder
+    kind = KINDS[tokenizer.kind]
     obstacle = ""
     try:
-        encode_batch: EncodeBatch = fast(tokenizer).encode_batch
+        encode_batch: EncodeBatch = attribute(kind.encoder)(tokenizer).encode_batch
     except UnsuitableTokenizerError as error:
         encode_batch, obstacle = tokenizer.encode_batch, str(error)
-    if tokenizer.kind == "gpt2":
-        return _Encoder(tokenizer, encode_batch, lambda text: [text], (tokenizer.end_of_document,), obstacle)
+    end = (tokenizer.special(kind.end),) if kind.end else ()
+    if not kind.sentences:
+        return _Encoder(tokenizer, encode_batch, lambda text: [text], end, obstacle)
     if sentence_splitter is None:
         raise UserError(
-            f"{tokenizer_path}: a BERT corpus has a sequence a sentence: give a sentence splitter"
+            f"{tokenizer_path}: a {kind.name} corpus has a sequence a sentence: give a sentence splitter"
         )
-    return _Encoder(tokenizer, encode_batch, load_sentence_splitter(sentence_splitter), (), obstacle)
+    return _Encoder(tokenizer, encode_batch, load_sentence_splitter(sentence_splitter), end, obstacle)
 
 
 def _encode_shard(encoder: _Encoder, path: Path) -> Iterator[_Encoded]:

@@ -14,7 +14,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,21 +24,20 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import atomic_write, canonical_json
-
-Kind = Literal["gpt2", "bert"]
+from core.registry import attribute
+from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS, WORD_PIECE
 
 TOKENIZER_FILE = "tokenizer.json"
-END_OF_DOCUMENT = "<|endoftext|>"
-BERT_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+END_OF_DOCUMENT = BYTE_LEVEL.end
 _CONTINUATION = "##"
 _MINIMUM_FREQUENCY = 2
 _ALPHABET_LIMIT = 1000
 _PIECE_CHARACTERS = 1 << 19
-# Blanks of both kinds of tokenizers; GPT-2's counts three control characters among them, which BERT's removes.
-_BLANKS = r"\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CUTS = {
-    kind: re.compile(f"[^{blanks}](?=[{blanks}])|[{blanks}](?=[{blanks}][^{blanks}])")
-    for kind, blanks in {"gpt2": _BLANKS + r"\v\f\x85", "bert": _BLANKS}.items()
+    name: re.compile(
+        f"[^{KINDS[name].blanks}](?=[{KINDS[name].blanks}])|[{KINDS[name].blanks}](?=[{KINDS[name].blanks}][^{KINDS[name].blanks}])"
+    )
+    for name in KINDS
 }
 
 
@@ -50,12 +49,12 @@ class Tokenizer:
     """Text to token ids and back.
 
     Attributes:
-        kind: "gpt2" (byte-level BPE) or "bert" (WordPiece).
+        kind: the name of a record in `data_pipeline.tokenization.kinds`.
         vocabulary_size: the number of ids: one more than the largest.
         backend: the library's tokenizer, as it was set up here.
     """
 
-    kind: Kind
+    kind: str
 
     def __init__(self, backend: tokenizers.Tokenizer, source: str) -> None:
         """Take over a tokenizer of the library; `source` names its file in errors."""
@@ -67,8 +66,8 @@ class Tokenizer:
         self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
         self.kind = self._find_kind()
         self.vocabulary_size = max(self._vocabulary.values()) + 1
-        for name in (END_OF_DOCUMENT,) if self.kind == "gpt2" else BERT_SPECIAL_TOKENS:
-            self._special(name)
+        for name in KINDS[self.kind].special_tokens:
+            self.special(name)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, no special tokens added."""
@@ -94,34 +93,34 @@ class Tokenizer:
     @property
     def end_of_document(self) -> int:
         """GPT-2's `<|endoftext|>`."""
-        return self._special(END_OF_DOCUMENT)
+        return self.special(END_OF_DOCUMENT)
 
     @property
     def pad(self) -> int:
         """BERT's `[PAD]`."""
-        return self._special("[PAD]")
+        return self.special("[PAD]")
 
     @property
     def cls(self) -> int:
         """BERT's `[CLS]`."""
-        return self._special("[CLS]")
+        return self.special("[CLS]")
 
     @property
     def sep(self) -> int:
         """BERT's `[SEP]`."""
-        return self._special("[SEP]")
+        return self.special("[SEP]")
 
     @property
     def mask(self) -> int:
         """BERT's `[MASK]`."""
-        return self._special("[MASK]")
+        return self.special("[MASK]")
 
     @functools.cached_property
     def continuation(self) -> npt.NDArray[np.bool_]:
         """[vocabulary_size], True for pieces that continue a word (`##…`)."""
         flags = np.zeros(self.vocabulary_size, np.bool_)
         flags[[index for token, index in self._vocabulary.items() if token.startswith(_CONTINUATION)]] = True
-        return flags if self.kind == "bert" else np.zeros_like(flags)
+        return flags if isinstance(self.backend.model, models.WordPiece) else np.zeros_like(flags)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -139,24 +138,25 @@ class Tokenizer:
         with atomic_write(path) as temporary:
             temporary.write_text(self.backend.to_str(pretty=True) + "\n", encoding="utf-8")
 
-    def _special(self, name: str) -> int:
+    def special(self, name: str) -> int:
+        """The id of a special token."""
         if name not in self._vocabulary:
             raise TokenizerError(f"{self._source}: a tokenizer of kind {self.kind} has no token {name}")
         return self._vocabulary[name]
 
-    def _find_kind(self) -> Kind:
+    def _find_kind(self) -> str:
         model, splitter = self.backend.model, self.backend.pre_tokenizer
         if isinstance(model, models.WordPiece):
-            return "bert"
+            return WORD_PIECE.name
         if isinstance(model, models.BPE) and isinstance(splitter, pre_tokenizers.ByteLevel):
-            return "gpt2"
+            return BYTE_LEVEL.name
         raise TokenizerError(
             f"{self._source}: neither a byte-level BPE (GPT-2) nor a WordPiece tokenizer (BERT), "
             f"but {type(model).__name__} after {type(splitter).__name__}"
         )
 
 
-def pieces(text: str, kind: Kind) -> Iterator[str]:
+def pieces(text: str, kind: str) -> Iterator[str]:
     """Cut a very long text where a tokenizer of this kind does not look across: the ids stay the same.
 
     Such places are before the blanks that follow a word, and before the last one of several blanks. So no piece
@@ -232,7 +232,7 @@ def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 
 
 def train_tokenizer(
-    kind: Kind, inputs: list[Path], output: Path, vocabulary_size: int, *, title: str = ""
+    kind: str, inputs: list[Path], output: Path, vocabulary_size: int, *, title: str = ""
 ) -> dict[str, Any]:
     """Train a tokenizer on document shards and write `output/tokenizer.json`; the same bytes at every run.
 
@@ -260,8 +260,7 @@ def train_tokenizer(
                 documents += 1
                 yield text
 
-    train = {"gpt2": _train_byte_level, "bert": _train_word_piece}[kind]
-    backend = train(texts, vocabulary_size)
+    backend = attribute(KINDS[kind].trainer)(texts, vocabulary_size)
     if not documents:
         raise TokenizerError(f"{output}: no documents to train a tokenizer on")
     tokenizer = Tokenizer(backend, str(output))
@@ -274,7 +273,8 @@ def train_tokenizer(
     return {"kind": kind, "documents": documents, "vocabulary_size": tokenizer.vocabulary_size}
 
 
-def _train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
+def train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
+    """Train byte-level BPE; `texts` is called once for each pass."""
     trained = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
@@ -287,7 +287,7 @@ def _train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) 
     return trained
 
 
-def _train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
+def train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
     """Train WordPiece with the numbers of its one-character pieces fixed.
 
     The library numbers the pieces that continue words (`##a`) in an order that differs from run to run, and breaks
@@ -308,7 +308,10 @@ def _train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) 
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary_size,
         min_frequency=_MINIMUM_FREQUENCY,
-        special_tokens=[*BERT_SPECIAL_TOKENS, *sorted(_CONTINUATION + character for character in continuing)],
+        special_tokens=[
+            *WORD_PIECE.special_tokens,
+            *sorted(_CONTINUATION + character for character in continuing),
+        ],
         initial_alphabet=sorted(kept),
         limit_alphabet=len(kept),
         continuing_subword_prefix=_CONTINUATION,

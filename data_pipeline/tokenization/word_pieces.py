@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from data_pipeline.tokenization.kinds import WORD_PIECE
 from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
@@ -72,7 +73,7 @@ class _Words(dict[str, list[int]]):
 def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
     """Why words alone would not give the ids of a tokenizer; empty when they do."""
     normalizer, splitting = definition["normalizer"] or {}, definition["pre_tokenizer"] or {}
-    if tokenizer.kind != "bert":
+    if tokenizer.kind != WORD_PIECE.name:
         return "it is not a WordPiece tokenizer"
     if normalizer.get("type") != "BertNormalizer" or splitting.get("type") != "BertPreTokenizer":
         return "it changes or splits text in another way than BERT's"

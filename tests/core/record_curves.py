@@ -68,10 +68,8 @@ def _sentence(words: Iterator[int], random: np.random.RandomState) -> list[int]:
 
 def _train(family: str, folder: Path) -> None:
     corpus, mesh, config = write_corpus(folder), initialize(1), model(family)
-    if family == "gpt2":
-        task = GPT2Task(config, TRAINING, corpus, mesh)
-    else:
-        task = BertTask(config, TRAINING, corpus, load_tokenizer(folder / "vocab.txt"), mesh)
+    task_class = {"gpt2": GPT2Task, "bert": BertTask}[family]
+    task = task_class(config, TRAINING, corpus, load_tokenizer(folder / "vocab.txt"), mesh)
     train(task, mesh, TRAINING, folder / "out")
 
 

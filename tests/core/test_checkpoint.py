@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import shutil
 import signal
@@ -13,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.distributed.checkpoint as dcp
 from distributed import run_distributed
 from full_disk import full_disk
 from objectives import GPT2, RandomTask
+from observing import AfterStep
 
 import core.training.checkpoint as checkpoint
-import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
-from core.training.checkpoint import Checkpoints, damage, outdated
+from core.training.checkpoint import damage, outdated
 from core.training.errors import CheckpointError
 from core.training.records import read_state
 from core.training.trainer import train
@@ -34,17 +36,18 @@ SHORT = replace(TRAINING, steps=12, keep_every=4)
 FILE_OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.scandir"}
 
 
-def _train(output: Path, tensor: int, training: TrainingConfig = TRAINING) -> str:
+def _train(output: Path, tensor: int, training: TrainingConfig = TRAINING, observers=()) -> str:
     mesh = initialize(tensor)
-    return train(RandomTask(DROPPING, mesh), mesh, training, output).status
+    return train(RandomTask(DROPPING, mesh), mesh, training, output, None, observers).status
 
 
 def _train_and_die(
     output: Path, tensor: int, training: TrainingConfig, rank: int, after_steps: int, operation: int
 ) -> None:
     """One rank dies by SIGKILL: after some steps, or before a file operation of saving, counted from the start."""
+    observers = []
     if int(os.environ["RANK"]) == rank and after_steps:
-        _after_each_step(lambda run, done: done == after_steps and os.kill(os.getpid(), signal.SIGKILL))
+        observers.append(_signal_after(after_steps))
     elif int(os.environ["RANK"]) == rank:
         counted = iter(range(1, operation))
 
@@ -54,19 +57,13 @@ def _train_and_die(
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(count)
-    _train(output, tensor, training)
+    _train(output, tensor, training, observers)
 
 
-def _after_each_step(act) -> None:
-    """Call `act(run, steps done in this process)` after every step."""
-    step, first = trainer._Run._step, []
-
-    def and_then(run):
-        first[:] = first or [run.done]
-        step(run)
-        act(run, run.done - first[0])
-
-    trainer._Run._step = and_then
+def _signal_after(steps: int, number: int = signal.SIGKILL) -> AfterStep:
+    """A signal when so many steps are done in this process."""
+    counted = itertools.count(1)
+    return AfterStep(lambda done: next(counted) == steps and os.kill(os.getpid(), number))
 
 
 def _content(output: Path) -> dict[str, bytes]:
@@ -96,18 +93,22 @@ def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path, precision, tens
 def _train_with_late_writes(output: Path) -> str:
     """Every checkpoint is written when two more steps are done."""
     steps = [0]
-    _after_each_step(lambda run, done: steps.append(run.done))
-    write = Checkpoints._write
+    save = dcp.save
 
-    def late(self, state, record):
-        deadline = time.monotonic() + 20
-        while steps[-1] < min(record["step"] + 2, SHORT.steps) and time.monotonic() < deadline:
+    def late(state, checkpoint_id, **settings):
+        saved, deadline = _step_of(checkpoint_id), time.monotonic() + 20
+        while steps[-1] < min(saved + 2, SHORT.steps) and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert steps[-1] > record["step"], "training waited for the writing"
-        write(self, state, record)
+        assert steps[-1] > saved, "training waited for the writing"
+        save(state, checkpoint_id=checkpoint_id, **settings)
 
-    Checkpoints._write = late
-    return _train(output, 1, replace(SHORT, checkpoint_interval=4))
+    dcp.save = late
+    return _train(output, 1, replace(SHORT, checkpoint_interval=4), [AfterStep(steps.append)])
+
+
+def _step_of(folder: Path) -> int:
+    """Of a checkpoint that is being written."""
+    return int(folder.name.strip(".").split(".")[0].removeprefix("step-"))
 
 
 def test_saving_in_the_background_gives_the_same_as_saving_at_once(tmp_path):
@@ -120,18 +121,23 @@ def test_saving_in_the_background_gives_the_same_as_saving_at_once(tmp_path):
 
 def _train_until_it_fails(output: Path, full_rank: int) -> str:
     """From the second checkpoint on the disk of one rank is full; returns the error."""
-    write = Checkpoints._write
+    save = dcp.save
+
+    def written(done: int) -> None:
+        for thread in threading.enumerate():
+            if done == 5 and thread.name == checkpoint.THREAD:
+                thread.join()
+
     with contextlib.ExitStack() as limits:
 
-        def limited(self, state, record):
-            if record["step"] == 4 and full_rank == int(os.environ["RANK"]):
+        def limited(state, checkpoint_id, **settings):
+            if _step_of(checkpoint_id) == 4 and full_rank == int(os.environ["RANK"]):
                 limits.enter_context(full_disk(1 << 16))
-            write(self, state, record)
+            save(state, checkpoint_id=checkpoint_id, **settings)
 
-        Checkpoints._write = limited
-        _after_each_step(lambda run, done: done == 5 and run.checkpoints._writer.join())
+        dcp.save = limited
         with pytest.raises(CheckpointError) as error:
-            _train(output, 1, SHORT)
+            _train(output, 1, SHORT, [AfterStep(written)])
     return str(error.value)
 
 
@@ -158,8 +164,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def _train_and_stop(output: Path) -> str:
-    _after_each_step(lambda run, done: done == 9 and os.kill(os.getpid(), signal.SIGTERM))
-    return _train(output, 1, SHORT)
+    return _train(output, 1, SHORT, [_signal_after(9, signal.SIGTERM)])
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,16 @@ from distributed import run_distributed
 from objectives import BERT, GPT2, POST_NORM_BERT
 from safetensors.torch import load_file, save_file
 
-import core.interop.tensor_files as tensor_files
+import core.tensor_files as tensor_files
 from core.config import ModelConfig, preset
-from core.interop.correspondence import Kind
+from core.families import FAMILIES, add_family
 from core.interop.huggingface import export_model, import_model
 from core.model_directory import build_model, load_model, read_config, save_model
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 
 VOCABULARY, LENGTH = 131, 16
-KINDS: list[Kind] = ["gpt2", "bert", "megatron-bert"]
+KINDS: list[str] = ["gpt2", "bert", "megatron-bert"]
 OURS = {  # large initial weights: logits that differ
     kind: dataclasses.replace(config, initial_std=0.3)
     for kind, config in {"gpt2": GPT2, "bert": POST_NORM_BERT, "megatron-bert": BERT}.items()
@@ -49,7 +49,7 @@ def transformers() -> ModuleType:
     return transformers
 
 
-def _their_class(transformers: ModuleType, kind: Kind) -> Any:
+def _their_class(transformers: ModuleType, kind: str) -> Any:
     return {
         "gpt2": transformers.GPT2LMHeadModel,
         "bert": transformers.BertForPreTraining,
@@ -58,7 +58,7 @@ def _their_class(transformers: ModuleType, kind: Kind) -> Any:
 
 
 @pytest.fixture(scope="module")
-def theirs(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+def theirs(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Directories that transformers wrote; no weight has the value it starts with, biases and norms included."""
     folders = {}
     for number, kind in enumerate(KINDS):
@@ -75,7 +75,7 @@ def theirs(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def imported(theirs: dict[Kind, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Path]:
+def imported(theirs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("imported")
     for kind in KINDS:
         import_model(theirs[kind], folder / kind)
@@ -93,7 +93,7 @@ def _batch() -> dict[str, torch.Tensor]:
     }
 
 
-def _their_logits(transformers: ModuleType, kind: Kind, folder: Path) -> list[np.ndarray]:
+def _their_logits(transformers: ModuleType, kind: str, folder: Path) -> list[np.ndarray]:
     """Of all tokens, and of BERT's sentence order."""
     model, loading = _their_class(transformers, kind).from_pretrained(folder, output_loading_info=True)
     assert not any(loading.values()), f"{kind}: {loading}"
@@ -122,7 +122,7 @@ def _our_logits(folder: Path, mesh: Mesh) -> list[np.ndarray]:
     return [torch.cat(parts, -1)[..., :VOCABULARY].numpy(), *(other.numpy() for other in others)]
 
 
-def _assert_agree(ours: list[np.ndarray], theirs: list[np.ndarray], kind: Kind) -> None:
+def _assert_agree(ours: list[np.ndarray], theirs: list[np.ndarray], kind: str) -> None:
     for mine, other in zip(ours, theirs, strict=True):
         assert np.abs(other).max() > 0.3, "the test needs logits that differ"
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-4, err_msg=kind)
@@ -303,7 +303,9 @@ def test_sources_that_cannot_be_read_are_refused(theirs, tmp_path):
     with pytest.raises(ValueError, match="not a file name in the same directory"):
         import_model(pickle, tmp_path / "out")
     (pickle / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match="model_type is 'llama', what can be imported is gpt2, bert"):
+    with pytest.raises(
+        ValueError, match="model_type is 'llama', what can be imported is bert, megatron-bert, gpt2"
+    ):
         import_model(pickle, tmp_path / "out")
     with pytest.raises(ValueError, match="make one of a Hugging Face model with python -m core import-hf"):
         read_config(theirs["gpt2"])
@@ -359,3 +361,26 @@ def test_sizes_have_the_shapes_of_transformers(transformers):
         assert (config.layers, config.hidden, config.heads) == (shape.n_layer, shape.n_embd, shape.n_head)
         assert (config.sequence_length, config.vocabulary_size) == (shape.n_positions, shape.vocab_size)
         assert isinstance(config, ModelConfig)
+
+
+def test_a_family_brings_its_correspondence_in_its_record(theirs, imported, tmp_path, monkeypatch):
+    """A family of another name, with GPT-2's network and tensors: found by its record alone, both ways."""
+    (gpt2,) = FAMILIES["gpt2"].hugging_face
+    toy = dataclasses.replace(gpt2, model_type="toy", architecture="ToyModel")
+    monkeypatch.setattr(FAMILIES, "_records", dict(FAMILIES._records))
+    add_family(dataclasses.replace(FAMILIES["gpt2"], name="toy", shapes={}, hugging_face=(toy,)))
+    source = _copy(
+        theirs["gpt2"], tmp_path / "toy", load_file(theirs["gpt2"] / "model.safetensors"), model_type="toy"
+    )
+    assert import_model(source, tmp_path / "imported").kind == "toy"
+    assert read_config(tmp_path / "imported").family == "toy"
+    weights = "model.safetensors"
+    assert (tmp_path / "imported" / weights).read_bytes() == (imported["gpt2"] / weights).read_bytes()
+    export_model(tmp_path / "imported", tmp_path / "exported")
+    exported = json.loads((tmp_path / "exported/config.json").read_text())
+    assert (exported["model_type"], exported["architectures"]) == ("toy", ["ToyModel"])
+    add_family(dataclasses.replace(FAMILIES["gpt2"], name="unknown", shapes={}, hugging_face=()))
+    config = tmp_path / "imported/config.json"
+    config.write_text(config.read_text().replace('"toy"', '"unknown"'))
+    with pytest.raises(ValueError, match="the family unknown has no counterpart in transformers"):
+        export_model(tmp_path / "imported", tmp_path / "again")

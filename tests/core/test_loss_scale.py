@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +9,14 @@ import numpy as np
 import pytest
 from distributed import run_distributed
 from objectives import GPT2, RandomTask
+from observing import signal_after
 
-import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.errors import EndlessOverflow
 from core.training.loss_scale import LossScale
 from core.training.records import read_state
+from core.training.schedule import WholeModel
 from core.training.trainer import train
 
 TRAINING = TrainingConfig(
@@ -65,25 +64,20 @@ def _infinite(module, inputs, terms):
 def _train(output: Path, training=TRAINING, tensor=2, poisoned=(), die_at=0) -> None:
     """Train; on the last rank gradients overflow in the first try of the `poisoned` steps, or in each ("always")."""
     mesh = initialize(tensor)
-    accumulate, step, tried = trainer._Run._accumulate, trainer._Run._step, set()
+    passes, tried = WholeModel.train, set()
 
-    def poisoning(run, batches, totals):
-        bad = poisoned == "always" or (run.done in poisoned and run.done not in tried)
-        tried.add(run.done)
-        if not (bad and run.mesh.rank == run.mesh.world_size - 1):
-            return accumulate(run, batches, totals)
-        hook = run.model.register_forward_hook(_infinite)
-        sums = accumulate(run, batches, totals)
+    def poisoning(schedule, batches, totals, step, loss_scale):
+        bad = poisoned == "always" or (step in poisoned and step not in tried)
+        tried.add(step)
+        if not (bad and mesh.rank == mesh.world_size - 1):
+            return passes(schedule, batches, totals, step, loss_scale)
+        hook = schedule.model.register_forward_hook(_infinite)
+        sums = passes(schedule, batches, totals, step, loss_scale)
         hook.remove()
         return sums
 
-    def deadly(run):
-        step(run)
-        if run.done == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    trainer._Run._accumulate, trainer._Run._step = poisoning, deadly
-    train(RandomTask(DROPPING, mesh), mesh, training, output)
+    WholeModel.train = poisoning
+    train(RandomTask(DROPPING, mesh), mesh, training, output, None, [signal_after(die_at)])
 
 
 def _column(output: Path, name: str) -> list[float]:

@@ -1,22 +1,24 @@
 """Model directories: written by any layout, read by any other, and refused with a clear message when wrong."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from distributed import run_distributed
 from objectives import BERT, GPT2, whole
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-import core.model_directory as model_directory
+import core.tensor_files as tensor_files
 from core.config import ModelConfig
 from core.model_directory import build_model, load_model, model_path, read_config, save_model
 from core.parallel.mesh import initialize
 
 
 def _save(config: ModelConfig, directory: Path, tensor: int, largest: int) -> None:
-    model_directory.LARGEST_FILE_BYTES = largest
+    tensor_files.LARGEST_FILE_BYTES = largest
     mesh = initialize(tensor)
     save_model(build_model(config, mesh, seed=3), directory, mesh)
 
@@ -58,7 +60,7 @@ def test_damage_is_named(tmp_path):
     run_distributed(_save, 1, GPT2, tmp_path / "m", 1, 1 << 30)
     weights = tmp_path / "m/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(AssertionError, match=r"model\.safetensors: cannot read tensor"):
+    with pytest.raises(AssertionError, match=r"model\.safetensors: is missing or damaged"):
         run_distributed(_load, 1, tmp_path / "m", 1)
     config = tmp_path / "m/config.json"
     record = json.loads(config.read_text())
@@ -80,3 +82,33 @@ def _build_odd(tensor: int) -> None:
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(AssertionError, match="heads 3 is not divisible by tensor_parallel 2"):
         run_distributed(_build_odd, 2, 2)
+
+
+def test_parameters_are_counted_from_the_headers_without_torch(tmp_path):
+    run_distributed(_save, 1, GPT2, tmp_path / "one", 1, 1 << 30)
+    run_distributed(_save, 1, GPT2, tmp_path / "several", 1, 20_000)
+    wanted = sum(values.size for values in load_file(tmp_path / "one/model.safetensors").values())
+    program = f"""
+import sys
+from pathlib import Path
+from core.tensor_files import count_parameters
+print([count_parameters(Path({str(tmp_path)!r}) / name) for name in ("one", "several")], "torch" in sys.modules)
+"""
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"[{wanted}, {wanted}] False\n"
+
+
+def test_a_missing_tensor_and_another_shape_are_named(tmp_path):
+    run_distributed(_save, 1, GPT2, tmp_path / "m", 1, 1 << 30)
+    weights = tmp_path / "m/model.safetensors"
+    stored = load_file(weights)
+    save_file(stored | {"token_embedding.weight": np.zeros((8, 32), np.float32)}, weights)
+    with pytest.raises(AssertionError, match=r"token_embedding\.weight has shape \(8, 32\), the model needs"):
+        run_distributed(_load, 1, tmp_path / "m", 1)
+    del stored["token_embedding.weight"]
+    save_file(stored, weights)
+    with pytest.raises(AssertionError, match=r"holds no tensor 'token_embedding\.weight'"):
+        run_distributed(_load, 1, tmp_path / "m", 1)

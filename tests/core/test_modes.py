@@ -19,6 +19,7 @@ from core.config import ModelConfig, TrainingConfig
 from core.errors import ConfigurationError
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
+from core.training.schedule import WholeModel
 from core.training.trainer import RunOptions, train
 
 LAYOUTS = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 4)]  # (data, tensor)
@@ -249,15 +250,15 @@ def _data_collectives(zero: int, output: Path) -> tuple[Counter, Counter, int]:
     mesh = initialize(1)
     task = RandomTask(GPT2, mesh)
     size = sum(parameter.numel() * 4 for parameter in task.model.parameters())
-    accumulate, counters = trainer._Run._accumulate, []
+    passes, counters = WholeModel.train, []
 
-    def counting(run, batches, totals):
+    def counting(*arguments):
         with _CollectiveCounter() as counter:
-            sums = accumulate(run, batches, totals)
+            sums = passes(*arguments)
         counters.append(counter)
         return sums
 
-    trainer._Run._accumulate = counting
+    WholeModel.train = counting
     train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, RunOptions(zero=zero))
     return counters[1].calls, counters[1].bytes, size
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pty
-import signal
 import struct
 import sys
 import termios
@@ -19,16 +18,20 @@ import pytest
 import torch
 from distributed import run_distributed
 from objectives import GPT2, RandomTask
+from observing import signal_after
 
-import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.errors import ConfigurationError
 from core.model_directory import build_model
 from core.parallel.mesh import initialize
+from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
 from core.training.flops import sequence_flops
+from core.training.observers import Observer
 from core.training.peak import Peak
 from core.training.progress import ProgressLine, fitting
+from core.training.records import read_state
+from core.training.schedule import WholeModel
 from core.training.throughput import Throughput, ThroughputMeter
 from core.training.trainer import RunOptions, train
 
@@ -48,17 +51,8 @@ def _train(output: Path, tensor: int, options: RunOptions, training=TRAINING, di
     mesh = initialize(tensor)
     task = RandomTask(GPT2, mesh)
     task.validation = RandomTask(GPT2, mesh, 8)
-    if die_at:
-        step = trainer._Run._step
-
-        def deadly(run):
-            step(run)
-            if run.done == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        trainer._Run._step = deadly
     with contextlib.redirect_stderr(io.StringIO()) as printed:
-        train(task, mesh, training, output, options)
+        train(task, mesh, training, output, options, [signal_after(die_at)])
     return printed.getvalue()
 
 
@@ -90,10 +84,10 @@ def _train_with_slow_pauses(output: Path) -> float:
 
         return slowly
 
-    trainer._Run._validate = slow(trainer._Run._validate)
-    trainer.Checkpoints.save = slow(trainer.Checkpoints.save)
-    trainer.StepTrace._start = slow(trainer.StepTrace._start)
-    trainer.StepTrace.close = slow(trainer.StepTrace.close)
+    WholeModel.evaluate = slow(WholeModel.evaluate)
+    Checkpoints.save = slow(Checkpoints.save)
+    torch.profiler.profile.start = slow(torch.profiler.profile.start)
+    torch.profiler.profile.stop = slow(torch.profiler.profile.stop)
     _train(output, 1, RunOptions(profile_steps=(4, 4)))
     rates = _lines(output, "logs/throughput.jsonl")
     return sum(rate["step_seconds"] * steps for rate, steps in zip(rates, (2, 2, 2, 1), strict=True))
@@ -162,10 +156,9 @@ def _drawn(monkeypatch, columns: int, title: str, total: int) -> str:
     with os.fdopen(writer, "w") as terminal, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", terminal)
         line = ProgressLine(title, 0, total)
-        line.validation(0, 10.5)
-        line.advance()
-        line.show(RECORD, RATES)
-        line.close()
+        line.validated({"step": 0, "validation_loss": 10.5})
+        line.step_done(RECORD, RATES)
+        line.ended()
     drawn = b""
     with contextlib.suppress(OSError):  # a pseudo-terminal ends with EIO
         while block := os.read(reader, 65536):
@@ -255,6 +248,87 @@ def test_print_shows_the_shards_before_and_after_sharding_over_data():
             assert f"ColumnParallelLinear(shape=(96, 32), out=96/2, rank {rank % 2})" in text
             assert f"RowParallelLinear(shape=(32, 128), in=128/2, rank {rank % 2})" in text
             assert f"rows=136/2, rank {rank % 2}" in text
+
+
+class _Listener(Observer):
+    """Writes down what it hears of."""
+
+    def __init__(self) -> None:
+        self.heard = []
+
+    def started(self, run):
+        self.heard.append(("started", run.first_step))
+
+    def step_started(self, step):
+        self.heard.append(("step", step))
+
+    def step_done(self, record, throughput):
+        self.heard.append(("done", record["step"], throughput is not None))
+
+    def validated(self, record):
+        self.heard.append(("validated", record["step"]))
+
+    def checkpoint_taken(self, step):
+        self.heard.append(("checkpoint", step))
+
+    def ended(self):
+        self.heard.append(("ended",))
+
+
+def _train_and_tell(output: Path) -> tuple[list, list]:
+    mesh = initialize(2)
+    task, listener = RandomTask(GPT2, mesh), _Listener()
+    task.validation = RandomTask(GPT2, mesh, 8)
+    train(task, mesh, replace(TRAINING, steps=4), output, None, [listener])
+    return listener.heard
+
+
+def test_observers_hear_of_everything_on_their_rank(tmp_path):
+    wanted = [
+        ("started", 0),
+        ("validated", 0),
+        ("step", 1),
+        ("done", 1, False),
+        ("step", 2),
+        ("done", 2, True),
+        ("step", 3),
+    ]
+    wanted += [
+        ("done", 3, False),
+        ("validated", 3),
+        ("checkpoint", 3),
+        ("step", 4),
+        ("done", 4, True),
+        ("validated", 4),
+    ]
+    assert run_distributed(_train_and_tell, 2, tmp_path) == [[*wanted, ("ended",)]] * 2
+
+
+class _Failing(_Listener):
+    def step_done(self, record, throughput):
+        raise OSError("no room")
+
+
+def _fail(output: Path) -> tuple[list, list, list[str], dict]:
+    """What two observers of a run hear that the first ends with an error; the files still open, and its state."""
+    mesh = initialize()
+    observers = [_Failing(), _Listener()]
+    with contextlib.suppress(OSError):
+        train(RandomTask(GPT2, mesh), mesh, TRAINING, output, RunOptions(tensorboard=True), observers)
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    return (
+        *(observer.heard for observer in observers),
+        [path for path in held if str(output) in path],
+        read_state(output),
+    )
+
+
+def test_a_run_that_fails_ends_for_its_observers_and_closes_its_records(tmp_path):
+    ((first, second, still_open, state),) = run_distributed(_fail, 1, tmp_path)
+    assert first == second == [("started", 0), ("step", 1), ("ended",)]
+    assert still_open == []
+    assert state == {"status": "failed", "step": 1, "error": "no room"}
+    assert [line["step"] for line in _lines(tmp_path, "metrics.jsonl")] == [1]
 
 
 def test_the_printed_model_and_its_layout_are_kept(tmp_path):

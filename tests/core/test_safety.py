@@ -9,9 +9,10 @@ import pytest
 import torch
 from distributed import run_distributed
 from objectives import GPT2, RandomTask
+from observing import AfterStep
 
-import core.training.trainer as trainer
 from core.config import TrainingConfig
+from core.errors import UserError
 from core.parallel.mesh import initialize
 from core.training.errors import LostRank, OutOfMemory
 from core.training.records import read_state
@@ -79,16 +80,14 @@ def test_one_flipped_bit_of_one_rank_is_found_before_the_first_step(tmp_path):
 def _train_with_a_fault(output: Path, zero: int, precision: str) -> str:
     """A replicated weight of rank 1 changes after the first step."""
     mesh = initialize(2)
-    step = trainer._Run._step
+    task = RandomTask(GPT2, mesh)
 
-    def faulty(run):
-        step(run)
-        if run.done == 1 and mesh.rank == 1:
-            _spoil(run.task.network.position_embedding.weight)
+    def fail(done: int) -> None:
+        if done == 1 and mesh.rank == 1:
+            _spoil(task.network.position_embedding.weight)
 
-    trainer._Run._step = faulty
     training = replace(TRAINING, precision=precision)
-    return _message(train, RandomTask(GPT2, mesh), mesh, training, output, RunOptions(zero=zero))
+    return _message(train, task, mesh, training, output, RunOptions(zero=zero), [AfterStep(fail)])
 
 
 @pytest.mark.parametrize(("world", "zero", "precision"), [(2, 1, "fp32"), (4, 0, "fp32"), (4, 3, "bf16")])
@@ -111,15 +110,8 @@ def test_ranks_that_agree_pass():
 
 def _train_with_a_rank_that_hangs(output: Path, hanging: int) -> str:
     mesh = initialize(2, timeout=datetime.timedelta(seconds=4))
-    step = trainer._Run._step
-
-    def slow(run):
-        step(run)
-        if mesh.rank == hanging:
-            time.sleep(15)
-
-    trainer._Run._step = slow
-    return _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output)
+    hang = AfterStep(lambda done: mesh.rank == hanging and time.sleep(15))
+    return _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output, None, [hang])
 
 
 @pytest.mark.parametrize("hanging", [0, 2])
@@ -146,7 +138,7 @@ def _other_error() -> None:
 def test_without_memory_the_message_says_what_needs_less():
     (message,) = run_distributed(_call, 1, _too_large)
     assert message.startswith("OutOfMemory: rank 0 ran out of memory") and "smaller micro_batch" in message
-    assert issubclass(OutOfMemory, RuntimeError) and issubclass(LostRank, RuntimeError)
+    assert issubclass(OutOfMemory, UserError) and issubclass(LostRank, UserError)
 
 
 def test_other_errors_stay_what_they_are():
@@ -177,19 +169,10 @@ def test_the_rehearsal_fails_before_the_first_step(tmp_path):
 
 
 def _train_for_a_moment(output: Path, minutes: float) -> str:
-    step = trainer._Run._step
-
-    def slow(run):
-        step(run)
-        if run.done == 2 and run.mesh.rank == 1:
-            time.sleep(1.0)
-
-    trainer._Run._step = slow
     mesh = initialize()
-    options = RunOptions(exit_after_minutes=minutes)
-    return train(
-        RandomTask(GPT2, mesh), mesh, replace(TRAINING, checkpoint_interval=9), output, options
-    ).status
+    options, training = RunOptions(exit_after_minutes=minutes), replace(TRAINING, checkpoint_interval=9)
+    late = AfterStep(lambda done: done == 2 and mesh.rank == 1 and time.sleep(1.0))
+    return train(RandomTask(GPT2, mesh), mesh, training, output, options, [late]).status
 
 
 def test_the_time_limit_saves_and_says_so(tmp_path):

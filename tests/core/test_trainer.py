@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import shutil
 import signal
 from dataclasses import replace
@@ -15,8 +14,8 @@ import pytest
 import torch
 from distributed import run_distributed
 from objectives import BERT, GPT2, RandomTask
+from observing import signal_after
 
-import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
 from core.training.checkpoint import damage
@@ -39,16 +38,7 @@ def _train(
     mesh = initialize(tensor)
     task = RandomTask(model, mesh, samples)
     task.validation = RandomTask(model, mesh, 8)
-    if die_at:
-        step = trainer._Run._step
-
-        def deadly(run):
-            step(run)
-            if run.done == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        trainer._Run._step = deadly
-    return train(task, mesh, training, output, RunOptions(zero=zero)).status
+    return train(task, mesh, training, output, RunOptions(zero=zero), [signal_after(die_at)]).status
 
 
 def _metrics(output: Path) -> list[dict]:
@@ -140,15 +130,10 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):
 
 
 def _train_and_stop(output: Path) -> str:
-    step = trainer._Run._step
-
-    def stopping(run):
-        step(run)
-        if run.done == 2 and run.mesh.rank == 1:  # a signal that reaches one rank stops all
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    trainer._Run._step = stopping
-    return _train(output, 2)
+    mesh = initialize(2)
+    # A signal that reaches one rank stops all.
+    observers = [signal_after(2, signal.SIGTERM)] if mesh.rank == 1 else []
+    return train(RandomTask(DROPPING, mesh), mesh, TRAINING, output, observers=observers).status
 
 
 def test_a_signal_saves_and_says_so(tmp_path):

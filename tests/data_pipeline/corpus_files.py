@@ -6,10 +6,14 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_pipeline.engine.documents import Document, list_shards, read_shard, shard_name, write_shard
+from data_pipeline.engine.executors import Executor, LocalExecutor
+from data_pipeline.sources.local import fetch_local
+from data_pipeline.sources.source import LocalSource
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 _TEXT = (
@@ -78,3 +82,16 @@ def real_data(name: str) -> Path:
     if "REAL_DATA" not in os.environ:
         pytest.skip("REAL_DATA, the folder with real texts and vocabularies, is not set")
     return Path(os.environ["REAL_DATA"]) / name
+
+
+def fetch_files(
+    paths: list[Path] | list[str],
+    output: Path,
+    *,
+    source: str = "s",
+    executor: Executor | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Fetch files and patterns as a source of documents."""
+    local = LocalSource(source, paths=[str(path) for path in paths], **settings)
+    return fetch_local(local, local.found(), output, executor=executor or LocalExecutor(1))

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
+from data_pipeline.benchmarks import BENCHMARKS, Benchmark, BenchmarkText
+from data_pipeline.benchmarks.benchmark import add_benchmark
 from data_pipeline.decontamination.decontamination import decontaminate
 from data_pipeline.decontamination.ngrams import word_hashes
 from data_pipeline.decontamination.texts import BenchmarkError
@@ -139,6 +142,22 @@ def test_workers_and_a_second_call_change_nothing(tmp_path: Path, benchmarks: di
         decontaminate(shards, output, benchmarks, DecontaminationSettings(), executor=LocalExecutor(workers))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert not (tmp_path / "1" / "hits").exists()
+
+
+def test_a_record_reads_its_own_files_though_another_has_their_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def texts(content: str) -> Iterator[BenchmarkText]:
+        yield BenchmarkText(json.loads(content)["question"])
+
+    monkeypatch.setattr(BENCHMARKS, "_records", dict(BENCHMARKS._records))
+    add_benchmark(Benchmark("quiz", "A quiz", "quiz.jsonl", ".jsonl", texts))
+    path = tmp_path / "quiz.jsonl"
+    path.write_text(json.dumps({"question": _ROW}))
+    text = f"{english(1)} {_ROW} {english(2)}"
+    assert run([text], tmp_path, {"quiz": path})["hits"] == {"quiz": 1}
+    with pytest.raises(BenchmarkError, match="cannot be read as LAMBADA"):
+        run([text], tmp_path / "unnamed", {"other": path})
 
 
 @pytest.mark.parametrize(

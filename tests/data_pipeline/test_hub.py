@@ -10,11 +10,12 @@ from corpus_files import contents, english, read_documents
 from hub_layout import stay_offline, write_hub_split
 
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.lock_file import LockError, LockFile
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources import hub
 from data_pipeline.sources.hub import HubDataset, fetch_hub, hub_rows, pin_of, pinned
-from data_pipeline.sources.lock_file import LockError, LockFile
 from data_pipeline.sources.records import SourceError
+from data_pipeline.sources.source import HubSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = [{"id": str(n), "text": f"{english(n, 20)} ü"} for n in range(500)]
@@ -28,7 +29,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 def fetch(folder: Path, output: Path, workers: int = 1, **settings: Any) -> dict[str, Any]:
     dataset = HubDataset(str(folder), settings.pop("configuration", ""), settings.pop("split", "train"))
-    return fetch_hub(dataset, output, source="wiki", executor=LocalExecutor(workers), **settings)
+    source = HubSource("wiki", dataset=str(folder), **settings)
+    return fetch_hub(source, dataset, output, executor=LocalExecutor(workers))
 
 
 def test_rows_become_documents_the_same_streamed_or_downloaded(tmp_path: Path) -> None:
@@ -63,11 +65,11 @@ def test_a_killed_fetch_goes_on_at_the_first_missing_shard(
     done: list[int] = []
     write = hub._write_task
 
-    def write_until_killed(settings: Any, rows: Any, task: int) -> Any:
+    def write_until_killed(*arguments: Any) -> Any:
         if len(done) == finished:
             raise KeyboardInterrupt
-        done.append(task)
-        return write(settings, rows, task)
+        done.append(arguments[-1])
+        return write(*arguments)
 
     monkeypatch.setattr(hub, "_write_task", write_until_killed)
     if finished < 6:  # the last of six tasks has no rows

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import contents, english, read_documents, write_jsonl
+from corpus_files import contents, english, fetch_files, read_documents, write_jsonl
 
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
-from data_pipeline.sources.local import SourceError, fetch_local
+from data_pipeline.sources.records import SourceError
 
 
 def fetch(paths: list[Path] | Path, output: Path, **settings: Any) -> dict[str, Any]:
     files = paths if isinstance(paths, list) else [paths]
-    return fetch_local(
-        [str(path) for path in files], output, source="books", executor=LocalExecutor(1), **settings
-    )
+    return fetch_files(files, output, source="books", **settings)
 
 
 def test_ids_metadata_and_counts(tmp_path: Path) -> None:
@@ -142,7 +140,7 @@ def test_many_shards_are_the_same_with_any_number_of_workers(
     monkeypatch.setattr("data_pipeline.sources.local._GROUP_BYTES", 1)
     paths = [str(path) for path in files]
     for workers in (1, 2):
-        fetch_local(paths, tmp_path / str(workers), source="s", executor=LocalExecutor(workers))
+        fetch_files(paths, tmp_path / str(workers), executor=LocalExecutor(workers))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(list((tmp_path / "1").glob("*.parquet"))) == 3
 

@@ -57,7 +57,9 @@ def test_another_setting_makes_only_what_it_changes(inputs: Path, tmp_path: Path
     assert build(*common, "--train-tokenizer", "bert:400") == 0
     stages = tmp_path / "out" / "stages"
     made = {
-        stage.name: len([path for path in stage.iterdir() if path.is_dir()]) for stage in stages.iterdir()
+        stage.name: len([path for path in stage.iterdir() if path.is_dir()])
+        for stage in stages.iterdir()
+        if stage.is_dir()
     }
     assert made == {"fetch": 1, "clean": 1, "deduplicate": 1, "tokenizer": 2, "sentences": 1, "tokenize": 2}
     assert json.loads((tmp_path / "out" / "corpus.json").read_text())["kind"] == "bert"
@@ -68,7 +70,10 @@ def test_another_setting_makes_only_what_it_changes(inputs: Path, tmp_path: Path
     [
         (["--input", "absent/*.jsonl", "--train-tokenizer", "gpt2:400"], "absent/*.jsonl: no such file"),
         (["--input", "{inputs}/*", "--tokenizer", "absent.json"], "absent.json: no such tokenizer"),
-        (["--input", "{inputs}/*", "--train-tokenizer", "gpt2:100"], "raise vocabulary_size"),
+        (
+            ["--input", "{inputs}/*", "--train-tokenizer", "gpt2:100"],
+            "--train-tokenizer.vocabulary_size: must be 300 or more",
+        ),
         (["--input", "{inputs}/*", "--train-tokenizer", "gpt2:400", "--benchmark", "x=absent"], "absent"),
         (
             ["--input", "{inputs}/*", "--train-tokenizer", "gpt2:400", "--text-field", "body"],
@@ -84,7 +89,7 @@ def test_what_users_get_wrong_is_one_line(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     filled = [argument.format(inputs=inputs) for argument in arguments]
-    assert build(*filled, "--output", tmp_path / "out", "--workers", 1) == 1
+    assert build(*filled, "--output", tmp_path / "out", "--workers", 1) in (1, 2)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert message in line
 

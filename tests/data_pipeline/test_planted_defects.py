@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import read_documents
+from corpus_files import fetch_files, read_documents
 
 from data_pipeline.cleaning import clean
 from data_pipeline.decontamination.decontamination import HITS_FILE, decontaminate
@@ -15,7 +15,6 @@ from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.sample.files import write_sample
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
-from data_pipeline.sources.local import fetch_local
 
 _SOURCES = ("stories", "articles", "books")
 _BENCHMARKS = {
@@ -48,7 +47,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     raw = {}
     for source in _SOURCES:
         paths = [str(root / "sample" / "corpus" / f"{source}.jsonl.gz")]
-        fetch_local(paths, root / "fetch" / source, source=source, executor=executor)
+        fetch_files(paths, root / "fetch" / source, source=source, executor=executor)
         fetched = list_shards(root / "fetch" / source)
         raw |= {document.id: document.text for document in read_documents(root / "fetch" / source)}
         clean(fetched, root / "clean" / source, CleaningSettings(), length_tokenizer=None, executor=executor)

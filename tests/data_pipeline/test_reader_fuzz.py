@@ -15,9 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpus_files import fetch_files
 
 from data_pipeline.sources.formats import raw_records
-from data_pipeline.sources.local import SourceError, fetch_local
+from data_pipeline.sources.records import SourceError
 
 SECONDS = 30
 ROWS = [{"text": f"text {n} ü " * 5, "title": f"T{n}", "list": [n] * 3} for n in range(60)]
@@ -122,9 +123,7 @@ def test_the_stage_names_the_file_of_whatever_is_wrong(tmp_path: Path, name: str
         path = tmp_path / f"damaged{case}.{name}"
         path.write_bytes(damaged(good, draw))
         try:
-            summary = fetch_local(
-                [str(path)], tmp_path / str(case), source="s", on_bad_file=on_bad_file, executor=Executor()
-            )
+            summary = fetch_files([path], tmp_path / str(case), on_bad_file=on_bad_file, executor=Executor())
         except SourceError as error:
             assert str(path) in str(error)
         else:

@@ -14,11 +14,12 @@ from corpus_files import contents, read_documents
 from unreliable_server import Remote, serve
 
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources.archives import ArchiveError
 from data_pipeline.sources.download import DownloadError, Patience
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
 from data_pipeline.sources.remote_files import RemoteFile, fetch_remote
+from data_pipeline.sources.source import WebSource
 
 LINES = b"".join(json.dumps({"text": f"line {n}"}).encode() + b"\n" for n in range(50))
 
@@ -46,9 +47,8 @@ def servers() -> Iterator[list[Remote]]:
 def fetch(
     files: list[RemoteFile], output: Path, lock: LockFile | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    return fetch_remote(
-        files, output, source="web", lock=lock, patience=Patience(3, 0.01, 5), executor=LocalExecutor(1)
-    )
+    source = WebSource("web", urls=[file.url for file in files], sha256=[file.sha256 for file in files])
+    return fetch_remote(source, output, lock=lock, patience=Patience(3, 0.01, 5), executor=LocalExecutor(1))
 
 
 def test_files_and_archives_become_documents(tmp_path: Path, servers: list[Remote]) -> None:

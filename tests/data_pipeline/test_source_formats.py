@@ -15,13 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_files import contents, english, read_documents
+from corpus_files import contents, english, fetch_files, read_documents
 
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources.formats import RawRecord
-from data_pipeline.sources.local import SourceError, fetch_local
-from data_pipeline.sources.records import Reading, documents_of
+from data_pipeline.sources.records import MAXIMUM_DEPTH, Reading, SourceError, documents_of
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -34,7 +33,7 @@ ROWS = [{"text": f'{english(n, 30)}\n"quoted", ü', "title": f"T{n}"} for n in r
 
 
 def fetch(path: Path, output: Path, **settings: Any) -> dict[str, Any]:
-    return fetch_local([str(path)], output, source="s", executor=LocalExecutor(1), **settings)
+    return fetch_files([path], output, **settings)
 
 
 def reasons(output: Path) -> dict[int, str]:
@@ -178,9 +177,7 @@ def test_a_large_parquet_file_is_work_for_many_and_the_same_documents(
     fetch(tmp_path / "*", tmp_path / "whole")
     monkeypatch.setattr("data_pipeline.sources.local._PARQUET_PIECE_BYTES", 10_000)
     for workers in (1, 2):
-        fetch_local(
-            [str(tmp_path / "*.*")], tmp_path / str(workers), source="s", executor=LocalExecutor(workers)
-        )
+        fetch_files([tmp_path / "*.*"], tmp_path / str(workers), executor=LocalExecutor(workers))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(list((tmp_path / "1" / "stats").iterdir())) > 3
     assert read_documents(tmp_path / "1") == read_documents(tmp_path / "whole")
@@ -238,7 +235,25 @@ def test_rows_whose_other_fields_are_no_json_are_bad_alone(tmp_path: Path) -> No
         records, path=tmp_path / "rows", source="s", number=0, text_field="text", reading=reading
     )
     assert [document.text for document in found] == ["good"]
-    assert [(record.line, record.reason[:30]) for record in reading.bad] == [
-        (1, "its other fields cannot be kep"),
-        (2, "its other fields cannot be kep"),
+    assert [(record.line, record.reason.partition(":")[0]) for record in reading.bad] == [
+        (1, f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"),
+        (2, "its other fields cannot be kept as JSON"),
     ]
+
+
+@pytest.mark.parametrize("too_deep", [False, True])
+def test_how_deep_a_record_may_be_is_the_same_on_every_python(tmp_path: Path, too_deep: bool) -> None:
+    depth = MAXIMUM_DEPTH - 1 + too_deep  # the record itself is a level
+    path = tmp_path / "a.jsonl"
+    deep: list[Any] = []
+    for _ in range(depth - 1):
+        deep = [deep]
+    path.write_text('{"text": "line", "deep": ' + "[" * depth + "]" * depth + '}\n{"text": "good"}')
+    fetch(path, tmp_path / "out")
+    row = RawRecord(1, {"text": "row", "deep": deep})
+    reading = Reading()
+    rows = list(documents_of([row], path=path, source="s", number=0, text_field="text", reading=reading))
+    found = [document.text for document in read_documents(tmp_path / "out")] + [row.text for row in rows]
+    assert found == (["good"] if too_deep else ["line", "good", "row"])
+    refused = [*reasons(tmp_path / "out").values(), *(record.reason for record in reading.bad)]
+    assert refused == [f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"] * 2 * too_deep

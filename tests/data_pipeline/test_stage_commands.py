@@ -143,8 +143,11 @@ def test_a_file_on_the_web_stays_what_it_was_at_first(
             ],
             "a name is given twice",
         ),
-        (["dedup", "--input", "{inputs}", "--output", "out", "--threshold", "2"], "threshold = 2.0 must be"),
-        (["dedup", "--input", "{inputs}", "--output", "out", "--shingle-size", "101"], "must be 1 to 100"),
+        (["dedup", "--input", "{inputs}", "--output", "out", "--threshold", "2"], "--threshold: must be"),
+        (
+            ["dedup", "--input", "{inputs}", "--output", "out", "--shingle-size", "101"],
+            "--shingle-size: must be from 1 to 100",
+        ),
         (["clean", "--input", "{inputs}", "--output", "out", "--ray", "127.0.0.1:9"], "cannot be reached"),
     ],
 )
@@ -157,7 +160,7 @@ def test_errors_are_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([part.format(inputs=inputs) for part in command]) == 1
+    assert main([part.format(inputs=inputs) for part in command]) in (1, 2)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error

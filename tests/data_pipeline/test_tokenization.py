@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus_files import contents, english, real_data, write_documents
+from corpus_files import contents, english, fetch_files, real_data, write_documents
 
 from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.engine.documents import list_shards
@@ -109,10 +109,9 @@ _NOVELS = {
 
 
 def test_real_novels_have_the_known_number_of_tokens(tmp_path: Path) -> None:
-    from data_pipeline.sources.local import fetch_local
 
     executor = LocalExecutor(2)
-    fetch_local([str(real_data("gutenberg_small.jsonl.gz"))], tmp_path / "in", source="g", executor=executor)
+    fetch_files([real_data("gutenberg_small.jsonl.gz")], tmp_path / "in", source="g", executor=executor)
     facts = tokenize_corpus(
         list_shards(tmp_path / "in"),
         real_data("gpt2-vocab.json"),

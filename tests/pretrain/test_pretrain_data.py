@@ -10,8 +10,9 @@ import torch
 
 from data_pipeline.indexed.blends import Blend, open_stream, write_blend
 from data_pipeline.indexed.dataset import IndexedWriter
-from pretrain.__main__ import _corpus
+from pretrain.__main__ import corpus_and_identity
 from pretrain.gpt2 import GPT2Samples
+from recipes.records import PRETRAININGS
 
 TOKENIZER = SimpleNamespace(fingerprint="a")
 
@@ -28,17 +29,17 @@ def write(directory: Path, fingerprint: str = "a") -> Path:
 
 def test_a_folder_or_a_blend_file_is_data_and_its_content_identifies_it(tmp_path: Path) -> None:
     one, two = write(tmp_path / "one"), write(tmp_path / "two")
-    prefix, identity = _corpus(tmp_path / "one", "gpt2", TOKENIZER)
+    prefix, identity = corpus_and_identity(tmp_path / "one", PRETRAININGS["gpt2"], TOKENIZER)
     assert prefix == one and json.loads(identity) == {"tokenizer_fingerprint": "a"}
     identities = set()
     for weight in (1.0, 3.0):
         blend = write_blend(tmp_path / "blend.json", [(one, weight), (two, 1.0)]).path
-        source, identity = _corpus(blend, "gpt2", TOKENIZER)
+        source, identity = corpus_and_identity(blend, PRETRAININGS["gpt2"], TOKENIZER)
         assert source == blend
         identities.add(identity)
     assert len(identities) == 2
     with pytest.raises(ValueError, match="bert reads one corpus: merge several first"):
-        _corpus(blend, "bert", TOKENIZER)
+        corpus_and_identity(blend, PRETRAININGS["bert"], TOKENIZER)
 
 
 def test_every_corpus_must_be_of_the_tokenizer(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_every_corpus_must_be_of_the_tokenizer(tmp_path: Path) -> None:
     blend = write_blend(tmp_path / "blend.json", [(other, 1.0)]).path
     for data in (tmp_path / "other", blend):
         with pytest.raises(ValueError, match=r"other.*: was tokenized with another tokenizer"):
-            _corpus(data, "gpt2", TOKENIZER)
+            corpus_and_identity(data, PRETRAININGS["gpt2"], TOKENIZER)
 
 
 def test_batches_of_a_blend_are_int64_and_shifted_by_one(tmp_path: Path) -> None:

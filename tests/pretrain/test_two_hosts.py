@@ -12,46 +12,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
-
-from data_pipeline.indexed.dataset import IndexedWriter
-from data_pipeline.tokenization.tokenizers import load_tokenizer
+from tiny_inputs import recipe, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
-RECIPE = """
-[models.tiny]
-family = "gpt2"
-layers = 1
-hidden = 16
-heads = 2
-sequence_length = 16
-vocabulary_multiple = 64
-training = { steps = STEPS, global_batch = 4, micro_batch = 1, learning_rate = 1e-3, validation_interval = 3 }
-"""
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a corpus, its byte-level tokenizer, and recipes of a short and an endless training."""
+    """A folder with a corpus, its tokenizer, and recipes of a short and an endless training."""
     folder = tmp_path_factory.mktemp("inputs")
-    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"]
-    backend = tokenizers.Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.save(str(folder / "tokenizer.json"))
-    random = np.random.RandomState(1)
-    with IndexedWriter(folder / "corpus", np.uint16) as writer:
-        for _ in range(60):
-            writer.add_document([random.randint(0, len(pieces), 40)])
-        writer.finish()
-    facts = {"tokenizer_fingerprint": load_tokenizer(folder / "tokenizer.json").fingerprint}
-    (folder / "corpus.json").write_text(json.dumps(facts))
+    write_corpus(folder)
     for name, steps in (("short", STEPS), ("endless", 1_000_000)):
-        (folder / f"{name}.toml").write_text(RECIPE.replace("STEPS", str(steps)))
+        (folder / f"{name}.toml").write_text(recipe(steps))
     return folder
 
 

@@ -68,7 +68,6 @@ def test_a_corpus_of_ones_own(tmp_path: Path, corpus: Path) -> None:
     assert [(row["stage"], row["documents"]) for row in funnel["totals"]] == [
         ("fetch", 32),
         ("clean", 31),
-        ("decontaminate", 31),
         ("deduplicate", 30),
     ]
     assert funnel["stages"]["deduplicate mine"]["dropped"] == {"exact_duplicate": 1}

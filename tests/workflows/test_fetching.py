@@ -8,14 +8,12 @@ import pytest
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
 
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, UserError
 from data_pipeline.engine.documents import list_shards, read_shard
-from data_pipeline.sources.lock_file import LockError
+from data_pipeline.engine.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
 from recipes.reader import load_recipe
-from workflows.console import StageError
-from workflows.corpus import DecontaminateDocuments
-from workflows.fetching import FetchBenchmark, FetchDocuments, benchmark_paths
+from workflows.tasks import DecontaminateDocuments, FetchBenchmark, FetchDocuments
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
 LINES = b"".join(b'{"text": "line %d"}\n' % n for n in range(20))
@@ -40,7 +38,7 @@ def made(stage: Any) -> dict[str, Any]:
     assert not stage.complete()
     assert stage.make()
     assert stage.complete()
-    return dict(stage.artifact.manifest()["summary"])
+    return dict(stage.summary)
 
 
 def texts(stage: Any) -> list[str]:
@@ -57,17 +55,18 @@ def test_a_preset_says_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "stories.txt").write_text("x")
     tables += corpus(name="copy", preset="cc-stories", source="local", paths=["stories.txt"])
     found = load_recipe(recipe(tmp_path, tables))
-    web = found.corpus("openwebtext")
-    assert (web.source, web.dataset, web.revision, web.expected_rows) == (
+    corpora = {source.name: source for source in found.corpora}
+    web = corpora["openwebtext"]
+    assert (web.kind, web.dataset, web.revision, web.expected_rows) == (
         "huggingface",
         "Skylion007/openwebtext",
         "refs/convert/parquet",
         8_013_769,
     )
-    assert found.corpus("bookscorpus").families == ("bert",)
-    less, copy = found.corpus("less"), found.corpus("copy")
+    assert corpora["bookscorpus"].families == ("bert",)
+    less, copy = corpora["less"], corpora["copy"]
     assert (less.streaming, less.revision, less.expected_rows) == (True, "a" * 40, 0)
-    assert copy.join_lines and copy.paths and not copy.dataset
+    assert copy.join_lines and copy.paths and copy.kind == "local"
     assert found.lock_path == tmp_path / "mine.lock.json"
 
 
@@ -93,7 +92,7 @@ def test_keys_that_do_not_belong_together_are_all_named(tmp_path: Path) -> None:
     for part in (
         "corpora[0].preset: must be one of wikipedia, openwebtext",
         'corpora[1]: source = "huggingface" needs dataset',
-        'corpora[2].paths: not a key of source = "http"',
+        "corpora[2].paths: unknown key (known: ",
         "corpora[2].urls: 'ftp://x/a.jsonl' is no http",
         "corpora[2].sha256: 2 of them for 1 urls",
         "corpora[2].sha256: '1' is not 64",
@@ -140,7 +139,7 @@ def test_files_on_the_web_are_pinned_beside_the_recipe(tmp_path: Path) -> None:
     pins[remote.url]["sha256"] = "0" * 64  # as when a colleague's lock file says something else
     lock.write_text(json.dumps(pins))
     assert not stage.complete()
-    with pytest.raises(StageError, match=r"was fetched as .*mine\.lock\.json pins .* restore the lock file"):
+    with pytest.raises(UserError, match=r"was fetched as .*mine\.lock\.json pins .* restore the lock file"):
         stage.make()
     lock.write_text("{")
     assert not stage.complete()
@@ -160,8 +159,9 @@ def test_a_benchmark_from_the_hub_is_what_decontamination_and_evaluation_read(tm
     stage = FetchBenchmark(recipe=path, runs=str(tmp_path / "runs"), benchmark="wikitext103")
     assert made(stage)["words"] == 20
     decontaminate = DecontaminateDocuments(recipe=path, runs=str(tmp_path / "runs"))
-    assert decontaminate.inputs()["benchmark wikitext103"] is stage
-    assert decontaminate.external_files() == {}
-    file = benchmark_paths(decontaminate)["wikitext103"]
+    assert decontaminate.step.inputs["benchmark wikitext103"] is stage.step
+    assert stage in decontaminate.requires()
+    assert decontaminate.step.files == {}
+    file = stage.directory / decontaminate.plan.corpus.benchmark("wikitext103").path
     assert file == stage.directory / "wiki.test.tokens"
     assert file.read_text() == " \n = Some Title = \n \n" + rows[3]

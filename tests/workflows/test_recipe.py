@@ -36,7 +36,7 @@ def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
 def test_shipped_sample_recipe_is_sound():
     recipe = load_recipe("sample")
     assert recipe.families() == ["gpt2", "bert"]
-    assert len(recipe.models_of("gpt2")) == 2
+    assert recipe.models_of(causal=True) == ["gpt2-small", "gpt2-medium"]
     assert recipe.parallel.tensor_parallel == 2
 
 

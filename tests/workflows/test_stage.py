@@ -20,46 +20,51 @@ TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
 DUMMY = """
 import os, sys, time
 from pathlib import Path
+from core.errors import UserError
+from data_pipeline.engine.steps import StageKind, Step
 from workflows.stage import Stage
-from workflows.console import StageError
+
+def first(directory, place):
+    trace("first")
+    (directory / "content").write_text("first")
+    return {"documents": 1}
+
+def second(directory, place):
+    if not (directory / "one").exists():
+        trace("one")
+        (directory / "one").write_text("1")
+    mode = os.environ.get("MODE", "")
+    if mode == "die":
+        os.kill(os.getpid(), 9)
+    if mode == "fail":
+        raise UserError("the disk is full of frogs")
+    if mode == "bug":
+        raise KeyError("frog")
+    if mode == "numpy":
+        import numpy
+        numpy.zeros(3).reshape(2, 2)
+    if mode == "slow":
+        time.sleep(2)
+    trace("two")
+    (directory / "two").write_text("2")
+    return {"steps": 2}
+
+FIRST = Step(StageKind("first", 1, ()), "tiny", first, label="first of the test", parameters={"documents": 3})
+SECOND = Step(StageKind("second", 1, ()), "tiny", second, label="second of the test", inputs={"first": FIRST})
 
 class First(Stage):
     stage = "first"
-    def label(self):
-        return "first of the test"
-    def parameters(self):
-        return {"documents": self.settings.sample.documents}
-    def work(self, directory):
-        trace("first")
-        (directory / "content").write_text("first")
-        return {"documents": 1}
+    def make_step(self):
+        return FIRST
 
 class Second(Stage):
     stage = "second"
-    def label(self):
-        return "second of the test"
-    def inputs(self):
-        return {"first": self.clone(First)}
-    def work(self, directory):
-        if not (directory / "one").exists():
-            trace("one")
-            (directory / "one").write_text("1")
-        mode = os.environ.get("MODE", "")
-        if mode == "die":
-            os.kill(os.getpid(), 9)
-        if mode == "fail":
-            raise StageError("the disk is full of frogs")
-        if mode == "bug":
-            raise KeyError("frog")
-        if mode == "slow":
-            time.sleep(2)
-        trace("two")
-        (directory / "two").write_text("2")
-        return {"steps": 2}
+    def make_step(self):
+        return SECOND
 
 def trace(word):
     with open(os.environ["TRACE"], "a") as stream:
-        stream.write(word + "\\\\n")
+        stream.write(word + "\\n")
 """
 
 
@@ -154,6 +159,13 @@ def test_a_bug_keeps_its_traceback(luigi_run: Luigi):
     code, _, errors = luigi_run.run("bug")
     assert code == 30
     assert "KeyError: 'frog'" in errors
+
+
+def test_an_error_of_a_library_is_a_bug_too(luigi_run: Luigi):
+    code, _, errors = luigi_run.run("numpy")
+    assert code == 30
+    assert "ValueError: cannot reshape" in errors
+    assert "Traceback" in errors
 
 
 def test_two_commands_at_once_do_the_work_once(luigi_run: Luigi):

@@ -1,21 +1,30 @@
-"""Directories of safetensors files: tensors read by name and written one at a time, whatever the model's size.
+"""Directories of safetensors files beside a `config.json`: one reader and one writer, a tensor at a time, whatever the
+model's size. Importing this module imports no torch.
 
 safetensors only: a pickle (`pytorch_model.bin`) can run code when it is read, and is refused.
 """
 
 import json
+import math
 import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from core.errors import UserError
-from core.model_directory import CONFIG_FILE, INDEX_FILE, LARGEST_FILE_BYTES, WEIGHTS_FILE
+from core.files import sync_file
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+LARGEST_FILE_BYTES = 4 << 30
 
 Shape = tuple[int, ...]
 
@@ -28,17 +37,20 @@ m.save_pretrained(sys.argv[2])" {source} {target}"""
 class TensorFiles:
     """The tensors in `model.safetensors`, or in the files that `model.safetensors.index.json` names.
 
+    Args:
+        framework: of the tensors that are read; "numpy" needs no torch.
+
     Raises:
-        ValueError: no such file, only a pickle, or a damaged one; the message names it.
+        UserError: no such file, only a pickle, or a damaged one; the message names it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, framework: str = "pt") -> None:
         self.directory = Path(directory)
         self._files: dict[str, Any] = {}
         self._paths: dict[str, Path] = {}
         for path in self._weight_paths():
             try:
-                opened = safe_open(path, framework="pt")
+                opened = safe_open(path, framework=framework)
                 names = list(opened.keys())
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{path}: is missing or damaged ({error}); copy it again") from error
@@ -60,9 +72,11 @@ class TensorFiles:
         """As safetensors spells it: "F32", "BF16", …"""
         return self._files[name].get_slice(name).get_dtype()
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str, part: tuple[slice, ...] = ()) -> "torch.Tensor":
+        """A tensor, or the part of it that a slice of each dimension cuts out; no more than that is read."""
+        file = self._files[name]
         try:
-            return self._files[name].get_tensor(name)
+            return file.get_slice(name)[part] if part else file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise UserError(
                 f"{self.path(name)}: cannot read tensor {name!r} ({error}); copy it again"
@@ -98,11 +112,24 @@ class TensorFiles:
         )
 
 
+def count_parameters(directory: Path) -> int:
+    """Numbers in a model directory, the embedding's padding rows included; from the files' headers."""
+    files = TensorFiles(directory, framework="numpy")
+    return sum(math.prod(files.shape(name)) for name in files.names)
+
+
+def writing_order(shapes: Mapping[str, Shape]) -> list[str]:
+    """The names of tensors in the order in which `write_directory` asks for them."""
+    return sorted(shapes)
+
+
 def write_directory(
     directory: Path,
     config: Mapping[str, Any],
     shapes: Mapping[str, Shape],
-    read: Callable[[str], torch.Tensor],
+    read: Callable[[str], "torch.Tensor"],
+    metadata: Mapping[str, str] | None = None,
+    replace: bool = False,
 ) -> None:
     """Write `config.json` and fp32 tensors; the directory appears whole, or not at all.
 
@@ -110,43 +137,38 @@ def write_directory(
 
     Args:
         shapes: of each tensor, by name.
-        read: gives a tensor when its turn comes.
-
-    Raises:
-        ValueError: the directory exists and is not empty.
+        read: gives a tensor when its turn comes, see `writing_order`.
+        metadata: in the header of every file.
+        replace: what is at `directory` goes when all is written; else it may hold nothing.
     """
     directory = Path(directory)
-    refuse_existing(directory)
     temporary = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         parts = list(_parts(shapes))
-        digits = (
-            [f"-{n:05d}-of-{len(parts):05d}" for n in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
-        )
         weight_map: dict[str, str] = {}
-        for part, number in zip(parts, digits, strict=True):
-            file = f"model{number}.safetensors"
-            _write_file(temporary / file, {name: shapes[name] for name in part}, read)
+        for number, part in enumerate(parts, start=1):
+            file = WEIGHTS_FILE if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+            _write_file(temporary / file, {name: shapes[name] for name in part}, read, metadata)
             weight_map |= dict.fromkeys(part, file)
         if len(parts) > 1:
             total = sum(_bytes(shape) for shape in shapes.values())
             _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
         _write_json(temporary / CONFIG_FILE, config)
-        if directory.exists():
-            directory.rmdir()
-        os.replace(temporary, directory)
+        if replace and directory.exists():
+            shutil.rmtree(directory)
+        os.replace(temporary, directory)  # fails where something is
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def refuse_existing(directory: Path) -> None:
-    """Nothing that a user has is overwritten.
+    """For a user's own folder: nothing that is there is overwritten.
 
     Raises:
-        ValueError: there is something at `directory` other than an empty directory.
+        UserError: there is something at `directory` other than an empty directory.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory}: exists already; remove it, or give another directory")
@@ -155,7 +177,7 @@ def refuse_existing(directory: Path) -> None:
 def _parts(shapes: Mapping[str, Shape]) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
-    for name in sorted(shapes):
+    for name in writing_order(shapes):
         size += _bytes(shapes[name])
         if part and size > LARGEST_FILE_BYTES:
             yield part
@@ -165,13 +187,18 @@ def _parts(shapes: Mapping[str, Shape]) -> Iterator[list[str]]:
 
 
 def _bytes(shape: Shape) -> int:
-    return 4 * torch.Size(shape).numel()
+    return 4 * math.prod(shape)
 
 
-def _write_file(path: Path, shapes: Mapping[str, Shape], read: Callable[[str], torch.Tensor]) -> None:
+def _write_file(
+    path: Path,
+    shapes: Mapping[str, Shape],
+    read: Callable[[str], "torch.Tensor"],
+    metadata: Mapping[str, str] | None,
+) -> None:
     """The format: the header's length (8 bytes, little-endian), the header (JSON, padded with blanks so that the
     values are aligned), the values."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, shape in shapes.items():
         start, end = end, end + _bytes(shape)
@@ -181,18 +208,12 @@ def _write_file(path: Path, shapes: Mapping[str, Shape], read: Callable[[str], t
     with path.open("wb") as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
-            values = read(name)
-            assert tuple(values.shape) == shape and values.dtype == torch.float32, name
-            stream.write(values.contiguous().numpy().astype("<f4", copy=False).data.cast("B"))
-        _sync(stream)
+            values = read(name).contiguous().numpy()
+            assert values.shape == shape and values.dtype == "f4", name
+            stream.write(values.astype("<f4", copy=False).data.cast("B"))
+    sync_file(path)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(content, indent=2) + "\n")
-        _sync(stream)
-
-
-def _sync(stream: Any) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    sync_file(path)

@@ -1,5 +1,6 @@
 """Benchmarks from hub rows: back in the authors' formats, with the counts of the published ones."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -10,12 +11,14 @@ from corpus_files import real_data
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
 
-from data_pipeline.sources import benchmark_files, presets
-from data_pipeline.sources.benchmark_files import BENCHMARK_FILES, fetch_benchmark, write_wikitext
+from core.errors import UserError
+from data_pipeline.benchmarks import BENCHMARKS, wikitext103
+from data_pipeline.benchmarks.race import read_split, write_rows
+from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.sources import presets
+from data_pipeline.sources.benchmarks import fetch_benchmark
 from data_pipeline.sources.download import DownloadError
-from data_pipeline.sources.lock_file import LockFile
 from data_pipeline.sources.records import SourceError
-from finetune.race_data import read_split
 
 # As the hub's rows are: content with its newline, blank lines as nothing.
 WIKITEXT = [
@@ -42,7 +45,7 @@ def hub_rows_of(original: str) -> list[dict[str, str]]:
 def test_wikitext_gets_its_blank_lines_back(tmp_path: Path) -> None:
     write_hub_split(tmp_path / "hub" / "wikitext-103-v1", "test", [{"text": row} for row in WIKITEXT])
     summary = fetch_benchmark("wikitext103", tmp_path / "out", folder=tmp_path / "hub", check_counts=False)
-    assert (tmp_path / "out" / BENCHMARK_FILES["wikitext103"]).read_bytes() == ORIGINAL.encode()
+    assert (tmp_path / "out" / BENCHMARKS["wikitext103"].file).read_bytes() == ORIGINAL.encode()
     assert summary["words"] == len(ORIGINAL.strip().split(" "))
     assert summary["origin"]["dataset"] == "hub"
     with pytest.raises(
@@ -54,8 +57,10 @@ def test_wikitext_gets_its_blank_lines_back(tmp_path: Path) -> None:
 def test_the_real_validation_set_survives_the_way_through_rows(tmp_path: Path) -> None:
     original = real_data("wikitext103.valid.tokens")
     rows = hub_rows_of(original.read_text(encoding="utf-8"))
-    assert write_wikitext(rows, tmp_path / "wiki.valid.tokens") == 217_642
-    assert (tmp_path / "wiki.valid.tokens").read_bytes() == original.read_bytes()
+    target = tmp_path / "wiki.valid.tokens"
+    wikitext103.write_rows(lambda split: rows, target)
+    assert wikitext103.count(target) == {"words": 217_642}
+    assert target.read_bytes() == original.read_bytes()
 
 
 def race_row(name: str, article: str, question: str, answer: str) -> dict[str, Any]:
@@ -95,11 +100,13 @@ def test_race_becomes_the_original_tree(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_not_race_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"dev: 'college1\.txt' is no file name of RACE"):
-        benchmark_files.write_race_split([race_row("college1.txt", "A", "Q?", "A")], tmp_path / "dev")
-    rows = [race_row("high1.txt", article, "Q?", "A") for article in ("one", "two")]
-    with pytest.raises(SourceError, match=r"two different articles are called 'high1\.txt'"):
-        benchmark_files.write_race_split(rows, tmp_path / "dev")
+    def write(*rows: dict[str, Any]) -> None:
+        write_rows(lambda split: rows if split == "validation" else (), tmp_path)
+
+    with pytest.raises(UserError, match=r"dev: 'college1\.txt' is no file name of RACE"):
+        write(race_row("college1.txt", "A", "Q?", "A"))
+    with pytest.raises(UserError, match=r"dev: two different articles are called 'high1\.txt'"):
+        write(*(race_row("high1.txt", article, "Q?", "A") for article in ("one", "two")))
 
 
 def test_lambada_is_the_published_file_or_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,28 +128,37 @@ def test_lambada_is_downloaded_and_verified(tmp_path: Path, monkeypatch: pytest.
     content = b'{"text": "the last word"}\n' * 5153
     digest = hashlib.sha256(content).hexdigest()
     lock = LockFile(tmp_path / "lock.json")
+    lambada = BENCHMARKS["lambada"]
+
+    def publish(**changes: str) -> None:
+        origin = dataclasses.replace(lambada.origin, **changes)
+        monkeypatch.setitem(BENCHMARKS._records, "lambada", dataclasses.replace(lambada, origin=origin))
+
     with serve(Remote(content, troubles=["break"]), "lambada_test.jsonl") as remote:
-        preset = presets.Preset("d", "MIT", url=remote.url, sha256=presets.BENCHMARKS["lambada"].sha256)
-        monkeypatch.setitem(benchmark_files.BENCHMARKS, "lambada", preset)
+        publish(url=remote.url)
         with pytest.raises(DownloadError, match=f"got sha256 {digest}, expected 4aa8d02c"):
             fetch_benchmark("lambada", tmp_path / "out", lock=lock)
-        monkeypatch.setitem(
-            benchmark_files.BENCHMARKS, "lambada", presets.Preset("d", "MIT", url=remote.url, sha256=digest)
-        )
+        publish(url=remote.url, sha256=digest)
         summary = fetch_benchmark("lambada", tmp_path / "out", lock=lock)
     assert summary["passages"] == 5153
     assert lock.entries() == {remote.url: {"sha256": digest, "bytes": len(content)}} == summary["pins"]
 
 
-def test_presets_say_what_a_report_must(tmp_path: Path) -> None:
-    table = {**presets.CORPORA, **presets.BENCHMARKS}
-    assert set(table) == {
-        *("wikipedia", "openwebtext", "cc-stories", "realnews", "bookscorpus"),
-        *("wikitext103", "lambada", "race"),
-    }
+def test_records_and_presets_say_what_a_report_must() -> None:
+    table = presets.CORPORA
+    assert set(table) == {"wikipedia", "openwebtext", "cc-stories", "realnews", "bookscorpus"}
+    assert set(BENCHMARKS) == {"wikitext103", "lambada", "race"}
     assert all(preset.licence for preset in table.values())
+    assert all(BENCHMARKS[name].origin.notes()["licence"] for name in BENCHMARKS)
     for name in ("wikipedia", "cc-stories", "realnews", "bookscorpus"):
         assert table[name].stand_in
     assert table["openwebtext"].expected_rows == 8_013_769
     assert table["cc-stories"].join_lines
     assert table["bookscorpus"].families == ("bert",)
+
+
+def test_a_benchmark_from_nowhere_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = dataclasses.replace(BENCHMARKS["race"], title="My questions", origin=None)
+    monkeypatch.setitem(BENCHMARKS._records, "race", own)
+    with pytest.raises(SourceError, match="My questions cannot be fetched; give the path of its files"):
+        fetch_benchmark("race", tmp_path)

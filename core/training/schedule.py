@@ -1,0 +1,78 @@
+"""The forward and backward passes of one global batch: in which order a rank does what. Not here: the optimizer's step.
+
+A schedule is all that the trainer knows of how a batch goes through the layers, so that layers dealt to a pipeline of
+ranks are a second class beside this one.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
+from core.parallel.mesh import Mesh
+from core.training.batches import Batch, WeightedBatch, add_losses
+from core.training.data_parallel import complete_gradients, prepare_backward
+
+LossSums = dict[str, torch.Tensor]
+
+
+class Schedule(Protocol):
+    """Passes over micro-batches. All ranks call the same method with as many micro-batches."""
+
+    def train(
+        self, batches: list[WeightedBatch], totals: Mapping[str, float], step: int, loss_scale: float
+    ) -> LossSums:
+        """Forward and backward; the gradients of the global batch's mean loss are then in the parameters.
+
+        Args:
+            batches: this data rank's.
+            totals: what each loss term's sum over all ranks is divided by.
+            step: steps done before; seeds dropout.
+            loss_scale: the gradients are multiplied by it.
+
+        Returns:
+            the summed losses of this data rank, by term.
+        """
+
+    def evaluate(self, batches: Iterable[WeightedBatch]) -> LossSums:
+        """Forward, dropout off, without gradients; the summed losses of this data rank, by term."""
+
+
+class WholeModel:
+    """Every rank has all layers (or its tensor-parallel part of them all): one micro-batch after the other."""
+
+    def __init__(self, model: nn.Module, mesh: Mesh, zero: int, seed: int) -> None:
+        self.model, self.mesh, self.zero, self.seed = model, mesh, zero, seed
+
+    def train(
+        self, batches: list[WeightedBatch], totals: Mapping[str, float], step: int, loss_scale: float = 1.0
+    ) -> LossSums:
+        sums: LossSums = {}
+        for number, (batch, weight) in enumerate(batches):
+            prepare_backward(self.model, self.zero, last=number == len(batches) - 1)
+            self.mesh.streams.start_micro_batch(self.seed, step, number)
+            terms = self.model(**self._on_device(batch))
+            # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
+            scale = weight * self.mesh.data_size
+            loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
+            (loss if loss_scale == 1.0 else loss * loss_scale).backward()
+            add_losses(sums, terms, weight)
+        complete_gradients(self.model)
+        return sums
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[WeightedBatch]) -> LossSums:
+        sums: LossSums = {}
+        self.model.eval()
+        for batch, weight in batches:
+            add_losses(sums, self.model(**self._on_device(batch)), weight)
+        self.model.train()
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # a forward pass without a backward leaves the parameters gathered
+        return sums
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.mesh.device) for name, value in batch.items()}

@@ -1,0 +1,111 @@
+"""What is known of a benchmark's data, in one record. No torch, no pyarrow."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.registry import Registry
+
+if TYPE_CHECKING:
+    from data_pipeline.sample.text import Guard
+    from data_pipeline.sample.world import World
+
+Rows = Callable[[str], Iterable[Mapping[str, Any]]]
+
+
+class BenchmarkText(NamedTuple):
+    """One passage of a benchmark that training documents must not hold.
+
+    Attributes:
+        text: the passage; empty where there is a title.
+        title: of an article, which no document may have as its own; or empty.
+    """
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a benchmark is on the hub, under what terms, and how its rows become the authors' files.
+
+    Attributes:
+        dataset, configuration, split, revision: what to load. A branch is pinned by the lock file.
+        licence, terms: of its data, and what a user has to heed.
+        write: (rows of a split by its name, the file or folder to write).
+        count: what such a file or folder holds.
+        counts: what `count` says of the published benchmark.
+        file, url, sha256: where the benchmark is one of the data set's files: its path there, its address and content.
+    """
+
+    dataset: str
+    licence: str
+    write: Callable[[Rows, Path], None]
+    count: Callable[[Path], dict[str, Any]]
+    counts: Mapping[str, Any]
+    configuration: str = ""
+    split: str = "test"
+    revision: str = "main"
+    terms: str = ""
+    file: str = ""
+    url: str = ""
+    sha256: str = ""
+
+    def notes(self) -> dict[str, str]:
+        """What a report says of it."""
+        return {name: getattr(self, name) for name in ("licence", "terms") if getattr(self, name)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How the generated sample writes a benchmark.
+
+    Attributes:
+        path: of its file or folder, below the sample's `benchmarks/`.
+        write: (that path, the world, the guard to reserve its wording with, the seed) → the test texts.
+        share: of a corpus file's documents that hold such a text, for decontamination to find.
+        whole: whether such a document is the text and nothing else.
+    """
+
+    path: str
+    write: "Callable[[Path, World, Guard, int], list[str]]"
+    share: float
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's data.
+
+    Attributes:
+        name: as in a recipe, and of tasks that are measured on it.
+        title: for people.
+        file: the name of its file, or folder, in the authors' format.
+        suffix: of its files.
+        texts: the passages in the content of one file, for decontamination.
+        origin: where it can be fetched; None where it cannot.
+        sample: how the generated sample writes one; None where it does not.
+    """
+
+    name: str
+    title: str
+    file: str
+    suffix: str
+    texts: Callable[[str], Iterator[BenchmarkText]]
+    origin: Origin | None = None
+    sample: Sample | None = None
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+
+
+def add_benchmark(benchmark: Benchmark) -> Benchmark:
+    """Make a benchmark known, under its name."""
+    return BENCHMARKS.add(benchmark.name, benchmark)
+
+
+def samples() -> dict[str, Sample]:
+    """What the generated sample writes, by benchmark, in an order that imports do not change: the rarest first."""
+    found = {name: sample for name in BENCHMARKS if (sample := BENCHMARKS[name].sample)}
+    return dict(sorted(found.items(), key=lambda item: (item[1].share, item[0])))

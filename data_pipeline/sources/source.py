@@ -1,0 +1,258 @@
+"""Sources of documents: one class a kind, which says what a corpus is made of, and fetches it.
+
+A user's kind is a subclass of `Source` in a plug-in, added to `SOURCES`; it needs `records` only. How files, datasets
+and downloads are read lives in `local`, `hub` and `remote_files`, which are imported when they are needed.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from core.registry import Registry
+from core.tables import out_of_range
+from data_pipeline.engine.executors import Executor
+from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+
+_LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def name_errors(name: str, where: str) -> list[str]:
+    """What is wrong with a name that becomes part of a folder's."""
+    if _NAME.fullmatch(name):
+        return []
+    return [f"{where}: must be letters, digits, '.', '_' and '-' (it names a folder), is {name!r}"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus as it comes.
+
+    Attributes:
+        name: of the corpus; ids of its documents begin with it.
+        text_field: field of a record that holds its text.
+        join_lines: remove needless line breaks when it is cleaned (the paper does so for CC-Stories).
+        on_bad_file: at a cut off or corrupt file, stop or keep its readable part.
+        maximum_record_bytes: a longer line, row or text file goes to quarantine.
+        families: which models learn from it, the key `for` of a recipe; all when there are none.
+        licence, terms, stand_in: for the report: of the texts, what a user has to heed, and how it differs from what
+            the paper used.
+    """
+
+    name: str
+    text_field: str = "text"
+    join_lines: bool = False
+    on_bad_file: Literal["stop", "keep"] = "stop"
+    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES
+    families: tuple[str, ...] = ()
+    licence: str = ""
+    terms: str = ""
+    stand_in: str = ""
+
+    kind: ClassVar[str]
+    needed: ClassVar[str] = ""  # the field without which there is nothing to read
+
+    def errors(self, where: str) -> list[str]:
+        """What is wrong with it, a line each."""
+        problems = name_errors(self.name, f"{where}.name")
+        if self.needed and not getattr(self, self.needed):
+            problems.append(f'{where}: source = "{self.kind}" needs {self.needed}')
+        return problems + out_of_range(self, where, maximum_record_bytes=(1, _LARGEST_RECORD_BYTES))
+
+    def key(self) -> dict[str, Any]:
+        """What determines its documents, besides `files`."""
+        facts: dict[str, Any] = {
+            "source": self.name,
+            "part": "",
+            "text_field": self.text_field,
+            "on_bad_file": self.on_bad_file,
+        }
+        if self.maximum_record_bytes != MAXIMUM_RECORD_BYTES:
+            facts["maximum_record_bytes"] = self.maximum_record_bytes
+        if plugin := SOURCES.plugin(self.kind):
+            common = {field.name for field in dataclasses.fields(Source)}
+            own = {name: value for name, value in dataclasses.asdict(self).items() if name not in common}
+            facts |= {"kind": self.kind, "settings": own, "plugin": plugin}
+        return facts
+
+    def files(self) -> dict[str, Path]:
+        """Files and folders of this machine that it reads, by role."""
+        return {}
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """A plug-in's records, in a fixed order: a text under `text_field`, and fields that become metadata."""
+        raise NotImplementedError
+
+    def fetch(
+        self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
+    ) -> dict[str, Any]:
+        """Write its documents as shards below `output`, and return the counts.
+
+        Args:
+            lock: pins of remote sources.
+            sample: the generated sample, for a source that is part of it.
+        """
+        from data_pipeline.sources.local import fetch_records
+
+        return self._with_origin(fetch_records(self, output, executor=executor, title=title))
+
+    def notes(self) -> dict[str, str]:
+        """What a report says of it: licence, terms, and how it differs from the paper's."""
+        facts = {"licence": self.licence, "terms": self.terms, "stand_in": self.stand_in}
+        return {name: fact for name, fact in facts.items() if fact}
+
+    def _with_origin(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return {**counts, "origin": self.notes()} if self.notes() else counts
+
+
+@dataclass(frozen=True)
+class LocalSource(Source):
+    """Files of this machine.
+
+    Attributes:
+        paths: files and quoted patterns, ** included.
+    """
+
+    paths: list[str] = field(default_factory=list)
+
+    kind = "local"
+    needed = "paths"
+
+    def found(self) -> list[Path]:
+        """The files, in the order that document ids follow."""
+        from data_pipeline.sources.local import find_files
+
+        return find_files(self.paths)
+
+    def files(self) -> dict[str, Path]:
+        return {f"{index:05d} {path.name}": path for index, path in enumerate(self.found())}
+
+    def fetch(
+        self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
+    ) -> dict[str, Any]:
+        from data_pipeline.sources.local import fetch_local
+
+        return self._with_origin(fetch_local(self, self.found(), output, executor=executor, title=title))
+
+
+@dataclass(frozen=True)
+class SampleSource(Source):
+    """One file of the generated sample.
+
+    Attributes:
+        part: "stories", "articles" or "books".
+    """
+
+    part: str = ""
+
+    kind = "sample"
+    needed = "part"
+
+    def key(self) -> dict[str, Any]:
+        return {**super().key(), "part": self.part}
+
+    def fetch(
+        self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
+    ) -> dict[str, Any]:
+        from data_pipeline.sources.local import fetch_local
+
+        assert sample is not None
+        paths = sorted((sample / "corpus").glob(f"{self.part}.jsonl*"))
+        return self._with_origin(fetch_local(self, paths, output, executor=executor, title=title))
+
+
+@dataclass(frozen=True)
+class HubSource(Source):
+    """A dataset of the Hugging Face hub, or a local folder in hub layout.
+
+    Attributes:
+        dataset: its name on the hub, or the folder's path.
+        configuration, split: one of the dataset's.
+        revision: commit, branch or tag; what is no commit is pinned by the lock file at the first fetch.
+        streaming: read the dataset over the network, with no copy on disk.
+        expected_rows: another number of rows is an error; 0 when it is not known.
+    """
+
+    dataset: str = ""
+    configuration: str = ""
+    split: str = "train"
+    revision: str = "main"
+    streaming: bool = False
+    expected_rows: int = 0
+
+    kind = "huggingface"
+    needed = "dataset"
+
+    def errors(self, where: str) -> list[str]:
+        return super().errors(where) + out_of_range(self, where, expected_rows=(0, float("inf")))
+
+    @property
+    def is_local(self) -> bool:
+        return Path(self.dataset).is_absolute()
+
+    def key(self) -> dict[str, Any]:
+        names = ["configuration", "split", "expected_rows"]
+        names += [] if self.is_local else ["dataset", "revision"]
+        return {**super().key(), **{name: getattr(self, name) for name in names}}
+
+    def files(self) -> dict[str, Path]:
+        return {"dataset": Path(self.dataset)} if self.is_local else {}
+
+    def fetch(
+        self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
+    ) -> dict[str, Any]:
+        from data_pipeline.sources.hub import HubDataset, fetch_hub, pin_of, pinned
+
+        wanted = HubDataset(self.dataset, self.configuration, self.split, self.revision)
+        dataset = pinned(wanted, lock)
+        counts = fetch_hub(self, dataset, output, executor=executor, title=title)
+        return {**counts, "origin": {**dataset.facts(), **self.notes()}, "pins": pin_of(wanted, dataset)}
+
+
+@dataclass(frozen=True)
+class WebSource(Source):
+    """Files and archives on the web.
+
+    Attributes:
+        urls: their addresses.
+        sha256: of each of them, "" where it is not known; those are pinned by the lock file.
+    """
+
+    urls: list[str] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
+
+    kind = "http"
+    needed = "urls"
+
+    def errors(self, where: str) -> list[str]:
+        problems = super().errors(where)
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                problems.append(f"{where}.urls: {url!r} is no http or https address")
+        if self.sha256 and len(self.sha256) != len(self.urls):
+            problems.append(f"{where}.sha256: {len(self.sha256)} of them for {len(self.urls)} urls")
+        for digest in self.sha256:
+            if digest and not _SHA256.fullmatch(digest):
+                problems.append(f"{where}.sha256: {digest!r} is not 64 lower-case hexadecimal digits")
+        return problems
+
+    def key(self) -> dict[str, Any]:
+        return {**super().key(), "urls": self.urls, "sha256": self.sha256}
+
+    def fetch(
+        self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
+    ) -> dict[str, Any]:
+        from data_pipeline.sources.remote_files import fetch_remote
+
+        counts, pins = fetch_remote(self, output, lock=lock, executor=executor, title=title)
+        return {**counts, "origin": {"urls": self.urls, **self.notes()}, "pins": pins}
+
+
+SOURCES: Registry[type[Source]] = Registry("source")
+for _kind in (SampleSource, LocalSource, HubSource, WebSource):
+    SOURCES.add(_kind.kind, _kind)
