@@ -6,11 +6,12 @@ VENV := $(if $(filter-out python3,$(PYTHON) $(TORCH)),.venv-$(shell $(PYTHON) -c
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help install reproduce test test-fast test-pythons lint clean
+.PHONY: help install reproduce test pytest test-fast test-pythons lint clean
 
 help:
 	@echo "make reproduce     from nothing to runs/latest/sample/index.html"
 	@echo "make test          lint, type checks and all tests"
+	@echo "make pytest        all tests alone"
 	@echo "make test-fast     only the tests that start no process group and train nothing"
 	@echo "make test-pythons  all tests on each promised Python, the fast ones on the oldest promised torch"
 	@echo "make install       the virtual environment only"
@@ -25,3 +26,26 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	touch $@
 
+reproduce: install
+	$(BIN)/luigi --module workflows FullReproduction
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/mypy
+
+test: lint pytest
+
+pytest: install
+	$(PYTEST) --durations=15
+
+test-fast: install
+	$(PYTEST) -m fast
+
+test-pythons: install
+	$(BIN)/python tests/on_every_python.py $(ROWS)
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,166 @@
+"""Tiers of tests, and set-ups that all workers share.
+
+`chain`: whole ways through several stages, killed and repeated (the table below). `ranks`: what starts a process group,
+found in what a test and its fixtures call. `fast`: everything else; such a test fails when it does start a process
+group, or takes long. `make test-fast` runs the last ones, `make test` all.
+"""
+
+import fnmatch
+import inspect
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their threads
+    _SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
+
+import distributed
+
+TESTS = Path(__file__).parent
+# By file or file::test, as patterns; anything else is told by what it calls.
+TIERS = {
+    "workflows/test_reproduction.py": "chain",
+    "workflows/test_build_corpus.py": "chain",
+    "data_pipeline/test_resume.py": "chain",
+    "data_pipeline/test_ray.py": "chain",
+}
+_ORDER = ("chain", "ranks", "fast")  # the longest first, so that no worker is left alone with one at the end
+_STARTS_RANKS = {"run_distributed", "init_process_group"}
+_RANK_PROGRAMS = {"pretrain", "evaluate", "finetune"}
+_LAUNCHERS = {"torchrun", "torch.distributed.run"}
+_FAST_SECONDS = 20.0  # of processor time, children included
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier in _ORDER:
+        config.addinivalue_line("markers", f"{tier}: a tier of tests, given by tests/conftest.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(tier_of(item))
+    items.sort(key=lambda item: _ORDER.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    return next(tier for tier in _ORDER if item.get_closest_marker(tier))
+
+
+def tier_of(item: pytest.Item) -> str:
+    """The tier by the table, else by what the test's code and its fixtures' refer to."""
+    name = item.path.relative_to(TESTS).as_posix()
+    for pattern, tier in TIERS.items():
+        if any(fnmatch.fnmatch(f"{name}{test}", pattern) for test in ("", f"::{item.name}")):
+            return tier
+    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
+    functions = [item.obj, *(definition.func for definitions in fixtures for definition in definitions)]
+    return "ranks" if any(starts_ranks(function, set()) for function in functions) else "fast"
+
+
+def starts_ranks(thing: Any, seen: set[int]) -> bool:
+    """Whether a function or class of the tests, or one that it refers to, names what starts ranks."""
+    if id(thing) in seen or not _is_ours(thing):
+        return False
+    seen.add(id(thing))
+    if inspect.isclass(thing):
+        return any(starts_ranks(member, seen) for member in vars(thing).values())
+    thing = inspect.unwrap(thing)
+    names, constants = _mentioned(thing.__code__)
+    if names & _STARTS_RANKS or constants & _LAUNCHERS or {"-m"} < constants & {"-m", *_RANK_PROGRAMS}:
+        return True
+    return any(starts_ranks(thing.__globals__.get(name), seen) for name in names)
+
+
+def _is_ours(thing: Any) -> bool:
+    if not (inspect.isfunction(thing) or inspect.isclass(thing)):
+        return False
+    module = sys.modules.get(thing.__module__)
+    return TESTS in Path(getattr(module, "__file__", None) or "/").parents
+
+
+def _mentioned(code: CodeType) -> tuple[set[str], set[str]]:
+    """Names and texts in a function's code, that of inner functions included."""
+    names, texts = set(code.co_names), set()
+    pending = list(code.co_consts)
+    while pending:
+        constant = pending.pop()
+        if isinstance(constant, str):
+            texts.add(constant)
+        elif isinstance(constant, tuple | frozenset):
+            pending += constant
+        elif isinstance(constant, CodeType):
+            names |= set(constant.co_names)
+            pending += constant.co_consts
+    return names, texts
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A fast test, its fixtures included, starts no process group."""
+    with pytest.MonkeyPatch.context() as patch:
+        if _tier(item) == "fast":
+            _forbid_ranks(patch)
+        return (yield)
+
+
+def _forbid_ranks(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("a fast test starts a process group: give it the tier `ranks` in tests/conftest.py")
+
+    open_process = subprocess.Popen.__init__
+
+    def checked(process: subprocess.Popen, command: Any, *arguments: Any, **options: Any) -> None:
+        words = {str(word) for word in command} if isinstance(command, list | tuple) else {str(command)}
+        if words & _LAUNCHERS or ("-m" in words and words & _RANK_PROGRAMS and "--help" not in words):
+            refuse()
+        open_process(process, command, *arguments, **options)
+
+    patch.setattr(subprocess.Popen, "__init__", checked)
+    patch.setattr(distributed, "run_distributed", refuse)
+    patch.setattr(distributed._context, "Process", refuse)
+    patch.setattr("torch.distributed.init_process_group", refuse)
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A fast test is fast."""
+    started = _processor_seconds()
+    result = yield
+    seconds = _processor_seconds() - started
+    if _tier(item) == "fast" and seconds > _FAST_SECONDS:
+        pytest.fail(
+            f"a fast test took {seconds:.0f} s of processor time: make it smaller, or `chain` in tests/conftest.py"
+        )
+    return result
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder that the first worker which asks for its name makes, and all workers read."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make_once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return make_once
