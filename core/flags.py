@@ -116,10 +116,11 @@ def from_flags(cls: type[Settings], arguments: argparse.Namespace, **given: Any)
 
 def flag_errors(settings: Any) -> list[str]:
     """What a settings object says is wrong with it, with flags for keys."""
-    return [_by_flag(problem) for problem in settings.errors("")]
+    return [by_flag(problem) for problem in settings.errors("")]
 
 
-def _by_flag(problem: str) -> str:
+def by_flag(problem: str) -> str:
+    """A line about a field of settings that have no place (`where` is empty), about its flag."""
     return re.sub(r"^\.(\w+)", lambda match: flag(match[1]), problem.removeprefix(": "))
 
 

@@ -5,6 +5,7 @@ Whatever can be added without touching anything else is one record in one of the
 
 import hashlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -119,6 +120,13 @@ def load_plugins(plugins: Iterable[str]) -> None:
     """Import several, in order."""
     for plugin in plugins:
         load_plugin(plugin)
+
+
+def import_records(package: str, names: Iterable[str]) -> None:
+    """Import those modules of a package that are called by one of these names: each adds its record."""
+    for name in names:
+        if importlib.util.find_spec(f"{package}.{name}"):
+            importlib.import_module(f"{package}.{name}")
 
 
 def attribute(reference: str) -> Any:

@@ -27,15 +27,15 @@ def from_table(
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
-            close = ", ".join(sorted(fields))
-            errors.append(f"{where}.{key}: unknown key (known: {close})")
+            errors.append(f"{where}.{key}: unknown key (known: {', '.join(sorted(fields))})")
+    unknown = len(errors)
     values = {}
     for name, field in fields.items():
         if name in table:
             values[name] = _checked(table[name], hints[name], f"{where}.{name}", errors)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             errors.append(f"{where}.{name}: missing")
-    if len(errors) > before:
+    if len(errors) > unknown:
         return None
     result = cls(**values)
     if hasattr(result, "errors"):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from core.files import MANIFEST, read_json
 from data_pipeline.engine.artifacts import ArtifactError, hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
+from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 _DOCUMENTS_SHOWN = 3
@@ -63,8 +64,8 @@ def validate(dataset: IndexedDataset, tokenizer: Tokenizer | None = None) -> lis
             f"{index_path(dataset.prefix)}: holds {dataset.dtype.name} values, which are no token ids",
         ]
     problems += _range_problems(dataset, tokenizer)
-    if tokenizer is not None and tokenizer.kind == "gpt2":
-        problems += _end_problems(dataset, tokenizer.end_of_document)
+    if tokenizer is not None and (end := KINDS[tokenizer.kind].end):
+        problems += _end_problems(dataset, tokenizer.special(end))
     return problems
 
 

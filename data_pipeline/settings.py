@@ -11,6 +11,7 @@ from typing import Any, Literal
 from core.tables import out_of_range
 from data_pipeline.filters import FILTERS
 
+MAXIMUM_RECORD_BYTES = 256 << 20
 _LARGEST_SHINGLE = 100
 _LARGEST_PERMUTATIONS = 1 << 16
 _SMALLEST_VOCABULARY = 300

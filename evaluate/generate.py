@@ -11,10 +11,12 @@ from typing import Any
 import torch.distributed as dist
 
 from core.errors import UserError
-from core.models.gpt2 import GPT2Model
-from core.parallel.mesh import Mesh
-from core.program.ranks import positive
-from data_pipeline.tokenization.tokenizers import Tokenizer
+from core.files import read_text
+from core.flags import add_flags, from_flags
+from core.model_directory import Network, load_model
+from core.parallel.mesh import Mesh, initialize
+from core.program.ranks import positive, publish, read_model_config
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.sampling import Sampling, generate_tokens
 
 _INCOMPLETE = "\ufffd"  # what a decoder puts for bytes that are no complete character
@@ -44,7 +46,7 @@ class TextStream:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m evaluate generate`, beside those of every task."""
+    """The options of `python -m evaluate generate`, beside those that name a model."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--prompt",
@@ -61,50 +63,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="longest text; it ends before at the end of a document (default: %(default)s)",
     )
-    defaults = Sampling()
     parser.add_argument(
-        "--temperature",
-        type=float,
-        default=defaults.temperature,
-        metavar="X",
-        help="0 takes the likeliest token, always the same text; 1 draws as the model believes (default: %(default)s)",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="at the end, write prompts, texts and settings here as a JSON object, and print it",
     )
-    parser.add_argument(
-        "--top-k",
-        type=int,
-        default=defaults.top_k,
-        metavar="K",
-        help="draw among the K likeliest tokens; 0 among all (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--top-p",
-        type=float,
-        default=defaults.top_p,
-        metavar="P",
-        help="draw among the likeliest tokens that together have probability P (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=defaults.seed, metavar="N", help="of the draws (default: %(default)s)"
-    )
+    add_flags(parser, Sampling)
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """The command: generate, and publish the texts when there is a file for them."""
+    sampling = from_flags(Sampling, arguments)
+    prompts = read_prompts(arguments) or typed_prompts()
+    tokenizer = load_tokenizer(arguments.tokenizer)
+    read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
+    mesh = initialize(arguments.tensor_parallel)
+    model = load_model(arguments.checkpoint, mesh)
+    result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, sampling)
+    if mesh.is_main and arguments.output is not None:
+        publish(result, arguments.output)
 
 
 def read_prompts(arguments: argparse.Namespace) -> Iterator[str] | None:
     """The prompts that the options name, or None for the standard input.
 
     Raises:
-        ValueError: the file cannot be read, is not UTF-8 text or empty.
+        UserError: the file cannot be read, is not UTF-8 text or empty.
     """
     if arguments.prompt is not None:
         return iter(arguments.prompt)
     path = arguments.prompt_file
     if path is None:
         return None
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
+    text = read_text(path)
     if not text:
         raise UserError(f"{path}: is empty; one prompt a line is expected")
     return iter(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
@@ -123,7 +115,7 @@ def typed_prompts() -> Iterator[str]:
 
 
 def generate_texts(
-    model: GPT2Model,
+    model: Network,
     tokenizer: Tokenizer,
     mesh: Mesh,
     prompts: Iterator[str],
@@ -139,7 +131,7 @@ def generate_texts(
         the content of the JSON object that the command prints with --output.
 
     Raises:
-        ValueError: there are ranks beyond the tensor group, or the model's logits are not finite.
+        UserError: there are ranks beyond the tensor group, or the model's logits are not finite.
     """
     if mesh.data_size > 1:
         raise UserError(
@@ -162,7 +154,7 @@ def _shared(prompts: Iterator[str], mesh: Mesh) -> Iterator[str]:
 
 
 def _generate_text(
-    model: GPT2Model,
+    model: Network,
     tokenizer: Tokenizer,
     mesh: Mesh,
     prompt: str,

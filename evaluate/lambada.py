@@ -1,77 +1,26 @@
-"""Zero-shot accuracy on LAMBADA: predict the last word of a passage (paper section 5.3).
+"""Zero-shot accuracy on LAMBADA: predict the last word of a passage (paper section 5.2).
 
 Strict rule: the target is the last word, separated at white space; its tokens are predicted by teacher forcing,
 and the word counts as right only if the model's first choice is right at *every* one of them. No list of stop
 words is filtered out.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import UserError
-from core.models.gpt2 import GPT2Model
-from core.parallel.mesh import Mesh
+from data_pipeline.benchmarks.lambada import Row, read_rows
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from evaluate.scoring import ScoredSequence, score_sequences
+from evaluate.sequences import ScoredSequence
+from recipes.records import Bar, Column, Published, ZeroShot, add_zero_shot
+from recipes.schema import EvaluationSettings
 
-
-@dataclass(frozen=True)
-class Row:
-    """One passage: all but its last word, and that word. `line` counts from 1 in the file."""
-
-    line: int
-    context: str
-    target: str
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Read `{"text": …}` lines.
-
-    Raises:
-        ValueError: the file cannot be read, a line is no JSON object with a `text` of two words or more, or there
-            is no line at all; the message names file and line.
-    """
-    try:
-        lines = Path(path).read_bytes().decode("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
-    rows = [
-        _parse_row(line, f"{path}, line {number}", number)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if not rows:
-        raise UserError(f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected')
-    return rows
-
-
-def _parse_row(line: str, where: str, number: int) -> Row:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: is not JSON ({error})") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise UserError(f'{where}: must be an object with a string "text"')
-    context, target = split_last_word(record["text"])
-    if not context:
-        raise UserError(f'{where}: "text" needs two words or more, the last is predicted from the others')
-    return Row(number, context, target)
-
-
-def split_last_word(text: str) -> tuple[str, str]:
-    """(context, last word), both without blanks around them; the context is empty for fewer than two words."""
-    words = text.split()
-    if not words:
-        return "", ""
-    return text[: text.rfind(words[-1])].strip(), words[-1]
+if TYPE_CHECKING:
+    from evaluate.scoring import Scorer
 
 
 def most_frequent_target_accuracy(rows: Sequence[Row]) -> float:
@@ -85,7 +34,7 @@ def encode_rows(rows: Sequence[Row], tokenizer: Tokenizer, sequence_length: int)
     A target is encoded apart, with a blank before it. A context that is too long keeps its last tokens.
 
     Raises:
-        ValueError: a target leaves no room for any context in `sequence_length` inputs.
+        UserError: a target leaves no room for any context in `sequence_length` inputs.
     """
     contexts = tokenizer.encode_batch([row.context for row in rows])
     targets = tokenizer.encode_batch([" " + row.target for row in rows])
@@ -114,10 +63,12 @@ class Lambada:
     """The benchmark's file, read and encoded for one model's tokenizer and sequence length.
 
     Raises:
-        ValueError: the file cannot be read or a row cannot be scored; the message names file and line.
+        UserError: the file cannot be read or a row cannot be scored; the message names file and line.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, sequence_length: int) -> None:
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, sequence_length: int, settings: EvaluationSettings
+    ) -> None:
         self.path = path
         self.rows = read_rows(path)
         self.tokenizer = tokenizer
@@ -127,34 +78,62 @@ class Lambada:
     def _encode(self, rows: Sequence[Row]) -> list[ScoredSequence]:
         try:
             return encode_rows(rows, self.tokenizer, self.sequence_length)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{self.path}, {error}") from error
 
-    def evaluate(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
-        """The benchmark's result: the content of the JSON object that the command prints."""
-        totals = score_sequences(model, self.sequences, mesh, batch_size=batch_size, title=title)
+    def evaluate(self, score: "Scorer") -> dict[str, Any]:
+        correct = score(self.sequences).correct
         return {
-            "task": "lambada",
-            "accuracy": totals.correct / len(self.rows),
-            "correct": totals.correct,
+            "accuracy": correct / len(self.rows),
+            "correct": correct,
             "total": len(self.rows),
             "baseline_accuracy": most_frequent_target_accuracy(self.rows),
             "sequence_length": self.sequence_length,
         }
 
-    def controls(
-        self,
-        model: GPT2Model,
-        untrained: GPT2Model,
-        mesh: Mesh,
-        batch_size: int,
-        title: str = "",
-    ) -> dict[str, Any]:
-        """What must be far below the accuracy: contexts of other rows, and a model with its initial weights."""
+    def controls(self, score: "Scorer", untrained: "Scorer") -> dict[str, Any]:
+        """Contexts of other rows, and a model with its initial weights."""
         shuffled = self._encode(with_shuffled_contexts(self.rows))
-        deceived = score_sequences(model, shuffled, mesh, batch_size=batch_size, title=title)
-        blank = score_sequences(untrained, self.sequences, mesh, batch_size=batch_size, title=title)
         return {
-            "shuffled_context_accuracy": deceived.correct / len(self.rows),
-            "untrained_accuracy": blank.correct / len(self.rows),
+            "shuffled_context_accuracy": score(shuffled).correct / len(self.rows),
+            "untrained_accuracy": untrained(self.sequences).correct / len(self.rows),
         }
+
+
+LAMBADA = add_zero_shot(
+    ZeroShot(
+        name="lambada",
+        title="LAMBADA",
+        benchmark="lambada",
+        program="evaluate.lambada:Lambada",
+        causal=True,
+        columns=(
+            Column("accuracy", "accuracy", "percent"),
+            Column("correct", "correct"),
+            Column("passages", "total"),
+            Column("most frequent word", "baseline_accuracy", "percent"),
+            Column("shuffled contexts", "shuffled_context_accuracy", "percent"),
+            Column("untrained", "untrained_accuracy", "percent"),
+        ),
+        published=Published(
+            columns=("accuracy, %",),
+            rows=(
+                ("GPT-2 355M", (45.18,)),
+                ("GPT-2 2.5B", (61.73,)),
+                ("GPT-2 8.3B", (66.51,)),
+                ("previous best", (63.24,)),
+            ),
+            place="table 3",
+        ),
+        facts=lambda result: f"accuracy {result['accuracy']:.1%}",
+        bar=Bar(
+            "accuracy",
+            {
+                "most frequent word": "baseline_accuracy",
+                "shuffled contexts": "shuffled_context_accuracy",
+                "untrained model": "untrained_accuracy",
+            },
+        ),
+        note="Share of passages whose last word is predicted, right at every one of its tokens.",
+    )
+)

@@ -1,4 +1,4 @@
-"""Tokens from a GPT-2 model, one after the other: the likeliest, or drawn at random.
+"""Tokens from a causal model, one after the other: the likeliest, or drawn at random.
 
 One text at a time: what a prompt gives depends on nothing but the model, the settings, the seed and its number. Every
 rank of the tensor group computes the same choice from the same logits, so the text is the same on any layout, unless
@@ -9,6 +9,7 @@ The model reads `sequence_length` tokens. When they are full, it reads the last 
 goes on from there.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ import torch
 import torch.distributed as dist
 
 from core.errors import UserError
+from core.model_directory import Network
 from core.models.cache import KeyValueCache
-from core.models.gpt2 import GPT2Model
 from core.parallel.cross_entropy import vocabulary_parallel_argmax
 from core.parallel.mesh import Mesh
 from core.parallel.random import derived_seed
+from core.tables import out_of_range
 
 _NOT_FINITE = "the model's logits are not finite numbers; was its training stopped by an overflow?"
 
@@ -30,7 +32,8 @@ class Sampling:
     """How the next token is chosen.
 
     Attributes:
-        temperature: 0 takes the likeliest token; above 0, tokens are drawn with softmax(logits / temperature).
+        temperature: 0 takes the likeliest token, always the same text; above 0, tokens are drawn with softmax(logits /
+            temperature): 1 draws as the model believes.
         top_k: draw among the k likeliest tokens (and what is as likely as the last of them); 0 among all.
         top_p: draw among the likeliest tokens that together reach this probability, after top_k; 1 among all.
         seed: text i of a run is drawn from a stream of its own, derived from the seed and i.
@@ -41,18 +44,15 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 1234
 
-    def __post_init__(self) -> None:
-        errors = []
-        if not 0.0 <= self.temperature < float("inf"):
-            errors.append(f"--temperature {self.temperature}: must be 0 or more")
-        if self.top_k < 0:
-            errors.append(f"--top-k {self.top_k}: must be 0 or more")
+    def errors(self, where: str) -> list[str]:
+        problems = out_of_range(self, where, temperature=(0, math.inf), top_k=(0, math.inf))
         if not 0.0 < self.top_p <= 1.0:
-            errors.append(f"--top-p {self.top_p}: must be above 0 and at most 1")
+            problems.append(f"{where}.top_p: must be above 0 and at most 1, is {self.top_p}")
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
-            errors.append("--top-k and --top-p choose among tokens drawn at random: give --temperature, too")
-        if errors:
-            raise UserError("; ".join(errors))
+            problems.append(
+                f"{where}.temperature: must be above 0 where top_k or top_p choose among tokens drawn at random"
+            )
+        return problems
 
     def stream(self, number: int) -> torch.Generator:
         """The random numbers of the text with this number, from 0."""
@@ -60,7 +60,7 @@ class Sampling:
 
 
 def generate_tokens(
-    model: GPT2Model,
+    model: Network,
     mesh: Mesh,
     prompt: list[int],
     count: int,
@@ -79,7 +79,7 @@ def generate_tokens(
         number: of this text among those of the run; it selects the random stream.
 
     Raises:
-        ValueError: the model's logits are not finite.
+        UserError: the model's logits are not finite.
     """
     room = model.config.sequence_length
     cache = KeyValueCache(model.config, mesh)
@@ -100,7 +100,7 @@ def generate_tokens(
 
 @torch.inference_mode()
 def _next_token(
-    model: GPT2Model,
+    model: Network,
     mesh: Mesh,
     unread: list[int],
     cache: KeyValueCache,
@@ -137,7 +137,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, uniform: float) -> int:
         uniform: in [0, 1).
 
     Raises:
-        ValueError: a logit is not finite.
+        UserError: a logit is not finite.
     """
     if not torch.isfinite(logits).all():
         raise UserError(_NOT_FINITE)

@@ -3,23 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from core.errors import UserError
 from core.evaluation import batches_by_length, pad, total_over_batches
-from core.models.gpt2 import GPT2Model
+from core.model_directory import Network
 from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
-
-
-@dataclass(frozen=True)
-class ScoredSequence:
-    """n + 1 tokens: n inputs and, one place later, n targets, of which the last `scored` count."""
-
-    tokens: np.ndarray
-    scored: int
+from data_pipeline.tokenization.tokenizers import Tokenizer
+from evaluate.sequences import ScoredSequence
+from recipes.schema import EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -37,35 +34,63 @@ class Totals:
     correct: int
 
 
-def score_sequences(
-    model: GPT2Model, sequences: Sequence[ScoredSequence], mesh: Mesh, *, batch_size: int, title: str = ""
-) -> Totals:
-    """Score sequences by teacher forcing.
+@dataclass(frozen=True)
+class Scorer:
+    """A model and how it scores sequences, which is what a task is given.
 
-    Sequences are sorted by length and padded on the right, which a causal model's earlier positions cannot see.
-
-    Args:
-        model: a tensor-parallel GPT-2 in evaluation mode on `mesh.device`.
-        sequences: each of at most the model's sequence length + 1 tokens; the same list on every rank.
+    Attributes:
+        model: a causal one, in evaluation mode on `mesh.device`.
         batch_size: sequences of the model's full length in a forward pass; of shorter ones, as many more as fit
             into the same number of tokens.
-
-    Raises:
-        ValueError: the summed loss is not a finite number.
+        title: description of the progress bar.
     """
-    lengths = [len(sequence.tokens) - 1 for sequence in sequences]
-    batches = batches_by_length(lengths, batch_size * model.config.sequence_length)
 
-    def score(batch: list[int]) -> list[float]:
-        return _score_batch(model, [sequences[index] for index in batch], mesh)
+    model: Network
+    mesh: Mesh
+    batch_size: int
+    title: str = ""
 
-    loss, targets, correct = total_over_batches(batches, score, 3, mesh, title)
-    if not math.isfinite(loss):
-        raise UserError("the model's loss is not a finite number; was its training stopped by an overflow?")
-    return Totals(loss, round(targets), round(correct))
+    def __call__(self, sequences: Sequence[ScoredSequence]) -> Totals:
+        """Score sequences by teacher forcing. Collective.
+
+        Sequences are sorted by length and padded on the right, which a causal model's earlier positions cannot see.
+
+        Args:
+            sequences: each of at most the model's sequence length + 1 tokens; the same list on every rank.
+
+        Raises:
+            UserError: the summed loss is not a finite number.
+        """
+        lengths = [len(sequence.tokens) - 1 for sequence in sequences]
+        batches = batches_by_length(lengths, self.batch_size * self.model.config.sequence_length)
+
+        def score(batch: list[int]) -> list[float]:
+            return _score_batch(self.model, [sequences[index] for index in batch], self.mesh)
+
+        loss, targets, correct = total_over_batches(batches, score, 3, self.mesh, self.title)
+        if not math.isfinite(loss):
+            raise UserError(
+                "the model's loss is not a finite number; was its training stopped by an overflow?"
+            )
+        return Totals(loss, round(targets), round(correct))
 
 
-def _score_batch(model: GPT2Model, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
+class Program(Protocol):
+    """What the program asks of a task (`recipes.records.ZeroShot.program`)."""
+
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, sequence_length: int, settings: EvaluationSettings
+    ) -> None:
+        """Read and check the benchmark's file, and encode it for one model."""
+
+    def evaluate(self, score: Scorer) -> dict[str, Any]:
+        """The task's result, as it is published."""
+
+    def controls(self, score: Scorer, untrained: Scorer) -> dict[str, Any]:
+        """What must be worse, added to the result: with the same model, or one with its initial weights."""
+
+
+def _score_batch(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
     """Sum of losses, number of targets, and number of all-correct sequences of one batch."""
     inputs = pad([sequence.tokens[:-1] for sequence in batch], value=0)  # [b, s]
     counts = np.array([sequence.scored for sequence in batch])
@@ -85,7 +110,7 @@ def _scored_positions(sequence: ScoredSequence) -> np.ndarray:
 
 
 def _losses_and_best(
-    model: GPT2Model,
+    model: Network,
     mesh: Mesh,
     tokens: torch.Tensor,
     rows: torch.Tensor,

@@ -1,4 +1,4 @@
-"""Zero-shot perplexity on WikiText-103 (paper section 5.3, equation 4 of its appendix).
+"""Zero-shot perplexity on WikiText-103 (paper section 5.2, equation 4 of its appendix).
 
 The benchmark's file is tokenized by words (` @-@ `, `<unk>`, blanks before punctuation), a language model reads
 sub-word pieces of ordinary text. So the text is detokenised first, and the summed loss is divided by the number
@@ -9,15 +9,20 @@ sums over ranks (`evaluate.scoring`).
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import UserError
-from core.models.gpt2 import GPT2Model
-from core.parallel.mesh import Mesh
+from core.files import read_text
+from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from evaluate.scoring import ScoredSequence, score_sequences
+from evaluate.sequences import ScoredSequence
+from recipes.records import Column, Published, ZeroShot, add_zero_shot
+from recipes.schema import EvaluationSettings
+
+if TYPE_CHECKING:
+    from evaluate.scoring import Scorer
 
 # What detokenisation does, in this order. The first pattern's slashes are as the established evaluation has
 # them: it never matches ordinary text, and is kept so that nobody "mends" it and changes every number.
@@ -64,25 +69,6 @@ def detokenize(text: str) -> str:
     return text
 
 
-def count_original_tokens(text: str) -> int:
-    """Words of the benchmark's own tokenization: what perplexity is normalised by."""
-    return len(text.strip().split(" "))
-
-
-def read_text(path: Path) -> str:
-    """The file's text, line ends untouched.
-
-    Raises:
-        ValueError: the file is missing or no UTF-8; the message names it.
-    """
-    try:
-        return Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
-
-
 def overlapping_windows(tokens: np.ndarray, length: int, stride: int) -> list[ScoredSequence]:
     """Windows of `length` targets, one every `stride` tokens, that score each target exactly once.
 
@@ -110,14 +96,12 @@ class WikiText103:
     """The benchmark's file, read and encoded for one model's tokenizer and sequence length.
 
     Raises:
-        ValueError: the file cannot be read or leaves nothing to predict, or the stride is not 1 … sequence_length.
+        UserError: the file cannot be read or leaves nothing to predict.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, sequence_length: int, stride: int) -> None:
-        if not 1 <= stride <= sequence_length:
-            raise UserError(
-                f"--stride {stride}: must be from 1 to the model's sequence length, {sequence_length}"
-            )
+    def __init__(
+        self, path: Path, tokenizer: Tokenizer, sequence_length: int, settings: EvaluationSettings
+    ) -> None:
         text = read_text(path)
         self.original_tokens = count_original_tokens(text)
         tokens = np.asarray(tokenizer.encode(detokenize(text)), dtype=np.int64)
@@ -129,23 +113,21 @@ class WikiText103:
             )
         self.path = path
         self.sequence_length = sequence_length
-        self.stride = stride
-        self.windows = overlapping_windows(tokens, sequence_length, stride)
+        self.stride = settings.stride
+        self.windows = overlapping_windows(tokens, sequence_length, settings.stride)
 
-    def perplexities(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str) -> tuple[float, float]:
+    def perplexities(self, score: "Scorer") -> tuple[float, float]:
         """Perplexity per original word, the benchmark's number, and per token of the model's vocabulary."""
-        totals = score_sequences(model, self.windows, mesh, batch_size=batch_size, title=title)
+        totals = score(self.windows)
         assert totals.targets == self.tokens - 1
         return (
             _exponential(totals.loss / (self.original_tokens - 1), self.path),
             _exponential(totals.loss / (self.tokens - 1), self.path),
         )
 
-    def evaluate(self, model: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
-        """The benchmark's result: the content of the JSON object that the command prints."""
-        perplexity, token_perplexity = self.perplexities(model, mesh, batch_size, title)
+    def evaluate(self, score: "Scorer") -> dict[str, Any]:
+        perplexity, token_perplexity = self.perplexities(score)
         return {
-            "task": "wikitext103",
             "perplexity": perplexity,
             "token_perplexity": token_perplexity,
             "original_tokens": self.original_tokens,
@@ -154,9 +136,9 @@ class WikiText103:
             "stride": self.stride,
         }
 
-    def controls(self, untrained: GPT2Model, mesh: Mesh, batch_size: int, title: str = "") -> dict[str, Any]:
-        """What the same file gives for a model of the same shape with its initial weights."""
-        return {"untrained_perplexity": self.perplexities(untrained, mesh, batch_size, title)[0]}
+    def controls(self, score: "Scorer", untrained: "Scorer") -> dict[str, Any]:
+        """What the same file gives for a model with its initial weights."""
+        return {"untrained_perplexity": self.perplexities(untrained)[0]}
 
 
 def _exponential(mean_loss: float, path: Path) -> float:
@@ -167,3 +149,43 @@ def _exponential(mean_loss: float, path: Path) -> float:
             f"{path}: the mean loss is {mean_loss:.1f} nats, no perplexity can be stated; "
             "does the tokenizer belong to this model?"
         ) from error
+
+
+def _errors(settings: Any, config: Any, where: str) -> list[str]:
+    if settings.stride <= config.sequence_length:
+        return []
+    return [
+        f"{where}.stride: must be from 1 to the model's sequence length, {config.sequence_length}, is {settings.stride}"
+    ]
+
+
+WIKITEXT103 = add_zero_shot(
+    ZeroShot(
+        name="wikitext103",
+        title="WikiText-103",
+        benchmark="wikitext103",
+        program="evaluate.wikitext103:WikiText103",
+        causal=True,
+        columns=(
+            Column("perplexity", "perplexity"),
+            Column("untrained", "untrained_perplexity"),
+            Column("per token", "token_perplexity"),
+            Column("words", "original_tokens"),
+            Column("tokens", "tokens"),
+        ),
+        published=Published(
+            columns=("perplexity",),
+            rows=(
+                ("GPT-2 355M", (19.31,)),
+                ("GPT-2 2.5B", (12.76,)),
+                ("GPT-2 8.3B", (10.81,)),
+                ("previous best", (15.79,)),
+            ),
+            place="table 3",
+        ),
+        facts=lambda result: f"perplexity {result['perplexity']:.2f}",
+        note="Perplexity per word of the benchmark's own tokenization.",
+        settings=("batch_size", "stride"),
+        errors=_errors,
+    )
+)

@@ -1,183 +1,141 @@
-"""RACE: fine-tuning BERT to answer four-option reading questions, and its accuracy (paper section 5.4).
+"""RACE: answering four-option questions about passages (paper section 5.3).
 
-A question's four sequences (question with option, passage) go through BERT, its pooler, dropout and one linear
-output; a softmax over the four scores gives the answer. Not here: reading and encoding (`finetune.race_data`).
+Each option, after the question or in its gap, is one sequence with the passage; the largest of a question's four
+scores is the answer. Not here: the data's format (`data_pipeline.benchmarks.race`), forms of sequences (`pairs`), the
+model (`heads`) and training (`tuner`).
 """
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
 
-from core.config import ModelConfig, TrainingConfig
-from core.model_directory import load_parameters, model_path, read_config, save_parameters
-from core.models.bert import BertModel
-from core.parallel.layers import ReplicatedLinear, initialize_parameters
-from core.parallel.mesh import Mesh
-from core.training.batches import BatchSource
-from evaluate.scoring import batches_by_length, total_over_batches
-from finetune.race_data import LEVELS, OPTIONS, EncodedSplit
+from core.config import ModelConfig
+from data_pipeline.benchmarks.race import LEVELS, OPTIONS, SPLITS, Split, read_split
+from data_pipeline.tokenization.tokenizers import Tokenizer
+from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
+from recipes.records import (
+    Bar,
+    Column,
+    FineTuning,
+    Published,
+    add_fine_tuning,
+    best_of_seeds,
+    fits_the_model,
+)
 
-_CHECKPOINTS_A_RUN = 10
-_LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
+if TYPE_CHECKING:
+    from core.parallel.mesh import Mesh
+    from finetune.heads import MultipleChoice, Scorer
 
-
-class MultipleChoiceModel(nn.Module):
-    """BERT without its pretraining heads, and one score per sequence."""
-
-    def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
-        super().__init__()
-        self.config = config
-        self.network = BertModel(config, mesh)
-        # Parameters that never get a gradient would still be sharded, saved and decayed.
-        del self.network.masked_token_head, self.network.sentence_order_head
-        self.multiple_choice_head = ReplicatedLinear(config.hidden, 1, mesh, config.initial_std)
-
-    @classmethod
-    def from_pretrained(cls, checkpoint: Path, mesh: Mesh, seed: int) -> "MultipleChoiceModel":
-        """A pretrained BERT with a new head, whose weights depend on the seed only."""
-        model = cls(read_config(checkpoint), mesh)
-        load_parameters(model.network, model_path(checkpoint))
-        initialize_parameters(nn.ModuleDict({"multiple_choice_head": model.multiple_choice_head}), seed)
-        return model
-
-    @classmethod
-    def from_finetuned(cls, directory: Path, mesh: Mesh) -> "MultipleChoiceModel":
-        """A model directory that fine-tuning wrote, in eval mode."""
-        model = cls(read_config(directory), mesh)
-        load_parameters(model, model_path(directory))
-        return model.eval()
-
-    def scores(
-        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """[4 · questions, sequence] inputs → [questions, 4] scores, fp32; the largest is the answer."""
-        _, pooled = self.network.encode(tokens, token_types, attention_mask)
-        pooled = F.dropout(pooled, self.config.dropout, self.training)
-        return self.multiple_choice_head(pooled).view(-1, OPTIONS).float()
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        token_types: torch.Tensor,
-        attention_mask: torch.Tensor,
-        answers: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """The training objective: {"race": cross entropy summed over the questions}; answers [questions] int64."""
-        scores = self.scores(tokens, token_types, attention_mask)
-        return {"race": F.cross_entropy(scores, answers, reduction="sum")}
+LONGEST_QUESTION_TOKENS = 128
+_SHORTEST_SEQUENCE = LONGEST_QUESTION_TOKENS // 4 + SPECIAL_TOKENS + 1
 
 
-@dataclass(frozen=True)
-class FinetuningSettings:
-    """The hyper-parameters of one run; `batch_size` and `micro_batch` count questions, of four sequences each."""
-
-    epochs: int = 3
-    batch_size: int = 32
-    micro_batch: int = 8
-    learning_rate: float = 2e-5
-    warmup_fraction: float = 0.06
-    seed: int = 1
-
-    def training_config(self, questions: int) -> TrainingConfig:
-        """Linear warm-up and decay over all epochs of `questions` questions."""
-        steps = math.ceil(self.epochs * questions / self.batch_size)
-        return TrainingConfig(
-            steps=steps,
-            global_batch=self.batch_size,
-            micro_batch=min(self.micro_batch, self.batch_size),
-            learning_rate=self.learning_rate,
-            warmup_steps=int(self.warmup_fraction * steps),
-            schedule="linear",
-            seed=self.seed,
-            checkpoint_interval=min(_LARGEST_CHECKPOINT_INTERVAL_STEPS, max(1, steps // _CHECKPOINTS_A_RUN)),
-        )
+def question_with_option(question: str, option: str) -> str:
+    """A cloze question has its gap filled, any other is followed by the option."""
+    return question.replace("_", option) if "_" in question else f"{question} {option}"
 
 
-class RaceTask:
-    """The objective for `core`'s trainer: epochs of differently shuffled questions, laid end to end.
+def encode_split(split: Split, tokenizer: Tokenizer, sequence_length: int) -> PairExamples:
+    """All passages and all questions with their options, each encoded once.
 
-    A batch may span two epochs, so only the very last can be short, and every question is seen `epochs` times.
-    The order depends on the seed and the epoch alone.
+    Of a question with its option the first `LONGEST_QUESTION_TOKENS` tokens are kept.
     """
-
-    validation: BatchSource | None = None
-
-    def __init__(
-        self, model: MultipleChoiceModel, split: EncodedSplit, mesh: Mesh, epochs: int, seed: int
-    ) -> None:
-        self.model: nn.Module = model
-        self.total_samples = epochs * len(split)
-        self._config = model.config
-        self._split = split
-        self._mesh = mesh
-        self._seed = seed
-        self._order = lru_cache(maxsize=2)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.RandomState([self._seed, epoch]).permutation(len(self._split))
-
-    def questions(self, indices: np.ndarray) -> np.ndarray:
-        """Which questions stand at these places of the run."""
-        epochs, places = np.divmod(indices, len(self._split))
-        return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
-
-    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        return as_tensors(self._split.batch(self.questions(indices)))
-
-    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        return {"race": len(batch["answers"])}
-
-    def save(self, directory: Path) -> None:
-        save_parameters(self.model, self._config, directory, self._mesh)
-
-
-def as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The same arrays, not copied, as CPU tensors."""
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Right answers and questions: over all, and by school level."""
-
-    correct: dict[str, int]
-    total: dict[str, int]
-
-    @property
-    def share(self) -> dict[str, float]:
-        return {name: self.correct[name] / self.total[name] for name in self.correct}
-
-
-def accuracy(
-    model: MultipleChoiceModel, split: EncodedSplit, mesh: Mesh, micro_batch: int, title: str = ""
-) -> Accuracy:
-    """Answer every question of a split once; exact for any number of data ranks. Collective.
-
-    Args:
-        model: in eval mode.
-        micro_batch: questions of the full sequence length in a forward pass, of shorter ones more.
-    """
-    is_level = {level: split.levels == level for level in LEVELS}
-
-    def score(batch_of_questions: list[int]) -> list[float]:
-        questions = np.array(batch_of_questions)
-        tensors = as_tensors(split.batch(questions))
-        batch = {name: values.to(mesh.device) for name, values in tensors.items()}
-        answers = batch.pop("answers")
-        right = (model.scores(**batch).argmax(dim=1) == answers).cpu().numpy()
-        return [float((right & is_level[level][questions]).sum()) for level in LEVELS]
-
-    batches = batches_by_length(split.lengths, micro_batch * split.sequence_length)
-    sums = total_over_batches(batches, score, len(LEVELS), mesh, title)
-    correct = {level: round(value) for level, value in zip(LEVELS, sums, strict=True)}
-    total = {level: int(is_level[level].sum()) for level in LEVELS}
-    return Accuracy(
-        {"all": sum(correct.values()), **correct},
-        {"all": sum(total.values()), **total},
+    room = sequence_length - SPECIAL_TOKENS
+    texts = [
+        question_with_option(question.question, option)
+        for question in split.questions
+        for option in question.options
+    ]
+    return PairExamples(
+        choices=OPTIONS,
+        firsts=encode_texts(texts, tokenizer, min(LONGEST_QUESTION_TOKENS, room)),
+        seconds=encode_texts(split.passages, tokenizer, room),
+        second_of=np.array([question.passage for question in split.questions]),
+        answers=np.array([question.answer for question in split.questions]),
+        groups=np.array([question.level for question in split.questions]),
+        tokenizer=tokenizer,
+        sequence_length=sequence_length,
     )
+
+
+class Race:
+    """RACE for one tokenizer and sequence length; reading checks all three splits."""
+
+    def __init__(self, data: Path, tokenizer: Tokenizer, sequence_length: int) -> None:
+        self.splits = {name: read_split(data, name) for name in SPLITS}
+        self.tokenizer = tokenizer
+        self.sequence_length = sequence_length
+
+    def examples(self, split: str) -> PairExamples:
+        return encode_split(self.splits[split], self.tokenizer, self.sequence_length)
+
+    def model(self, config: ModelConfig, mesh: "Mesh") -> "MultipleChoice":
+        from finetune.heads import MultipleChoice
+
+        return MultipleChoice(config, mesh, OPTIONS, "race")
+
+    def result(self, score: "Scorer", controls: bool) -> dict[str, Any]:
+        test = self.examples("test")
+        on_test = score(test, "test", LEVELS)
+        result: dict[str, Any] = {
+            "accuracy": on_test.share,
+            "correct": on_test.correct,
+            "total": on_test.total,
+            "dev_accuracy": score(self.examples("dev"), "dev", LEVELS).share,
+            "chance": 1 / OPTIONS,
+        }
+        if controls:
+            blank = score(test.without_seconds(), "no passages", LEVELS)
+            result["blank_passage_accuracy"] = blank.share
+        return result
+
+
+def _errors(settings: Any, config: Any, where: str) -> list[str]:
+    if (settings.sequence_length or config.sequence_length) < _SHORTEST_SEQUENCE:
+        return [
+            f"{where}.sequence_length: must be {_SHORTEST_SEQUENCE} or more for questions with passages, is "
+            f"{settings.sequence_length} with a model of {config.sequence_length}"
+        ]
+    return fits_the_model(settings, config, where)
+
+
+def _of_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return best_of_seeds(runs, chosen_by="dev_accuracy.all", shown="accuracy.all")
+
+
+RACE = add_fine_tuning(
+    FineTuning(
+        name="race",
+        title="RACE",
+        benchmark="race",
+        program="finetune.race:Race",
+        causal=False,
+        columns=(
+            Column("accuracy", "accuracy.all", "percent"),
+            Column("middle", "accuracy.middle", "percent"),
+            Column("high", "accuracy.high", "percent"),
+            Column("chance", "chance", "percent"),
+            Column("passage left out", "blank_passage_accuracy.all", "percent"),
+            Column("dev, median of seeds", "dev_accuracy_median", "percent"),
+        ),
+        published=Published(
+            columns=("accuracy, %", "middle, %", "high, %"),
+            rows=(
+                ("BERT 336M", (83.0, 86.9, 81.5)),
+                ("BERT 1.3B", (87.3, 90.4, 86.1)),
+                ("BERT 3.9B", (89.5, 91.8, 88.6)),
+                ("BERT 3.9B, ensemble", (90.9, None, None)),
+                ("previous best, ensemble", (89.4, None, None)),
+            ),
+            place="table 5",
+        ),
+        facts=lambda result: f"accuracy {result['accuracy']['all']:.1%}",
+        bar=Bar("accuracy.all", {"chance": "chance", "passage left out": "blank_passage_accuracy.all"}),
+        note="Test accuracy of the seed that is best on the development set; the control answers without the passage.",
+        combine=_of_seeds,
+        errors=_errors,
+    )
+)

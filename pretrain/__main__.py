@@ -12,7 +12,7 @@ from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
 from core.program.output import writing
 from core.program.ranks import add_plugin_option, run_on_ranks
-from core.program.run_options import add_run_options, run_options, timeout
+from core.program.run_options import RunSettings
 from core.registry import attribute
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, load_blend
@@ -56,14 +56,14 @@ def _add_arguments(command: argparse.ArgumentParser, pretraining: Pretraining) -
     add_path("--tokenizer", "PATH", "what the corpus was tokenized with")
     add_path("--output", "DIR", "where model and records go")
     add_flags(command, ParallelConfig, leave_out=("data_parallel",))
-    add_run_options(command)
+    add_flags(command, RunSettings)
     command.add_argument("--title", default="", help="before the progress bar (default: the model's name)")
     add_plugin_option(command)
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then train."""
-    parallel = from_flags(ParallelConfig, arguments)
+    parallel, run = from_flags(ParallelConfig, arguments), from_flags(RunSettings, arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     shape, training = read_model(recipe_path(arguments.recipe), arguments.model, tokenizer.vocabulary_size)
     if shape.family != arguments.family:
@@ -75,11 +75,11 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split, timeout=timeout(arguments))
+    mesh = initialize(tensor, split, timeout=run.timeout)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
-            options = RunOptions(title, identity, parallel.zero, **run_options(arguments))
+            options = RunOptions(title, identity, parallel.zero, **run.options())
             task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 

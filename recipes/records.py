@@ -132,6 +132,15 @@ class ZeroShot(Task):
     errors: Callable[[Any, Any, str], list[str]] = always_fits
 
 
+def fits_the_model(settings: Any, config: Any, where: str) -> list[str]:
+    """A fine-tuning's inputs are no longer than the model reads."""
+    if settings.sequence_length <= config.sequence_length:
+        return []
+    return [
+        f"{where}.sequence_length: must be at most the model's, {config.sequence_length}, is {settings.sequence_length}"
+    ]
+
+
 @dataclass(frozen=True)
 class FineTuning(Task):
     """A fine-tuning, one run a seed, and its evaluation.
@@ -142,7 +151,7 @@ class FineTuning(Task):
     """
 
     combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] = field(kw_only=True)
-    errors: Callable[[Any, Any, str], list[str]] = always_fits
+    errors: Callable[[Any, Any, str], list[str]] = fits_the_model
 
 
 @dataclass(frozen=True)
@@ -165,3 +174,13 @@ class Pretraining:
 PRETRAININGS: Registry[Pretraining] = Registry("pretraining")
 ZERO_SHOT: Registry[ZeroShot] = Registry("zero-shot task")
 FINE_TUNING: Registry[FineTuning] = Registry("fine-tuning task")
+
+
+def add_zero_shot(record: ZeroShot) -> ZeroShot:
+    """Make an evaluation known, under its name."""
+    return ZERO_SHOT.add(record.name, record)
+
+
+def add_fine_tuning(record: FineTuning) -> FineTuning:
+    """Make a fine-tuning known, under its name."""
+    return FINE_TUNING.add(record.name, record)

@@ -14,8 +14,7 @@ from core.files import write_json
 from data_pipeline import steps
 from data_pipeline.build import funnel_table
 from data_pipeline.engine.resumable import add_counts
-from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
-from data_pipeline.engine.steps import walk as walk_steps
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
 from workflows.report_page import origins
 from workflows.stage import LinkedStage, Pipeline, RecipeParameter
 
@@ -30,18 +29,15 @@ def funnel(made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:
     for kind in _DOCUMENT_KINDS:
         parts = {step.name: place.summary(step) for step in made if step.kind is kind}
         if parts:
-            total = add_counts(
-                {
-                    key: value
-                    for key, value in part.items()
-                    if isinstance(value, int | dict) and key not in _WORDS
-                }
-                for part in parts.values()
-            )
+            total = add_counts(map(_counts, parts.values()))
             rows.append(
                 {"stage": kind.name, "documents": total["documents"], "counts": total, "parts": parts}
             )
     return rows
+
+
+def _counts(summary: Summary) -> dict[str, Any]:
+    return {k: value for k, value in summary.items() if isinstance(value, int | dict) and k not in _WORDS}
 
 
 def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
@@ -52,7 +48,7 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
     """
 
     def work(directory: Path, place: Workplace) -> Summary:
-        made = list(walk_steps(list(corpora)))
+        made = list(walk(list(corpora)))
         counted = [step for step in made if step.kind in (*_DOCUMENT_KINDS, steps.TOKENIZE)]
         tables = {f"{step.kind.name} {step.name}": place.summary(step) for step in counted}
         totals = funnel(made, place)

@@ -37,12 +37,11 @@ def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> S
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
-    return task_kind(record, ZERO_SHOT.plugin(record.name), ("core.model_directory",), EVALUATE)
+    return task_kind(record, ZERO_SHOT.plugin(record.name), ("evaluate.scoring",), EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:
-    shared = ("core.training.trainer", "core.model_directory", "recipes.schema")
-    return task_kind(record, FINE_TUNING.plugin(record.name), shared, FINETUNE)
+    return task_kind(record, FINE_TUNING.plugin(record.name), ("finetune.tuner",), FINETUNE)
 
 
 def evaluate(

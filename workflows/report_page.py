@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.files import read_json
+from data_pipeline.engine.artifacts import RUN_RECORD
+from data_pipeline.engine.steps import Step, Workplace
 from recipes.records import Column, FineTuning, Task, value_at
 from recipes.schema import Recipe
 from workflows import pictures
@@ -91,7 +94,8 @@ def report_page(
     results: Mapping[str, Any],
     tasks: Sequence[Task],
     curves: Mapping[str, Records],
-    stages: Records,
+    made: Sequence[Step],
+    place: Workplace,
 ) -> Page:
     """What the pages show.
 
@@ -99,7 +103,7 @@ def report_page(
         results: as in `results.json`.
         tasks: what was measured.
         curves: the lines of `metrics.jsonl`, by model.
-        stages: one row a stage, with its run record.
+        made: all steps behind the results, finished, in order.
     """
     models = results["models"]
     measured = [
@@ -116,7 +120,7 @@ def report_page(
         training_section(models, curves),
         corpus_section(results["corpus"], results["planted"]),
         published_section(tasks, warning),
-        stages_section(stages),
+        stages_section(made, place),
     ]
     return Page(
         recipe.name,
@@ -124,7 +128,7 @@ def report_page(
         warning,
         [card(*measurement) for measurement in measured],
         [section for section in sections if section.tables or section.picture],
-        software(stages),
+        software(made, place),
     )
 
 
@@ -260,29 +264,36 @@ def published_section(tasks: Sequence[Task], warning: Paragraph | None) -> Secti
     return Section("The paper's numbers", tables, paragraphs=[("", text)])
 
 
-def stages_section(stages: Records) -> Section:
+def stages_section(made: Sequence[Step], place: Workplace) -> Section:
     head = ("stage", "time", "layout", "resumed", "outcome", "artifact")
+    records = [run_record(step, place) for step in made]
     rows = [
         cells(
-            stage["label"],
-            format_seconds(stage["record"]["seconds"]),
-            listed(stage["record"]["segments"][-1]["layout"]),
-            stage["record"]["resumed"] or None,
-            stage["facts"],
-            stage["directory"],
+            step.label,
+            format_seconds(record["seconds"]),
+            listed(record["segments"][-1]["layout"]),
+            record["resumed"] or None,
+            step.facts(place.summary(step)),
+            place.directory(step).relative_to(place.store.root).as_posix(),
         )
-        for stage in stages
+        for step, record in zip(made, records, strict=True)
     ]
-    total = format_seconds(sum(stage["record"]["seconds"] for stage in stages))
-    note = f"{len(stages)} stages, {total} of work in all (each stage's last attempt)."
+    total = format_seconds(sum(record["seconds"] for record in records))
+    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt)."
     styles = {"layout": "left", "outcome": "left", "artifact": "code"}
     return Section("How it was made", [Table(head, rows, note, styles)])
 
 
-def software(stages: Records) -> str:
+def run_record(step: Step, place: Workplace) -> dict[str, Any]:
+    return dict(read_json(place.directory(step) / RUN_RECORD))
+
+
+def software(made: Sequence[Step], place: Workplace) -> str:
     """Versions of what made the numbers."""
-    record = stages[-1]["record"]
-    versions = {name: version for stage in stages for name, version in stage["libraries"].items()}
+    record = run_record(made[-1], place)
+    versions = {
+        name: version for step in made for name, version in place.store.artifact(step).libraries.items()
+    }
     versions |= {name: record[name] for name in ("python", "torch", "luigi")}
     facts = [*sorted(versions.items()), ("checkout", record["git_revision"])]
     return " · ".join(f"{name} {version}" for name, version in facts)

@@ -6,7 +6,6 @@ Rank 0 holds the artifact's lock while it trains, so that a training started by 
 
 import dataclasses
 import json
-import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
+from core.tensor_files import count_parameters
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
@@ -140,13 +140,3 @@ def last_loss(directory: Path) -> float | None:
     """The training loss of the last step."""
     losses = [record["loss"] for record in read_metrics(directory) if "loss" in record]
     return losses[-1] if losses else None
-
-
-def count_parameters(model: Path) -> int:
-    """Numbers in a model directory, the embedding's padding rows included; from the headers of its safetensors."""
-    total = 0
-    for path in model.glob("*.safetensors"):
-        with path.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        total += sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")
-    return total

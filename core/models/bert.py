@@ -42,6 +42,8 @@ class MaskedTokenHead(nn.Module):
 class BertModel(EmbeddedTransformer):
     """Encoder, pooler, and the heads for masked tokens and sentence order."""
 
+    pretraining_heads = ("masked_token_head", "sentence_order_head")
+
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__(config, mesh)
         hidden, std = config.hidden, config.initial_std

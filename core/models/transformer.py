@@ -182,9 +182,14 @@ class TransformerStack(nn.Module):
 class EmbeddedTransformer(nn.Module):
     """What GPT-2 and BERT begin with: a checked shape, and token and position embeddings.
 
+    Attributes:
+        pretraining_heads: modules that nothing but the pretraining objective needs.
+
     Raises:
         ConfigurationError: the shape is wrong or cannot be split over the mesh's tensor ranks.
     """
+
+    pretraining_heads: tuple[str, ...] = ()
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
-from data_pipeline.sources.source import MAXIMUM_RECORD_BYTES
+from data_pipeline.settings import MAXIMUM_RECORD_BYTES
 
 KINDS = ("jsonl", "txt", "csv", "parquet")
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -25,7 +25,9 @@ from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import RawRecord, row_record
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
-from data_pipeline.sources.source import HubSource
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import HubSource
 
 _TASK_ROWS = SHARD_ROWS
 _STREAMED_AT_ONCE = 64
@@ -161,7 +163,7 @@ def _is_network(error: Exception) -> bool:
 
 
 def fetch_hub(
-    source: HubSource, dataset: HubDataset, output: Path, *, executor: Executor, title: str = ""
+    source: "HubSource", dataset: HubDataset, output: Path, *, executor: Executor, title: str = ""
 ) -> Counts:
     """Turn a split's rows into document shards; ids are `<source>/00000/<row>`, other fields become metadata.
 
@@ -217,13 +219,13 @@ def _task_name(task: int) -> str:
     return f"rows-{task:06d}"
 
 
-def _fetch_task(source: HubSource, dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
+def _fetch_task(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
     """Write the documents of one task's rows of a downloaded split."""
     numbers = range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, rows.num_rows))
     return _write_task(source, dataset, output, rows.select(numbers) if numbers else [], task)
 
 
-def _stream(source: HubSource, dataset: HubDataset, output: Path, rows: Any, title: str) -> list[Counts]:
+def _stream(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, title: str) -> list[Counts]:
     """Write task after task as rows arrive, from the first one that is missing; the last has fewer rows."""
     counts: list[Counts] = []
     while (stats := output / "stats" / f"{_task_name(len(counts))}.json").exists():
@@ -251,7 +253,7 @@ def _in_batches(rows: Any) -> Iterator[dict[str, Any]]:
 
 
 def _write_task(
-    source: HubSource, dataset: HubDataset, output: Path, rows: Iterable[Mapping[str, Any]], task: int
+    source: "HubSource", dataset: HubDataset, output: Path, rows: Iterable[Mapping[str, Any]], task: int
 ) -> Counts:
     reading = Reading()
 

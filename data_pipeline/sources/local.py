@@ -8,7 +8,7 @@ import functools
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_pipeline.engine.documents import SHARD_ROWS, Document
 from data_pipeline.engine.executors import Executor
@@ -24,7 +24,9 @@ from data_pipeline.sources.formats import (
     row_record,
 )
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
-from data_pipeline.sources.source import Source
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import Source
 
 _GROUP_BYTES = 1 << 20
 _PARQUET_PIECE_BYTES = 256 << 20
@@ -59,7 +61,7 @@ def find_files(paths: list[str]) -> list[Path]:
 
 
 def fetch_local(
-    source: Source, files: Sequence[Path], output: Path, *, executor: Executor, title: str = ""
+    source: "Source", files: Sequence[Path], output: Path, *, executor: Executor, title: str = ""
 ) -> Counts:
     """Read local files into document shards.
 
@@ -91,7 +93,7 @@ def fetch_local(
     return summary
 
 
-def fetch_records(source: Source, output: Path, *, executor: Executor, title: str = "") -> Counts:
+def fetch_records(source: "Source", output: Path, *, executor: Executor, title: str = "") -> Counts:
     """Write the records of a plug-in's source as document shards; ids are `<source>/00000/<record>`.
 
     It is read in one process, from its beginning; a killed fetch starts anew. Returns and raises as `fetch_local`.
@@ -103,7 +105,7 @@ def fetch_records(source: Source, output: Path, *, executor: Executor, title: st
     return counts
 
 
-def _fetch_records(source: Source, output: Path, task: int) -> Counts:
+def _fetch_records(source: "Source", output: Path, task: int) -> Counts:
     reading = Reading()
     records = (
         row_record(number, dict(row), source.text_field, source.maximum_record_bytes)
@@ -161,7 +163,7 @@ def _pieces(number: int, path: Path) -> list[_Piece]:
     return [*pieces, _Piece(number, path, range(first, len(row_groups)))]
 
 
-def _fetch_group(source: Source, output: Path, task: tuple[int, list[_Piece]]) -> Counts:
+def _fetch_group(source: "Source", output: Path, task: tuple[int, list[_Piece]]) -> Counts:
     """Read one group of files into the shards `documents-<group>-<part>.parquet`."""
     number, pieces = task
     reading = Reading()
@@ -173,7 +175,7 @@ def _fetch_group(source: Source, output: Path, task: tuple[int, list[_Piece]]) -
     return write_documents(output, f"files-{number:05d}", name, documents, reading)
 
 
-def _read(source: Source, pieces: list[_Piece], reading: Reading) -> Iterator[Document]:
+def _read(source: "Source", pieces: list[_Piece], reading: Reading) -> Iterator[Document]:
     for piece in pieces:
         path = piece.path
         before = reading.records

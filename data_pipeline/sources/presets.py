@@ -1,6 +1,6 @@
 """Where the paper's corpora are today, under what terms, and what stands in for those that are gone.
 
-A table and nothing else: fetching is `hub`'s and `remote_files`' part. Revisions named here are
+A table and nothing else: fetching is `hub`'s part. Revisions named here are
 branches; the first fetch writes the commit it found to the recipe's lock file.
 """
 

@@ -7,7 +7,7 @@ archive is unpacked in `archives`, how files become documents in `local`.
 import shutil
 import urllib.parse
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
@@ -17,7 +17,9 @@ from data_pipeline.sources.download import Downloaded, Patience, download
 from data_pipeline.sources.formats import kind_of, known_suffixes
 from data_pipeline.sources.local import fetch_local
 from data_pipeline.sources.records import SourceError
-from data_pipeline.sources.source import WebSource
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.source import WebSource
 
 _DOWNLOADS = ".downloads"  # hidden, so that no manifest covers it
 
@@ -61,7 +63,7 @@ def pin_of(found: Downloaded) -> dict[str, Any]:
 
 
 def fetch_remote(
-    source: WebSource,
+    source: "WebSource",
     output: Path,
     *,
     lock: LockFile | None = None,

@@ -15,8 +15,8 @@ from core.registry import Registry
 from core.tables import out_of_range
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.settings import MAXIMUM_RECORD_BYTES
 
-MAXIMUM_RECORD_BYTES = 256 << 20
 _LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

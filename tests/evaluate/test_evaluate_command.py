@@ -95,7 +95,7 @@ def test_an_error_is_one_message_from_two_ranks(inputs: Path) -> None:
     )
     assert run.returncode != 0
     assert run.stdout == ""
-    assert run.stderr.count("--stride 33: must be from 1 to the model's sequence length, 32") == 1
+    assert run.stderr.count("--stride: must be from 1 to the model's sequence length, 32, is 33") == 1
     assert str(ROOT / "evaluate") not in run.stderr, "our part of the output is a message, not a traceback"
 
 

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.benchmarks.lambada import Row, read_rows, split_last_word
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from evaluate.lambada import (
-    Row,
-    encode_rows,
-    most_frequent_target_accuracy,
-    read_rows,
-    split_last_word,
-    with_shuffled_contexts,
-)
+from evaluate.lambada import encode_rows, most_frequent_target_accuracy, with_shuffled_contexts
 
 REAL_DATA = os.environ.get("REAL_DATA")
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from core.config import ModelConfig
+from core.evaluation import batches_by_length, total_over_batches
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
-from evaluate.scoring import ScoredSequence, batches_by_length, score_sequences, total_over_batches
+from evaluate.scoring import Scorer
+from evaluate.sequences import ScoredSequence
 from evaluate.wikitext103 import overlapping_windows
 from tests.distributed import run_distributed
 
@@ -56,7 +58,7 @@ def _score_everything(tensor_parallel: int) -> list[tuple[float, int, int]]:
     model = build_model(CONFIG, mesh)
     results = []
     for tokens in (*TEXT_LENGTHS, None):
-        totals = score_sequences(model, _sequences(tokens), mesh, batch_size=3)
+        totals = Scorer(model, mesh, batch_size=3)(_sequences(tokens))
         results.append((totals.loss, totals.targets, totals.correct))
     return results
 
@@ -155,7 +157,7 @@ def _not_finite() -> Any:
     with torch.no_grad():
         model.token_embedding.weight.to_local().fill_(float("nan"))
     with pytest.raises(ValueError, match="not a finite number"):
-        score_sequences(model, _sequences(10), mesh, batch_size=3)
+        Scorer(model, mesh, batch_size=3)(_sequences(10))
 
 
 def test_a_broken_model_is_an_error() -> None:

@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.config import ModelConfig
+from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from evaluate.wikitext103 import (
-    WikiText103,
-    count_original_tokens,
-    detokenize,
-    overlapping_windows,
-    read_text,
-)
+from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, overlapping_windows
+from recipes.schema import EvaluationSettings
 
 REAL_DATA = os.environ.get("REAL_DATA")
 
@@ -59,7 +56,7 @@ def test_original_tokens_count_line_ends_as_words() -> None:
 def test_golden_counts_of_the_validation_set() -> None:
     folder = Path(REAL_DATA or "")
     tokenizer = load_tokenizer(folder / "gpt2-vocab.json")
-    benchmark = WikiText103(folder / "wikitext103.valid.tokens", tokenizer, sequence_length=1024, stride=32)
+    benchmark = WikiText103(folder / "wikitext103.valid.tokens", tokenizer, 1024, EvaluationSettings())
     assert benchmark.original_tokens == 217642
     assert benchmark.tokens == 236892
     assert len(benchmark.windows) == 1 + math.ceil((236891 - 1024) / 32)
@@ -82,10 +79,10 @@ def test_every_target_is_scored_once_with_enough_context(count: int, stride: int
     assert scored == list(range(1, count))
 
 
-def _benchmark(tmp_path: Path, content: bytes, stride: int = 4) -> WikiText103:
+def _benchmark(tmp_path: Path, content: bytes) -> WikiText103:
     path = tmp_path / "wiki.tokens"
     path.write_bytes(content)
-    return WikiText103(path, _Letters(), sequence_length=8, stride=stride)  # type: ignore[arg-type]
+    return WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
 
 
 class _Letters:
@@ -101,10 +98,16 @@ def test_texts_too_short_to_score_are_refused(tmp_path: Path, content: bytes) ->
         _benchmark(tmp_path, content)
 
 
-def test_bad_files_and_strides_are_named(tmp_path: Path) -> None:
+def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent: cannot be read"):
-        read_text(tmp_path / "absent")
+        WikiText103(tmp_path / "absent", _Letters(), 8, EvaluationSettings())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"wiki\.tokens: is not UTF-8"):
         _benchmark(tmp_path, b"good \xff bad")
-    with pytest.raises(ValueError, match=r"--stride 9: must be from 1 to the model's sequence length, 8"):
-        _benchmark(tmp_path, b"two words", stride=9)
+
+
+@pytest.mark.parametrize(("stride", "wrong"), [(1, False), (8, False), (9, True)])
+def test_a_stride_longer_than_the_model_reads_is_refused(stride: int, wrong: bool) -> None:
+    model = ModelConfig("gpt2", 1, 8, 1, 8, 11)
+    found = WIKITEXT103.errors(EvaluationSettings(stride=stride), model, "evaluation")
+    line = "evaluation.stride: must be from 1 to the model's sequence length, 8, is 9"
+    assert found == ([line] if wrong else [])

@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.config import ModelConfig
+from data_pipeline.benchmarks.race import Question, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
-from finetune.race_data import (
-    LONGEST_QUESTION_TOKENS,
-    EncodedSplit,
-    Question,
-    Split,
-    encode_split,
-    question_with_option,
-    read_split,
-)
+from finetune.pairs import PairExamples
+from finetune.race import LONGEST_QUESTION_TOKENS, RACE, encode_split, question_with_option
+from recipes.schema import FinetuningSettings
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
 GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"], "id": "x"}
@@ -114,23 +110,36 @@ def test_the_passage_is_what_is_cut(tokenizer: Tokenizer) -> None:
 
 def test_long_questions_keep_their_first_tokens(tokenizer: Tokenizer) -> None:
     encoded = encode_split(_split("cat", question="who " * 200), tokenizer, sequence_length=256)
-    assert len(encoded.options[0]) == LONGEST_QUESTION_TOKENS == 128
+    assert len(encoded.firsts[0]) == LONGEST_QUESTION_TOKENS == 128
     assert encoded.batch(np.array([0]))["tokens"].shape == (4, 128 + 1 + 3)
 
 
-def test_a_sequence_length_without_room_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match="a sequence length of 16 is too short"):
-        encode_split(_split("cat"), tokenizer, sequence_length=16)
+@pytest.mark.parametrize(
+    ("length", "of_model", "wrong"),
+    [
+        (0, 64, ""),
+        (64, 64, ""),
+        (36, 64, ""),
+        (35, 64, "36 or more"),
+        (0, 35, "36 or more"),
+        (65, 64, "at most"),
+    ],
+)
+def test_sequence_lengths_must_have_room_and_fit_the_model(length: int, of_model: int, wrong: str) -> None:
+    model = ModelConfig("bert", 1, 8, 1, of_model, 64)
+    found = RACE.errors(FinetuningSettings(sequence_length=length), model, "race")
+    assert len(found) == bool(wrong)
+    assert all(line.startswith("race.sequence_length: must be ") and wrong in line for line in found)
 
 
 def test_blank_passages_keep_questions_and_options(tokenizer: Tokenizer) -> None:
-    encoded = encode_split(_split("cat is here ."), tokenizer, sequence_length=64).without_passages()
+    encoded = encode_split(_split("cat is here ."), tokenizer, sequence_length=64).without_seconds()
     assert _spelled(encoded.batch(np.array([0])), 2) == ["[CLS]", "who", "?", "fox", "hen", "[SEP]", "[SEP]"]
 
 
 def test_batches_of_several_questions_match_single_ones(tokenizer: Tokenizer, tmp_path: Path) -> None:
     write_tree(tmp_path / "RACE", {"train": 4})
-    encoded: EncodedSplit = encode_split(read_split(tmp_path / "RACE", "train"), tokenizer, 64)
+    encoded: PairExamples = encode_split(read_split(tmp_path / "RACE", "train"), tokenizer, 64)
     together = encoded.batch(np.array([5, 0, 11]))
     assert together["tokens"].shape[1] == encoded.lengths[[5, 0, 11]].max()
     for place, question in enumerate((5, 0, 11)):

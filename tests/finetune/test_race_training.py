@@ -12,12 +12,16 @@ import pytest
 import torch
 
 from core.config import ModelConfig, TrainingConfig
-from core.model_directory import build_model, save_model
+from core.model_directory import build_model, read_config, save_model
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import train
+from data_pipeline.benchmarks.race import LEVELS, OPTIONS, read_split
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from finetune.race import FinetuningSettings, MultipleChoiceModel, RaceTask, accuracy
-from finetune.race_data import EncodedSplit, encode_split, read_split
+from finetune.heads import MultipleChoice, Scorer
+from finetune.pairs import PairExamples
+from finetune.race import encode_split
+from finetune.tuner import Epochs
+from recipes.schema import FinetuningSettings
 from tests.distributed import run_distributed
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
@@ -52,13 +56,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _split(inputs: Path, name: str) -> EncodedSplit:
+def _split(inputs: Path, name: str) -> PairExamples:
     return encode_split(read_split(inputs / "RACE", name), load_tokenizer(inputs / "vocab.txt"), LENGTH)
 
 
-def _task(inputs: Path, checkpoint: str, mesh: Mesh, epochs: int) -> RaceTask:
-    model = MultipleChoiceModel.from_pretrained(inputs / checkpoint, mesh, seed=3)
-    return RaceTask(model, _split(inputs, "train"), mesh, epochs, seed=3)
+def _task(inputs: Path, checkpoint: str, mesh: Mesh, epochs: int) -> Epochs:
+    model = MultipleChoice(read_config(inputs / checkpoint), mesh, OPTIONS, "race")
+    model.load_pretrained(inputs / checkpoint, seed=3)
+    return Epochs(model, _split(inputs, "train"), mesh, epochs, seed=3)
 
 
 def _records(output: Path) -> list[dict[str, Any]]:
@@ -68,22 +73,20 @@ def _records(output: Path) -> list[dict[str, Any]]:
 def test_every_epoch_asks_every_question_in_another_order(inputs: Path) -> None:
     split = _split(inputs, "train")
     model = torch.nn.Module()
-    model.config = None  # type: ignore[assignment]
-    task = RaceTask(model, split, None, epochs=3, seed=1)  # type: ignore[arg-type]
+    model.config, model.term = None, "race"  # type: ignore[assignment]
+    task = Epochs(model, split, None, epochs=3, seed=1)  # type: ignore[arg-type]
     assert task.total_samples == 3 * 60
-    stream = np.concatenate([task.questions(np.arange(start, start + 20)) for start in range(0, 180, 20)])
+    stream = np.concatenate([task.chosen(np.arange(start, start + 20)) for start in range(0, 180, 20)])
     epochs = stream.reshape(3, 60)
     assert (np.sort(epochs, axis=1) == np.arange(60)).all()
     assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
-    other = RaceTask(model, split, None, epochs=3, seed=2)  # type: ignore[arg-type]
-    assert not any((other.questions(np.arange(60)) == epoch).all() for epoch in epochs), (
-        "seeds share no epoch"
-    )
+    other = Epochs(model, split, None, epochs=3, seed=2)  # type: ignore[arg-type]
+    assert not any((other.chosen(np.arange(60)) == epoch).all() for epoch in epochs), "seeds share no epoch"
 
 
 def test_settings_become_steps_with_linear_decay() -> None:
     settings = FinetuningSettings(epochs=3, batch_size=32, warmup_fraction=0.1)
-    config = settings.training_config(questions=100)  # 300 questions: 9 batches of 32 and one of 12
+    config = settings.training_config(examples=100, seed=1)  # 300 questions: 9 batches of 32 and one of 12
     assert (config.steps, config.warmup_steps, config.schedule) == (10, 1, "linear")
     assert not config.errors()
 
@@ -141,17 +144,23 @@ def test_a_killed_run_goes_on_bit_by_bit(inputs: Path, tmp_path: Path) -> None:
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def _finetuned(directory: Path, mesh: Mesh) -> MultipleChoice:
+    model = MultipleChoice(read_config(directory), mesh, OPTIONS, "race")
+    model.load_finetuned(directory)
+    return model
+
+
 def _answer(inputs: Path, directory: Path, tensor_parallel: int) -> tuple[dict[str, int], dict[str, int]]:
     mesh = initialize(tensor_parallel)
-    model = MultipleChoiceModel.from_finetuned(directory, mesh)
-    result = accuracy(model, _split(inputs, "test"), mesh, micro_batch=2)
+    model = _finetuned(directory, mesh)
+    result = Scorer(model, mesh, micro_batch=2)(_split(inputs, "test"), "test", LEVELS)
     return result.correct, result.total
 
 
 def _answer_one_by_one(inputs: Path, directory: Path) -> dict[str, int]:
     """The same by the definition: one question at a time."""
     mesh = initialize(1)
-    model = MultipleChoiceModel.from_finetuned(directory, mesh)
+    model = _finetuned(directory, mesh)
     split = _split(inputs, "test")
     correct = {"all": 0, "middle": 0, "high": 0}
     with torch.no_grad():
@@ -160,7 +169,7 @@ def _answer_one_by_one(inputs: Path, directory: Path) -> dict[str, int]:
             answer = batch.pop("answers").item()
             right = int(model.scores(**batch).argmax()) == answer
             correct["all"] += right
-            correct[str(split.levels[question])] += right
+            correct[str(split.groups[question])] += right
     return correct
 
 

@@ -4,7 +4,9 @@ import pytest
 
 import finetune.__main__
 import pretrain.__main__
-from core.program.run_options import run_options
+from core.errors import ConfigurationError
+from core.flags import from_flags
+from core.program.run_options import RunSettings
 from core.training.trainer import RunOptions
 
 COMMANDS = [
@@ -17,18 +19,19 @@ COMMANDS = [
 @pytest.mark.parametrize(("build_parser", "line"), COMMANDS, ids=["gpt2", "bert", "race"])
 def test_they_reach_the_trainer(build_parser, line):
     parser = build_parser()
-    plain = run_options(parser.parse_args(line.split()))
-    assert RunOptions(**plain) == RunOptions()
+    plain = from_flags(RunSettings, parser.parse_args(line.split()))
+    assert RunOptions(**plain.options()) == RunOptions()
     chosen = parser.parse_args([*line.split(), "--tensorboard", "--profile-steps", "10:13", "--measure-peak"])
-    assert RunOptions(**run_options(chosen)) == RunOptions(
+    assert RunOptions(**from_flags(RunSettings, chosen).options()) == RunOptions(
         measure_peak=True, tensorboard=True, profile_steps=(10, 13)
     )
 
 
 @pytest.mark.parametrize("text", ["13:10", "0:2", "5", "a:b", "-1:2", "1:2:3"])
-def test_a_range_that_is_none_is_named(text, capsys):
+def test_a_range_that_is_none_is_named(text):
     build_parser, line = COMMANDS[0]
-    with pytest.raises(SystemExit):
-        build_parser().parse_args([*line.split(), f"--profile-steps={text}"])
-    error = capsys.readouterr().err
-    assert "--profile-steps" in error and f"as 10:13, is {text!r}" in error
+    arguments = build_parser().parse_args([*line.split(), f"--profile-steps={text}"])
+    with pytest.raises(
+        ConfigurationError, match=f"^--profile-steps: must be FIRST:LAST.* as 10:13, is '{text}'"
+    ):
+        from_flags(RunSettings, arguments)

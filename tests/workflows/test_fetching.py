@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
-from workflows.fetching import FetchBenchmark, FetchDocuments
 
 from core.errors import ConfigurationError, UserError
 from data_pipeline.engine.documents import list_shards, read_shard
 from data_pipeline.engine.lock_file import LockError
 from data_pipeline.sources.presets import CORPORA
 from recipes.reader import load_recipe
+from workflows.tasks import DecontaminateDocuments, FetchBenchmark, FetchDocuments
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
 LINES = b"".join(b'{"text": "line %d"}\n' % n for n in range(20))
@@ -55,17 +55,18 @@ def test_a_preset_says_what_the_recipe_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "stories.txt").write_text("x")
     tables += corpus(name="copy", preset="cc-stories", source="local", paths=["stories.txt"])
     found = load_recipe(recipe(tmp_path, tables))
-    web = found.corpus("openwebtext")
+    corpora = {source.name: source for source in found.corpora}
+    web = corpora["openwebtext"]
     assert (web.kind, web.dataset, web.revision, web.expected_rows) == (
         "huggingface",
         "Skylion007/openwebtext",
         "refs/convert/parquet",
         8_013_769,
     )
-    assert found.corpus("bookscorpus").families == ("bert",)
-    less, copy = found.corpus("less"), found.corpus("copy")
+    assert corpora["bookscorpus"].families == ("bert",)
+    less, copy = corpora["less"], corpora["copy"]
     assert (less.streaming, less.revision, less.expected_rows) == (True, "a" * 40, 0)
-    assert copy.join_lines and copy.paths and not copy.dataset
+    assert copy.join_lines and copy.paths and copy.kind == "local"
     assert found.lock_path == tmp_path / "mine.lock.json"
 
 

@@ -1,0 +1,54 @@
+"""Options of every program that takes a pretrained model to a task. What is a setting has its flag from its class."""
+
+import argparse
+from pathlib import Path
+
+from core.program.ranks import add_plugin_option, positive
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The model, its tokenizer, and how it is laid over processes."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a model directory, or a training stage's output that holds one",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="what the model was trained with: tokenizer.json, vocab.txt, or a folder with vocab.json and merges.txt",
+    )
+    parser.add_argument(
+        "--tensor-parallel",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share one copy of the model (default: %(default)s)",
+    )
+    add_plugin_option(parser)
+
+
+def add_task_options(parser: argparse.ArgumentParser, file: str, title: str) -> None:
+    """The task's data and what is asked beside its number.
+
+    Args:
+        file: what the data is called in the authors' format.
+        title: before the progress bar.
+    """
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help=f'the benchmark in its authors\' format, such as "{file}"',
+    )
+    parser.add_argument(
+        "--controls",
+        action="store_true",
+        help="also score what must do worse: a model without training, inputs that hide the answer",
+    )
+    parser.add_argument("--title", default=title, help="before the progress bar (default: %(default)s)")
