@@ -24,7 +24,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their th
     _SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 
-import distributed
 
 TESTS = Path(__file__).parent
 # By file or file::test, as patterns; anything else is told by what it calls.
