@@ -7,6 +7,7 @@ group, or takes long. `make test-fast` runs the last ones, `make test` all.
 
 import fnmatch
 import inspect
+import multiprocessing.context
 import os
 import resource
 import subprocess
@@ -23,7 +24,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their th
     _SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 
-import distributed
 
 TESTS = Path(__file__).parent
 # By file or file::test, as patterns; anything else is told by what it calls.
@@ -35,7 +35,7 @@ TIERS = {
     "data_pipeline/test_ray.py": "chain",
 }
 _ORDER = ("chain", "ranks", "fast")  # the longest first, so that no worker is left alone with one at the end
-_STARTS_RANKS = {"run_distributed", "init_process_group"}
+_STARTS_RANKS = {"run_distributed", "run_program", "init_process_group"}
 _RANK_PROGRAMS = {"pretrain", "evaluate", "finetune"}
 _LAUNCHERS = {"torchrun", "torch.distributed.run"}
 _FAST_SECONDS = 20.0  # of processor time, children included
@@ -126,8 +126,7 @@ def _forbid_ranks(patch: pytest.MonkeyPatch) -> None:
         open_process(process, command, *arguments, **options)
 
     patch.setattr(subprocess.Popen, "__init__", checked)
-    patch.setattr(distributed, "run_distributed", refuse)
-    patch.setattr(distributed._context, "Process", refuse)
+    patch.setattr(multiprocessing.context.ForkServerProcess, "start", refuse)
     patch.setattr("torch.distributed.init_process_group", refuse)
 
 

@@ -1,4 +1,4 @@
-"""Run a module-level function on several real processes that share a gloo process group.
+"""Run a module-level function, or a program, on several real processes that share a gloo process group.
 
 The children come from a fork server that has torch imported already, so a launch costs tenths of a second.
 A child that fails, or a group that hangs, fails the test with the rank's traceback; nothing is left running.
@@ -6,10 +6,15 @@ A child that fails, or a group that hangs, fails the test with the rank's traceb
 
 import multiprocessing
 import os
+import runpy
+import socket
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -91,3 +96,53 @@ def _child(function: Callable, rank: int, world_size: int, folder: str, queue: A
         queue.put((rank, traceback.format_exc(), None))
     queue.close()
     queue.join_thread()
+
+
+def run_program(
+    module: str, arguments: list[str], processes: int = 1, typed: str = "", timeout_seconds: float = 180
+) -> subprocess.CompletedProcess[str]:
+    """`python -m module arguments` on ranks, as torchrun starts them but without its seconds of imports.
+
+    One process runs without torchrun's variables, as a program started by hand. Returns the first exit code that is
+    not 0, and what all ranks printed.
+    """
+    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
+        folder = Path(name)
+        (folder / "in").write_text(typed)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        ranks = [
+            _context.Process(target=_run_module, args=(module, arguments, rank, processes, port, folder))
+            for rank in range(processes)
+        ]
+        for process in ranks:
+            process.start()
+        try:
+            deadline = time.monotonic() + timeout_seconds
+            for process in ranks:
+                process.join(timeout=max(0.0, deadline - time.monotonic()))
+            codes = [process.exitcode for process in ranks]
+        finally:
+            for process in ranks:
+                process.kill()
+                process.join()
+        printed, complained = ((folder / stream).read_text() for stream in ("out", "err"))
+    assert None not in codes, f"ranks gave no result in {timeout_seconds} s: {codes}\n{complained}"
+    return subprocess.CompletedProcess(arguments, max(codes, key=abs), printed, complained)
+
+
+def _run_module(
+    module: str, arguments: list[str], rank: int, processes: int, port: int, folder: Path
+) -> None:
+    for descriptor, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_CREAT | os.O_APPEND | os.O_WRONLY), descriptor)
+    sys.stdin = (folder / "in").open()
+    if processes > 1:
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+        values = map(str, (rank, rank, processes, processes, port))
+        os.environ.update(zip(names, values, strict=True), MASTER_ADDR="127.0.0.1")
+    torch.set_num_threads(1)
+    os.chdir(Path(__file__).parents[1])
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -14,7 +14,7 @@ from core.model_directory import build_model, save_model
 from core.parallel.mesh import initialize
 from core.program.ranks import read_model_config
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from tests.distributed import run_distributed
+from tests.distributed import run_distributed, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Under torchrun itself, which has its own to say about ranks that fail."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     common = ["--tokenizer", str(folder / "tokenizer.json"), "--tensor-parallel", "2"]
     return subprocess.run(
@@ -72,11 +73,9 @@ def _evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def test_a_training_output_is_scored_with_controls_on_two_tensor_ranks(inputs: Path, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
-    run = _evaluate(
-        inputs,
-        *("lambada", "--checkpoint", str(inputs / "trained"), "--data", str(inputs / "lambada.jsonl")),
-        *("--controls", "--output", str(output)),
-    )
+    paths = ["--checkpoint", str(inputs / "trained"), "--data", str(inputs / "lambada.jsonl")]
+    paths += ["--tokenizer", str(inputs / "tokenizer.json"), "--output", str(output)]
+    run = run_program("evaluate", ["lambada", *paths, "--controls", "--tensor-parallel", "2"], processes=2)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)  # one object, from one rank, and nothing else
     assert result == json.loads(output.read_text())

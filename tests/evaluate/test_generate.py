@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.generate import TextStream, generate_texts
 from evaluate.sampling import Sampling, draw, generate_tokens
-from tests.distributed import run_distributed
+from tests.distributed import run_distributed, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,25 +202,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _command(
     folder: Path, processes: int, *options: str, typed: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     common = ["--checkpoint", str(folder / "trained"), "--tokenizer", str(folder / "tokenizer.json")]
-    return subprocess.run(
-        [
-            sys.executable,
-            *(launcher if processes > 1 else []),
-            "-m",
-            "evaluate",
-            "generate",
-            *common,
-            *options,
-        ],
-        cwd=ROOT,
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_program("evaluate", ["generate", *common, *options], processes, typed)
 
 
 def test_the_command_reads_lines_and_gives_the_same_texts_on_two_ranks(inputs: Path, tmp_path: Path) -> None:

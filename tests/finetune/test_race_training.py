@@ -1,9 +1,7 @@
 """RACE fine-tuning on real processes: learns, agrees over layouts, resumes, and scores exactly."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from finetune.pairs import PairExamples
 from finetune.race import encode_split
 from finetune.tuner import Epochs
 from recipes.schema import FinetuningSettings
-from tests.distributed import run_distributed
+from tests.distributed import run_distributed, run_program
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,7 +181,6 @@ def test_accuracy_is_exact_at_any_layout(inputs: Path, tmp_path: Path) -> None:
 
 
 def _finetune(inputs: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     paths = {
         "--checkpoint": inputs / "plain",
         "--tokenizer": inputs / "vocab.txt",
@@ -191,15 +188,7 @@ def _finetune(inputs: Path, output: Path, *arguments: str) -> subprocess.Complet
         "--output": output,
     }
     given = [str(part) for pair in paths.items() for part in pair]
-    return subprocess.run(
-        [sys.executable, *launcher, "-m", "finetune", "race", *given, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    return run_program("finetune", ["race", *given, *arguments], processes=2)
 
 
 def test_the_command_learns_to_find_the_answer_in_the_passage(inputs: Path, tmp_path: Path) -> None:
