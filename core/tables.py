@@ -72,7 +72,7 @@ def out_of_range(settings: Any, where: str, **ranges: tuple[float, float]) -> li
     for name, (least, most) in ranges.items():
         value = getattr(settings, name)
         if not (math.isfinite(value) and least <= value <= most):
-            allowed = f"{least:g} or more" if math.isinf(most) else f"from {least:g} to {most:g}"
+            allowed = f"{least:.15g} or more" if math.isinf(most) else f"from {least:.15g} to {most:.15g}"
             problems.append(f"{where}.{name}: must be {allowed}, is {value}")
     return problems
 

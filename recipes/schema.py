@@ -92,7 +92,11 @@ class FinetuningSettings:
             problems.append(
                 f"{where}.micro_batch: must be at most batch_size ({self.batch_size}), is {self.micro_batch}"
             )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed <= LARGEST_SEED for seed in self.seeds):
+        if (
+            not self.seeds
+            or len(set(self.seeds)) < len(self.seeds)
+            or not all(0 <= seed <= LARGEST_SEED for seed in self.seeds)
+        ):
             problems.append(
                 f"{where}.seeds: must be one or more different numbers from 0 to {LARGEST_SEED}, is {self.seeds}"
             )

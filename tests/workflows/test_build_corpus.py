@@ -99,3 +99,31 @@ def test_the_funnel_says_what_stands_in_for_the_papers_corpus(tmp_path: Path, co
     page = (tmp_path / "runs" / "latest" / "mine-corpus" / "funnel.txt").read_text()
     assert "tales: news; licence ODC-BY 1.0" in page
     assert "differs from the paper's: C4 restricted to RealNews' sites" in page
+
+
+def _build(tmp_path: Path, output: str, *arguments: str) -> str:
+    """`python -m data_pipeline build` with the settings of the recipe; what it says of its steps."""
+    command = [sys.executable, "-m", "data_pipeline", "build", "--input", "mine.jsonl", "--name", "tales"]
+    command += ["--train-tokenizer", "gpt2:300", "--threshold", "0.95", "--workers", "1", "--output", output]
+    result = subprocess.run(
+        [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def test_a_workflow_makes_nothing_again_that_the_command_built(tmp_path: Path, corpus: Path) -> None:
+    assert "there already" not in _build(tmp_path, "out", "--runs", "runs")
+    built = (tmp_path / "out" / "corpus.bin").read_bytes()
+    result = _luigi(tmp_path, "--corpus", str(corpus))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 stage run, 5 already done" in result.stdout  # the funnel's page
+    (tokens,) = (tmp_path / "runs").glob("tokenize/*/corpus.bin")
+    assert tokens.read_bytes() == built
+
+
+def test_the_command_makes_nothing_again_that_a_workflow_made(tmp_path: Path, corpus: Path) -> None:
+    assert _luigi(tmp_path, "--corpus", str(corpus)).returncode == 0
+    assert _build(tmp_path, "out", "--runs", "runs").count("there already") == 5
+    assert IndexedDataset(tmp_path / "out" / "corpus").documents == 30
+    assert _build(tmp_path, "other", "--runs", "runs", "--minimum-tokens", "64").count("there already") == 1
