@@ -32,7 +32,7 @@ from data_pipeline.settings import (
     TokenizerSettings,
 )
 from data_pipeline.sources.source import LocalSource, Source
-from data_pipeline.steps import Documents
+from data_pipeline.step_inputs import Documents, documents_of
 from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, load_tokenizer
@@ -72,7 +72,7 @@ class Command:
             folder = Path(source.paths[0])
             if any(folder.glob("documents-*.parquet")):
                 return Documents(given=tuple(list_shards(folder)))
-        return steps.documents_of(steps.fetch(source, self.lock, None))
+        return documents_of(steps.fetch(source, self.lock, None))
 
     def make(self, wanted: Step, check: Callable[[Summaries], None] | None = None) -> Summaries:
         """Make a step and all that it stands on; the summary of each, by stage, also in `funnel.json`.

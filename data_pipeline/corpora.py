@@ -19,6 +19,7 @@ from data_pipeline.settings import (
     TokenizerSettings,
 )
 from data_pipeline.sources.source import Source
+from data_pipeline.step_inputs import BenchmarkFile, Documents, documents_of
 from data_pipeline.tokenization.kinds import KINDS
 
 
@@ -90,20 +91,20 @@ class Corpus:
         join_lines = self.source(name).join_lines or settings.cleaning.join_lines
         return steps.clean(
             name,
-            steps.documents_of(self.fetch(name)),
+            documents_of(self.fetch(name)),
             dataclasses.replace(settings.cleaning, join_lines=join_lines),
             settings.length_tokenizer,
         )
 
     @once
-    def benchmark(self, name: str) -> steps.BenchmarkFile:
+    def benchmark(self, name: str) -> BenchmarkFile:
         settings = self.settings
         return steps.benchmark(name, settings.benchmarks[name], settings.lock, self.sample())
 
     @once
-    def cleaned(self) -> steps.Documents:
+    def cleaned(self) -> Documents:
         names = [source.name for source in self.settings.sources]
-        return steps.Documents({f"{index:03d} {name}": self.clean(name) for index, name in enumerate(names)})
+        return Documents({f"{index:03d} {name}": self.clean(name) for index, name in enumerate(names)})
 
     @once
     def decontaminate(self) -> Step:
@@ -113,18 +114,18 @@ class Corpus:
 
     @once
     def deduplicate(self) -> Step:
-        documents = steps.documents_of(self.decontaminate()) if self.settings.benchmarks else self.cleaned()
+        documents = documents_of(self.decontaminate()) if self.settings.benchmarks else self.cleaned()
         return steps.deduplicate(self.settings.name, documents, self.settings.deduplication)
 
     @once
-    def documents(self, family: str) -> steps.Documents:
+    def documents(self, family: str) -> Documents:
         """What the models of a family learn from."""
         names = [
             source.name
             for source in self.settings.sources
             if not source.families or family in source.families
         ]
-        return steps.Documents({"documents": self.deduplicate()}, sources=tuple(names))
+        return Documents({"documents": self.deduplicate()}, sources=tuple(names))
 
     @once
     def tokenizer(self, family: str) -> Step:

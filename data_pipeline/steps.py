@@ -6,7 +6,6 @@ when it is done. `data_pipeline.corpora` chains them for the corpora of a recipe
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
@@ -22,6 +21,7 @@ from data_pipeline.settings import (
     TokenizerSettings,
 )
 from data_pipeline.sources.source import SampleSource, Source
+from data_pipeline.step_inputs import BenchmarkFile, Documents, tokenizer_files
 
 _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "remote_files", "source"))
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
@@ -49,46 +49,6 @@ KINDS_OF_STEPS = (
     SENTENCES,
     TOKENIZE,
 )
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Document shards: what steps give, in order, or shards given by hand.
-
-    Attributes:
-        steps: by role.
-        given: shards that no step of ours made.
-        sources: only the documents of these sources; all when there are none.
-    """
-
-    steps: Mapping[str, Step] = field(default_factory=dict)
-    given: tuple[Path, ...] = ()
-    sources: tuple[str, ...] = ()
-
-    @property
-    def files(self) -> dict[str, Path]:
-        return {f"{index:05d}": path for index, path in enumerate(self.given)}
-
-    def shards(self, place: Workplace) -> list[Path]:
-        """Where the shards are (a shard holds documents of one source)."""
-        from data_pipeline.engine.documents import list_shards
-
-        found = [shard for step in self.steps.values() for shard in list_shards(place.directory(step))]
-        found += self.given
-        return [shard for shard in found if not self.sources or _shard_source(shard) in self.sources]
-
-
-def _shard_source(shard: Path) -> str | None:
-    """The source of a shard's documents; None when it holds none."""
-    from data_pipeline.engine.documents import read_shard
-
-    first = next(read_shard(shard), None)
-    return first.source if first is not None else None
-
-
-def documents_of(step: Step) -> Documents:
-    """The documents that one step gives."""
-    return Documents({"documents": step})
 
 
 def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
@@ -166,30 +126,6 @@ def clean(name: str, documents: Documents, settings: CleaningSettings, length_to
 def kept_facts(summary: Summary) -> str:
     """ "6120 of 7000 documents kept", of a stage that drops some."""
     return f"{summary['documents']} of {summary['documents_in']} documents kept"
-
-
-@dataclass(frozen=True)
-class BenchmarkFile:
-    """A benchmark's file or folder in the authors' format: below a step's output, or the user's own.
-
-    Attributes:
-        name: of the benchmark.
-        path: relative to the step's output, if there is a step.
-        step: what makes it.
-    """
-
-    name: str
-    path: Path
-    step: Step | None = None
-
-    def at(self, place: Workplace) -> Path:
-        return self.path if self.step is None else place.directory(self.step) / self.path
-
-    def inputs(self, role: str) -> dict[str, Step]:
-        return {} if self.step is None else {role: self.step}
-
-    def files(self, role: str) -> dict[str, Path]:
-        return {role: self.path} if self.step is None else {}
 
 
 def benchmark(
@@ -350,14 +286,6 @@ def _given_tokenizer(name: str, family: str, kind: str, path: Path) -> Step:
         selectors={"family": family},
         facts=_tokens,
     )
-
-
-def tokenizer_files(role: str, path: Path | None) -> dict[str, Path]:
-    """The files of a given tokenizer: of GPT-2's two both."""
-    if path is None:
-        return {}
-    merges = path.with_name(path.name.removesuffix("vocab.json") + "merges.txt")
-    return {role: path, **({f"{role} merges": merges} if path.name.endswith("vocab.json") else {})}
 
 
 def _tokens(summary: Summary) -> str:

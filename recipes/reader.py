@@ -32,7 +32,7 @@ from data_pipeline.settings import (
 )
 from data_pipeline.sources.presets import CORPORA
 from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, name_errors
-from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task
+from recipes.records import FINE_TUNING
 from recipes.schema import EvaluationSettings, FinetuningSettings, Identity, Model, Recipe
 
 RECIPES = Path(__file__).resolve().parent
@@ -273,7 +273,7 @@ class _Reader:
                 self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
             if recipe.corpora and not recipe.sources_for(family):
                 self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
-        measured = {task.benchmark for task in measured_tasks(recipe)}
+        measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
             if recipe.models and name not in measured:
                 self.errors.append(
@@ -291,37 +291,15 @@ class _Reader:
             self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
         for task, settings in model.finetuning.items():
             record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
-            if not takes(record, model):
+            if not model.fits(record):
                 self.errors.append(f"{place}: not for models of the family {model.config.family}")
             if record.benchmark not in self.table("benchmarks"):
                 self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
             self.errors += record.errors(settings, model.config, place)
-        for record in zero_shot_tasks(recipe):
-            if recipe.evaluation is not None and takes(record, model):
-                self.errors += [
-                    f"{error} (of {where})"
-                    for error in record.errors(recipe.evaluation, model.config, "evaluation")
-                ]
-
-
-def takes(task: Task, model: Model) -> bool:
-    """Whether a task is for models of this one's family."""
-    return FAMILIES[model.config.family].causal == task.causal
-
-
-def zero_shot_tasks(recipe: Recipe) -> list[Any]:
-    """The zero-shot evaluations whose data the recipe has."""
-    return [ZERO_SHOT[name] for name in ZERO_SHOT if ZERO_SHOT[name].benchmark in recipe.benchmarks]
-
-
-def measured_tasks(recipe: Recipe) -> list[Task]:
-    """The tasks that some model of the recipe is measured on."""
-    models = recipe.models.values()
-    zero_shot: list[Task] = [t for t in zero_shot_tasks(recipe) if any(takes(t, model) for model in models)]
-    tuned: list[FineTuning] = [
-        FINE_TUNING[name] for name in FINE_TUNING if any(name in model.finetuning for model in models)
-    ]
-    return [*zero_shot, *tuned]
+        for scored in recipe.zero_shot_tasks():
+            if recipe.evaluation is not None and model.fits(scored):
+                errors = scored.errors(recipe.evaluation, model.config, "evaluation")
+                self.errors += [f"{error} (of {where})" for error in errors]
 
 
 def load_recipe_plugins(path: Path, document: Mapping[str, Any], errors: list[str]) -> list[str]:

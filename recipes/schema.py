@@ -20,6 +20,7 @@ from data_pipeline.settings import (
     TokenizerSettings,
 )
 from data_pipeline.sources.source import Source, name_errors
+from recipes.records import FINE_TUNING, ZERO_SHOT, Task, ZeroShot
 
 _CHECKPOINTS_A_RUN = 10
 _LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
@@ -138,6 +139,10 @@ class Model:
     training: TrainingConfig
     finetuning: dict[str, FinetuningSettings]
 
+    def fits(self, task: Task) -> bool:
+        """Whether a task is for models of this one's family."""
+        return FAMILIES[self.config.family].causal == task.causal
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -196,3 +201,14 @@ class Recipe:
     def models_of(self, *, causal: bool) -> list[str]:
         """The models of causal families, or of the others."""
         return [name for name, model in self.models.items() if FAMILIES[model.config.family].causal == causal]
+
+    def zero_shot_tasks(self) -> list[ZeroShot]:
+        """The zero-shot evaluations whose data the recipe has."""
+        return [ZERO_SHOT[name] for name in ZERO_SHOT if ZERO_SHOT[name].benchmark in self.benchmarks]
+
+    def measured_tasks(self) -> list[Task]:
+        """The tasks that some model of the recipe is measured on."""
+        models = self.models.values()
+        scored = [task for task in self.zero_shot_tasks() if any(model.fits(task) for model in models)]
+        tuned = [name for name in FINE_TUNING if any(name in model.finetuning for model in models)]
+        return [*scored, *(FINE_TUNING[name] for name in tuned)]

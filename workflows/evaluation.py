@@ -9,7 +9,7 @@ from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
-from data_pipeline.steps import BenchmarkFile
+from data_pipeline.step_inputs import BenchmarkFile
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task, ZeroShot
 from recipes.schema import Recipe
 from workflows.launch import failure

@@ -10,7 +10,7 @@ from core.families import FAMILIES
 from data_pipeline.corpora import Corpus, CorpusSettings, once
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.steps import Step
-from recipes.reader import load_recipe, takes, zero_shot_tasks
+from recipes.reader import load_recipe
 from recipes.records import FINE_TUNING, ZERO_SHOT
 from recipes.schema import Recipe
 from workflows import evaluation, training
@@ -46,9 +46,9 @@ class Plan:
         """(task, model) of every zero-shot evaluation."""
         return [
             {"task": task.name, "model": model.name}
-            for task in zero_shot_tasks(self.recipe)
+            for task in self.recipe.zero_shot_tasks()
             for model in self.recipe.models.values()
-            if takes(task, model)
+            if model.fits(task)
         ]
 
     def finetunings(self) -> list[dict[str, str]]:

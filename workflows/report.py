@@ -16,7 +16,6 @@ from data_pipeline import steps
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
 from data_pipeline.sample.planted import planted_outcomes
 from data_pipeline.sources.source import SampleSource
-from recipes.reader import measured_tasks
 from recipes.records import FINE_TUNING
 from recipes.schema import Recipe
 from workflows.corpus_report import funnel
@@ -40,7 +39,7 @@ def report(plan: Plan) -> Step:
         results = collect_results(recipe, made, place)
         write_json(directory / "results.json", results)
         curves = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
-        page = report_page(recipe, results, measured_tasks(recipe), curves, made, place)
+        page = report_page(recipe, results, recipe.measured_tasks(), curves, made, place)
         write_pages(directory, page)
         return {"models": sorted(results["models"])}
 
