@@ -1,39 +1,46 @@
 """Command line: `python -m benchmarks NAME`, from the checkout."""
 
 import argparse
+import importlib
 import sys
+from pathlib import Path
 
-from benchmarks import (
-    checkpoint_stall,
-    near_duplicates,
-    pipeline,
-    precisions,
-    sample_index,
-    tensor_parallel,
-    tokenization,
-    training,
+from benchmarks.harness import Report
+from core.errors import UserError
+from core.files import write_json
+from core.flags import add_flags, from_flags
+
+NAMES = (
+    "checkpoint-stall",
+    "near-duplicates",
+    "pipeline",
+    "precisions",
+    "sample-index",
+    "tensor-parallel",
+    "tokenization",
+    "training",
 )
-
-BENCHMARKS = {
-    "checkpoint-stall": checkpoint_stall,
-    "near-duplicates": near_duplicates,
-    "pipeline": pipeline,
-    "precisions": precisions,
-    "sample-index": sample_index,
-    "tensor-parallel": tensor_parallel,
-    "tokenization": tokenization,
-    "training": training,
-}
 
 
 def main() -> int:
+    modules = {name: importlib.import_module(f"benchmarks.{name.replace('-', '_')}") for name in NAMES}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = parser.add_subparsers(dest="name", required=True)
-    for name, module in BENCHMARKS.items():
-        summary = (module.__doc__ or "").split("\n")[0]
-        module.add_arguments(names.add_parser(name, help=summary, description=module.__doc__))
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in modules.items():
+        command = commands.add_parser(name, help=module.__doc__.split("\n")[0], description=module.__doc__)
+        add_flags(command, module.Settings, texts={"turns": "measurements of each side, in turn"})
+        command.add_argument("--json", type=Path, metavar="PATH", help="write what was measured there, too")
     arguments = parser.parse_args()
-    BENCHMARKS[arguments.name].run(arguments)
+    module = modules[arguments.name]
+    try:
+        settings = from_flags(module.Settings, arguments)
+        report = Report(arguments.name, settings)
+        module.run(settings, report)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if arguments.json:
+        write_json(arguments.json, report.content)
     return 0
 
 

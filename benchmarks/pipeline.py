@@ -5,16 +5,17 @@ stage's own time at this speed on the cores named; training of tokenizers and of
 share of a corpus and is left out.
 """
 
-import argparse
 import gzip
 import json
-import os
 import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks.near_duplicates import recombined
+from benchmarks import harness
+from benchmarks.texts import real_data, recombined
 from data_pipeline.cleaning import clean
 from data_pipeline.decontamination.decontamination import decontaminate
 from data_pipeline.deduplication.deduplication import deduplicate
@@ -25,103 +26,79 @@ from data_pipeline.sources.local import fetch_local
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
 
-_CORPUS_GIGABYTES = 174
+_CORPUS_MEGABYTES = 174_000
 _FILE_DOCUMENTS = 4000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--megabytes", type=int, default=50, help="text to work on (default: %(default)s)")
-    parser.add_argument(
-        "--cores", type=int, default=16, help="of the machine for the hours (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--repetitions", type=int, default=2, help="runs; the best counts (default: %(default)s)"
-    )
+@dataclass(frozen=True)
+class Settings(harness.Settings):
+    """How much is worked on.
+
+    Attributes:
+        megabytes: text to work on.
+        cores: of the machine that the hours are computed for.
+    """
+
+    turns: int = 2
+    megabytes: int = 50
+    cores: int = 16
 
 
-def run(arguments: argparse.Namespace) -> None:
-    best: dict[str, tuple[float, float]] = {}
-    for _ in range(arguments.repetitions):
+def run(settings: Settings, report: harness.Report) -> None:
+    turns = []
+    for _ in range(settings.turns):
         with tempfile.TemporaryDirectory() as directory:
-            for stage, (size, seconds) in _measure(Path(directory), arguments.megabytes).items():
-                if stage not in best or seconds < best[stage][1]:
-                    best[stage] = size, seconds
-    print(f"{arguments.megabytes} MB of recombined real text, one core, best of {arguments.repetitions}")
-    print(
-        f"| stage | MB/s a core | hours for {_CORPUS_GIGABYTES} GB on {arguments.cores} cores |\n|---|---|---|"
-    )
-    total = 0.0
-    for stage, (size, seconds) in best.items():
-        speed = size / 1e6 / seconds
-        hours = _CORPUS_GIGABYTES * 1e3 / speed / arguments.cores / 3600
-        total += hours
-        print(f"| {stage} | {speed:.1f} | {hours:.2f} |")
-    print(f"| all | {_CORPUS_GIGABYTES * 1e3 / (total * arguments.cores * 3600):.1f} | {total:.2f} |")
+            turns.append(_speeds(Path(directory), settings.megabytes))
+    report.note(f"{settings.megabytes} MB of recombined real text, one core; medians (min–max)")
+    title = f"hours for {_CORPUS_MEGABYTES // 1000} GB on {settings.cores} cores"
+    whole = 0.0
+    for stage in turns[0]:
+        speed = harness.Spread.of([speeds[stage] for speeds in turns])
+        hours = _CORPUS_MEGABYTES / speed.median / settings.cores / 3600
+        whole += hours
+        report.row({"stage": stage, "MB/s a core": speed, title: f"{hours:.2f}"})
+    speed = harness.Spread.of([_CORPUS_MEGABYTES / (whole * settings.cores * 3600)])
+    report.row({"stage": "all", "MB/s a core": speed, title: f"{whole:.2f}"})
 
 
-def _measure(root: Path, megabytes: int) -> dict[str, tuple[float, float]]:
-    """Bytes and seconds of each stage."""
-    real = Path(os.environ["REAL_DATA"])
-    executor = LocalExecutor(1)
+def _speeds(root: Path, megabytes: int) -> dict[str, float]:
+    """Megabytes a second of each stage."""
+    real = real_data()
     texts = list(recombined(megabytes * 1_000_000))
     size = sum(map(len, texts))
-    files = _write_files(texts, root / "raw")
-    found: dict[str, tuple[float, float]] = {}
+    speeds: dict[str, float] = {}
 
-    def timed(stage: str, function: Callable[[], object]) -> None:
-        started = time.perf_counter()
-        function()
-        found[stage] = size, time.perf_counter() - started
+    def timed(stage: str, work: Callable[..., object], *given: Any, **named: Any) -> None:
+        speeds[stage] = (
+            size / 1e6 / harness.seconds(partial(work, *given, **named, executor=LocalExecutor(1)))
+        )
 
-    timed("fetch (.jsonl.gz)", lambda: fetch_local(files, root / "fetch", source="b", executor=executor))
-    fetched = list_shards(root / "fetch")
-    settings = CleaningSettings()
-    timed("clean", lambda: clean(fetched, root / "clean", settings, length_tokenizer=None, executor=executor))
+    raw, fetched, cleaned, apart, kept = (root / name for name in ("raw", "fetch", "clean", "apart", "kept"))
+    timed("fetch (.jsonl.gz)", fetch_local, _write_files(texts, raw), fetched, source="b")
+    timed("clean", clean, list_shards(fetched), cleaned, CleaningSettings(), length_tokenizer=None)
     benchmarks = {"wikitext103": real / "wikitext103.valid.tokens", "lambada": real / "lambada_500.jsonl"}
-    cleaned = list_shards(root / "clean")
-    timed(
-        "decontaminate",
-        lambda: decontaminate(
-            cleaned, root / "apart", benchmarks, DecontaminationSettings(), executor=executor
-        ),
-    )
-    apart = list_shards(root / "apart")
-    timed(
-        "deduplicate", lambda: deduplicate(apart, root / "dedup", DeduplicationSettings(), executor=executor)
-    )
-    kept = list_shards(root / "dedup")
-    stats = [json.loads(path.read_text()) for path in sorted((root / "dedup" / "stats").glob("documents-*"))]
-    size = sum(count["bytes"] for count in stats)
-    timed(
-        "tokenize for GPT-2",
-        lambda: tokenize_corpus(
-            kept, real / "gpt2-vocab.json", root / "gpt2", sentence_splitter=None, executor=executor
-        ),
-    )
-    train_sentence_splitter(kept, root / "punkt")
-    part = kept[:1]
-    size = stats[0]["bytes"]
-    timed(
-        "tokenize for BERT",
-        lambda: tokenize_corpus(
-            part,
-            real / "bert-base-uncased-vocab.txt",
-            root / "bert",
-            sentence_splitter=root / "punkt" / PUNKT_FILE,
-            executor=executor,
-        ),
-    )
-    return found
+    settings = DecontaminationSettings()
+    timed("decontaminate", decontaminate, list_shards(cleaned), apart, benchmarks, settings)
+    timed("deduplicate", deduplicate, list_shards(apart), kept, DeduplicationSettings())
+    shards, punkt = list_shards(kept), root / "punkt"
+    train_sentence_splitter(shards, punkt)
+    sizes = [json.loads(path.read_text())["bytes"] for path in sorted((kept / "stats").glob("documents-*"))]
+    for name, inputs, vocabulary, splitter in (
+        ("GPT-2", shards, "gpt2-vocab.json", None),
+        ("BERT", shards[:1], "bert-base-uncased-vocab.txt", punkt / PUNKT_FILE),
+    ):
+        size, work = sum(sizes[: len(inputs)]), partial(tokenize_corpus, sentence_splitter=splitter)
+        timed(f"tokenize for {name}", work, inputs, real / vocabulary, root / name)
+    return speeds
 
 
 def _write_files(texts: list[str], directory: Path) -> list[str]:
     directory.mkdir()
     paths = []
     for start in range(0, len(texts), _FILE_DOCUMENTS):
-        path = directory / f"{start:08d}.jsonl.gz"
-        with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as stream:
+        paths.append(str(directory / f"{start:08d}.jsonl.gz"))
+        with gzip.open(paths[-1], "wt", compresslevel=1, encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps({"text": text}) + "\n" for text in texts[start : start + _FILE_DOCUMENTS]
             )
-        paths.append(str(path))
     return paths

@@ -2,22 +2,22 @@
 
 One corpus of random document lengths for both sides; its tokens are a hole in a file, so only the index takes space.
 Index building goes from the corpus on disk to indices on disk that are ready to be read. Reads are of random samples,
-the same for both sides and once before time is taken; runs alternate. Without megatron-core only our side runs.
+the same for both sides and once before time is taken. Without megatron-core only our side runs.
 """
 
-import argparse
 import shutil
-import statistics
 import struct
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import harness
 from data_pipeline.indexed.blends import blend_order, normalized
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 from data_pipeline.indexed.samples import SampleStream
@@ -25,43 +25,39 @@ from pretrain.gpt2 import GPT2Samples
 
 _VOCABULARY = 50_257
 _BLEND_WEIGHTS = (4.3, 2.2, 1.1, 3.9, 0.7)
-_INSTALL = "megatron-core is not installed, so only our side runs: pip install megatron-core==0.16.1"
-Timed = Callable[[], Any]
+Work = Callable[[], Any]
+_PEER_MODULES = ("megatron.core.datasets.gpt_dataset", "megatron.core.datasets.helpers_cpp")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--documents", type=int, default=10_000_000, help="in the corpus (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--sequence-length", type=int, default=1024, help="tokens a sample, less one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--reads", type=int, default=5000, help="random samples read a run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--blended", type=int, default=10_000_000, help="samples to blend (default: %(default)s)"
-    )
-    parser.add_argument("--repetitions", type=int, default=5, help="alternating runs (default: %(default)s)")
+@dataclass(frozen=True)
+class Settings(harness.Settings):
+    """Sizes.
+
+    Attributes:
+        documents: in the corpus.
+        sequence_length: tokens a sample, less one.
+        reads: random samples read a turn.
+        blended: samples to blend.
+    """
+
+    turns: int = 5
+    documents: int = 10_000_000
+    sequence_length: int = 1024
+    reads: int = 5000
+    blended: int = 10_000_000
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(settings: Settings, report: harness.Report) -> None:
     warnings.simplefilter("ignore")
-    peer = _import_peer()
+    peer = _Peer() if report.has_peer(*_PEER_MODULES) else None
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        prefix = write_corpus(directory / "corpus", arguments.documents)
-        dataset = IndexedDataset(prefix)
-        samples = (dataset.tokens - 1) // arguments.sequence_length
-        print(
-            f"{dataset.documents:,} documents, {dataset.tokens:,} tokens, {samples:,} samples an epoch, one core"
+        comparison = _Comparison(
+            settings, report, write_corpus(Path(name) / "corpus", settings.documents), peer
         )
-        print("| | ours | megatron-core | times as fast, lowest–highest |\n|---|---|---|---|")
         for epochs in (1, 3):
-            wanted = epochs * samples - samples // 2  # so that the last epoch is half used
-            _print_builds(directory, prefix, epochs, wanted, arguments, peer)
-        _print_reads(directory, prefix, samples, arguments, peer)
-        _print_blends(arguments, peer)
+            comparison.of_builds(epochs)
+        comparison.of_reads()
+        comparison.of_blends()
 
 
 def write_corpus(prefix: Path, documents: int, seed: int = 1) -> Path:
@@ -91,17 +87,10 @@ class _Peer:
         from megatron.core.datasets.utils import Split
 
         config = GPTDatasetConfig(
-            random_seed=1,
-            sequence_length=sequence_length,
-            split="1,0,0",
-            blend=([str(prefix)], None),
-            tokenizer=self,
-            reset_position_ids=False,
-            reset_attention_mask=False,
-            eod_mask_loss=False,
-            create_attention_mask=False,
-            path_to_cache=str(cache),
-        )
+            random_seed=1, sequence_length=sequence_length, split="1,0,0", blend=([str(prefix)], None),
+            tokenizer=self, reset_position_ids=False, reset_attention_mask=False, eod_mask_loss=False,
+            create_attention_mask=False, path_to_cache=str(cache),
+        )  # fmt: skip
         dataset = PeerDataset(str(prefix))
         indices = np.arange(len(dataset), dtype=np.int32)
         return GPTDataset(dataset, str(prefix), indices, samples, Split.train, config)
@@ -113,118 +102,85 @@ class _Peer:
         helpers.build_blending_indices(corpora, numbers, weights, len(weights), samples, False)
 
 
-def _import_peer() -> _Peer | None:
-    try:
-        import megatron.core.datasets.gpt_dataset
-        import megatron.core.datasets.helpers_cpp  # noqa: F401
-    except ImportError:
-        print(_INSTALL)
-        return None
-    return _Peer()
+class _Comparison:
+    """Rows of the table, on one corpus; without a peer only ours."""
 
+    def __init__(self, settings: Settings, report: harness.Report, prefix: Path, peer: _Peer | None) -> None:
+        self.settings, self.report, self.prefix, self.peer = settings, report, prefix, peer
+        self.cache = prefix.with_name("cache")
+        dataset = IndexedDataset(prefix)
+        self.samples = (dataset.tokens - 1) // settings.sequence_length
+        report.note(
+            f"{dataset.documents:,} documents, {dataset.tokens:,} tokens, {self.samples:,} samples an epoch, one core"
+        )
 
-def _seconds(work: Timed) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    def add(self, what: str, count: int, ours: Work, theirs: Work | None = None) -> None:
+        """How long `count` of something take, and how many a second that is."""
 
+        def measured(work: Work) -> harness.Measurement:
+            seconds = harness.seconds(work)
+            return {"seconds": seconds, "a second": count / seconds}
 
-def _print_row(
-    name: str, unit: str, ours: Timed, theirs: Timed | None, repetitions: int, count: int = 0
-) -> None:
-    """Medians of alternating runs: seconds, or with a count, so many a second."""
-    pairs = []
-    for _ in range(repetitions):
-        mine = _seconds(ours)
-        pairs.append((mine, _seconds(theirs) if theirs else float("nan")))
-    shown = [statistics.median(column) for column in zip(*pairs, strict=True)]
-    figures = [f"{count / value:,.0f}{unit}" if count else f"{value:.2f}{unit}" for value in shown]
-    ratios = [other / mine for mine, other in pairs]
-    spread = f"{statistics.median(ratios):.2f}, {min(ratios):.2f}–{max(ratios):.2f}" if theirs else "–"
-    print(f"| {name} | {figures[0]} | {figures[1] if theirs else '–'} | {spread} |", flush=True)
+        sides = {"ours": partial(measured, ours)}
+        if self.peer and theirs:
+            sides["megatron-core"] = partial(measured, theirs)
+        self.report.compare(sides, self.settings.turns, ["a second"], {"what": what})
 
+    def stream(self, samples: int) -> SampleStream:
+        settings = self.settings
+        part = (0, settings.documents)
+        return SampleStream(
+            IndexedDataset(self.prefix), part, samples, settings.sequence_length, 1, cached=True
+        )
 
-def _print_builds(
-    directory: Path, prefix: Path, epochs: int, wanted: int, arguments: argparse.Namespace, peer: _Peer | None
-) -> None:
-    length, part = arguments.sequence_length, (0, arguments.documents)
+    def their_stream(self, samples: int) -> Any:
+        assert self.peer is not None
+        return self.peer.open(self.prefix, samples, self.settings.sequence_length, self.cache)
 
-    def again() -> None:
-        SampleStream(IndexedDataset(prefix), part, wanted, length, 1, cached=True)
+    def of_builds(self, epochs: int) -> None:
+        wanted = epochs * self.samples - self.samples // 2  # so that the last epoch is half used
 
-    def ours() -> None:
-        for folder in directory.glob(".samples-*/"):
-            shutil.rmtree(folder)
-        again()
+        def ours() -> None:
+            for folder in self.prefix.parent.glob(".samples-*/"):
+                shutil.rmtree(folder)
+            self.stream(wanted)
 
-    def theirs() -> None:
-        assert peer is not None
-        shutil.rmtree(directory / "cache", ignore_errors=True)
-        peer.open(prefix, wanted, length, directory / "cache")
+        def theirs() -> None:
+            shutil.rmtree(self.cache, ignore_errors=True)
+            self.their_stream(wanted)
 
-    _print_row(
-        f"index, epochs: {epochs}, built and written",
-        " s",
-        ours,
-        theirs if peer else None,
-        arguments.repetitions,
-    )
+        what = f"samples of an index, epochs: {epochs}"
+        self.add(f"{what}, built and written", wanted, ours, theirs)
+        self.add(f"{what}, found on disk, hashes checked", wanted, lambda: self.stream(wanted))
 
-    _print_row(f"index, epochs: {epochs}, found on disk, hashes checked", " s", again, None, 1)
+    def of_reads(self) -> None:
+        stream = self.stream(self.samples)
+        other = self.their_stream(self.samples) if self.peer else None
+        pairs = [
+            ("documents", "document_index"),
+            ("sample_index", "sample_index"),
+            ("order", "shuffle_index"),
+        ]
+        if other and not all(np.array_equal(getattr(stream, a), getattr(other, b)) for a, b in pairs):
+            raise ValueError(
+                "the indices differ from megatron-core's: the figures would be of different work"
+            )
+        chosen = np.random.default_rng(2).integers(0, self.samples, self.settings.reads).tolist()
 
+        def each(read: Callable[[int], Any]) -> Work:
+            return lambda: [read(index) for index in chosen]
 
-def _print_reads(
-    directory: Path, prefix: Path, samples: int, arguments: argparse.Namespace, peer: _Peer | None
-) -> None:
-    length = arguments.sequence_length
-    stream = SampleStream(IndexedDataset(prefix), (0, arguments.documents), samples, length, 1, cached=True)
-    batches = GPT2Samples(stream, samples)
-    other = peer.open(prefix, samples, length, directory / "cache") if peer else None
-    chosen = np.random.default_rng(2).integers(0, samples, arguments.reads).tolist()
-    if other and not (
-        np.array_equal(stream.documents, other.document_index)
-        and np.array_equal(stream.sample_index, other.sample_index)
-        and np.array_equal(stream.order, other.shuffle_index)
-    ):
-        raise ValueError("the indices differ from megatron-core's: the figures would be of different work")
+        arrays = each(lambda index: stream[index].astype(np.int64))
+        their_arrays = other and each(other._query_document_sample_shuffle_indices)
+        arrays()
+        self.add("samples read as int64 arrays", len(chosen), arrays, their_arrays)
+        batches = GPT2Samples(stream, self.samples)
+        tensors = each(lambda index: batches.batch(np.array([index])))
+        what = "samples read as tensors (theirs: `GPTDataset.__getitem__`, with loss mask and positions)"
+        self.add(what, len(chosen), tensors, other and each(other.__getitem__))
 
-    def arrays() -> None:
-        for index in chosen:
-            stream[index].astype(np.int64)
-
-    def items() -> None:
-        for index in chosen:
-            batches.batch(np.array([index]))
-
-    def their_arrays() -> None:
-        for index in chosen:
-            other._query_document_sample_shuffle_indices(index)
-
-    def their_items() -> None:
-        for index in chosen:
-            other[index]
-
-    arrays()
-    repetitions, reads = arguments.repetitions, arguments.reads
-    _print_row(
-        "samples read as int64 arrays", "/s", arrays, their_arrays if peer else None, repetitions, reads
-    )
-    _print_row(
-        "samples read as tensors (theirs: `GPTDataset.__getitem__`, with loss mask and positions)",
-        "/s",
-        items,
-        their_items if peer else None,
-        repetitions,
-        reads,
-    )
-
-
-def _print_blends(arguments: argparse.Namespace, peer: _Peer | None) -> None:
-    weights = normalized(_BLEND_WEIGHTS)
-    _print_row(
-        f"order of a blend of {len(weights)} corpora, {arguments.blended:,} samples (theirs compiled)",
-        " s",
-        lambda: blend_order(weights, arguments.blended),
-        (lambda: peer.blend(weights, arguments.blended)) if peer else None,
-        arguments.repetitions,
-    )
+    def of_blends(self) -> None:
+        weights, samples = normalized(_BLEND_WEIGHTS), self.settings.blended
+        what = f"order of a blend of {len(weights)} corpora (theirs compiled)"
+        theirs = self.peer and (lambda: self.peer.blend(weights, samples))
+        self.add(what, samples, lambda: blend_order(weights, samples), theirs)

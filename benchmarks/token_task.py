@@ -4,19 +4,55 @@ import itertools
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from core.config import ModelConfig, TrainingConfig
+from benchmarks import harness
+from core.config import ModelConfig, TrainingConfig, preset
 from core.model_directory import build_model
 from core.models.gpt2 import GPT2LanguageModeling, GPT2Model
 from core.parallel.mesh import Mesh
 from core.training.observers import Observer
 from core.training.throughput import Throughput
 from core.training.trainer import train
+
+WARMUP_STEPS = 3
+Rows = Callable[[np.ndarray], torch.Tensor]  # [n, sequence + 1] int64, for the numbers of n samples
+
+
+@dataclass(frozen=True)
+class Settings(harness.Settings):
+    """The size of a GPT-2: a preset's, or a small one, unless other numbers are given."""
+
+    small: ClassVar = ModelConfig("gpt2", 4, 512, 8, 512, 50257)
+    preset: str = ""
+    layers: int | None = None
+    hidden: int | None = None
+    sequence: int | None = None
+    vocabulary: int | None = None
+    batch: int = 4
+    steps: int = 8
+
+    def shape(self) -> ModelConfig:
+        """Without dropout, so that every side does the same work."""
+        base = preset(self.preset) if self.preset else self.small
+        hidden = self.hidden or base.hidden
+        return replace(
+            base, layers=self.layers or base.layers, hidden=hidden, heads=max(1, hidden // base.head_size),
+            sequence_length=self.sequence or base.sequence_length,
+            vocabulary_size=self.vocabulary or base.vocabulary_size, dropout=0.0, attention_dropout=0.0,
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        shape = self.shape()
+        return (
+            f"GPT-2: {shape.layers} layers, hidden {shape.hidden}, sequence {shape.sequence_length}, "
+            f"{shape.vocabulary_size} tokens; {self.batch} sequences a step"
+        )
 
 
 def random_tokens(shape: ModelConfig, rows: int, seed: int) -> torch.Tensor:
@@ -25,26 +61,28 @@ def random_tokens(shape: ModelConfig, rows: int, seed: int) -> torch.Tensor:
     return torch.randint(shape.vocabulary_size, (rows, shape.sequence_length + 1), generator=generator)
 
 
-class TokenTask:
-    """A pretraining task on rows of tokens; nothing of it is kept.
+def inputs(values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """[n, sequence + 1] as a batch of the language-modelling objective."""
+    return {"tokens": values[:, :-1], "targets": values[:, 1:]}
 
-    Args:
-        rows: gives [n, sequence + 1] int64 for the numbers of n samples.
-    """
+
+def language_modeling(shape: ModelConfig, mesh: Mesh) -> GPT2LanguageModeling:
+    network = build_model(shape, mesh)
+    assert isinstance(network, GPT2Model)
+    return GPT2LanguageModeling(network)
+
+
+class TokenTask:
+    """A pretraining task on rows of tokens; nothing of it is kept."""
 
     validation = None
 
-    def __init__(
-        self, shape: ModelConfig, mesh: Mesh, samples: int, rows: Callable[[np.ndarray], torch.Tensor]
-    ) -> None:
-        network = build_model(shape, mesh)
-        assert isinstance(network, GPT2Model)
+    def __init__(self, shape: ModelConfig, mesh: Mesh, samples: int, rows: Rows) -> None:
         self.total_samples, self.rows = samples, rows
-        self.model = GPT2LanguageModeling(network)
+        self.model = language_modeling(shape, mesh)
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        values = self.rows(indices)
-        return {"tokens": values[:, :-1], "targets": values[:, 1:]}
+        return inputs(self.rows(indices))
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         return {"language_model": float(batch["targets"].numel())}
@@ -53,26 +91,40 @@ class TokenTask:
         """Nothing is kept."""
 
 
-def step_seconds(shape: ModelConfig, mesh: Mesh, training: TrainingConfig, warmup_steps: int) -> list[float]:
-    """Seconds of each step after the warm-up, on this rank."""
-    clock = _Clock(mesh)
-    samples = training.steps * training.global_batch
-    task = TokenTask(
-        shape, mesh, samples, lambda indices: random_tokens(shape, len(indices), int(indices[0]))
-    )
-    with tempfile.TemporaryDirectory() as output:
-        train(task, mesh, training, Path(output) / str(mesh.rank), observers=[clock])
-    return [end - start for start, end in itertools.pairwise(clock.ends[warmup_steps - 1 :])]
+class Steps(Observer):
+    """When each step was done, what was recorded of it, and its tokens a second where they were counted."""
 
-
-class _Clock(Observer):
-    """When each step was done."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
+    def __init__(self) -> None:
         self.ends: list[float] = []
+        self.records: list[dict[str, Any]] = []
+        self.speeds: list[float] = []
 
     def step_done(self, record: dict[str, Any], throughput: Throughput | None) -> None:
-        if self.mesh.device.type == "cuda":
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
+        self.records.append(record)
+        if throughput:
+            self.speeds.append(throughput.tokens_per_second)
+
+
+def train_on(rows: Rows, shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any) -> Steps:
+    """Train, a micro-batch a step; only the last step's speed is counted unless `training` says more often."""
+    config = TrainingConfig(
+        **{"learning_rate": 1e-4, "log_interval": steps, **training}, steps=steps, global_batch=batch,
+        micro_batch=batch, checkpoint_interval=steps + 1,
+    )  # fmt: skip
+    task, seen = TokenTask(shape, mesh, steps * batch, rows), Steps()
+    with tempfile.TemporaryDirectory() as output:
+        train(task, mesh, config, Path(output) / str(mesh.rank), observers=[seen])
+    return seen
+
+
+def step_seconds(shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any) -> list[float]:
+    """Seconds of each step after a warm-up, on this rank."""
+
+    def rows(indices: np.ndarray) -> torch.Tensor:
+        return random_tokens(shape, len(indices), int(indices[0]))
+
+    seen = train_on(rows, shape, mesh, batch, WARMUP_STEPS + steps, **training)
+    return [end - start for start, end in itertools.pairwise(seen.ends[-steps - 1 :])]

@@ -10,6 +10,7 @@ from core.families import FAMILIES
 from core.tables import no_shares, not_positive, out_of_range
 
 ZERO_LEVELS = (0, 1, 2, 3)
+LARGEST_SEED = 2**32 - 1  # what numpy takes
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ class TrainingConfig:
             ),
             1,
         )
-        least |= dict.fromkeys(("weight_decay", "clip_gradient_norm", "validation_interval", "seed"), 0)
+        least |= dict.fromkeys(("weight_decay", "clip_gradient_norm", "validation_interval"), 0)
         problems = out_of_range(self, where, **{name: (bound, math.inf) for name, bound in least.items()})
+        problems += out_of_range(self, where, seed=(0, LARGEST_SEED))
         problems += not_positive(self, where, "learning_rate", "adam_eps")
         problems += no_shares(self, where, "adam_beta1", "adam_beta2")
         if not 0 <= self.minimum_learning_rate <= self.learning_rate:

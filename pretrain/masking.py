@@ -45,8 +45,8 @@ class SentencePairs:
         runs: list[tuple[int, int, int]] = []
         while len(runs) < samples:
             runs += self._one_epoch(documents, random)
-        self._runs = np.array(runs, dtype=np.int64)  # [runs, (first sentence, past the last, target tokens)]
-        random.shuffle(self._runs)
+        self.runs = np.array(runs, dtype=np.int64)  # [runs, (first sentence, past the last, target tokens)]
+        random.shuffle(self.runs)
 
     @staticmethod
     def usable_documents(dataset: IndexedDataset, part: tuple[int, int]) -> list[tuple[int, int]]:
@@ -79,10 +79,10 @@ class SentencePairs:
 
     def pair(self, index: int, random: np.random.Generator) -> tuple[Tokens, Tokens, int]:
         """The two halves of a sample and its label: 1 when they are swapped."""
-        first, end, target = (int(value) for value in self._runs[index])
+        first, end, target = (int(value) for value in self.runs[index])
         middle = int(random.integers(first + 1, end))
         halves = [self._tokens(first, middle), self._tokens(middle, end)]
-        _truncate(halves, target, random)
+        truncate(halves, target, random)
         swapped = int(random.random() < 0.5)
         return halves[swapped], halves[1 - swapped], swapped
 
@@ -90,7 +90,7 @@ class SentencePairs:
         return np.concatenate([self._dataset[sentence] for sentence in range(first, end)]).astype(np.int64)
 
 
-def _truncate(halves: list[Tokens], longest: int, random: np.random.Generator) -> None:
+def truncate(halves: list[Tokens], longest: int, random: np.random.Generator) -> None:
     """Drop tokens until both fit: always of the longer half, at its front or its back with equal chance."""
     starts, ends = [0, 0], [len(half) for half in halves]
     while (ends[0] - starts[0]) + (ends[1] - starts[1]) > longest:

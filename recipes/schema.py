@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.config import ModelConfig, ParallelConfig, TrainingConfig
+from core.config import LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
 from core.families import FAMILIES
 from core.tables import not_positive, out_of_range
 from data_pipeline.settings import (
@@ -40,7 +40,7 @@ class Identity:
     seed: int = 1
 
     def errors(self, where: str) -> list[str]:
-        return name_errors(self.name, f"{where}.name") + out_of_range(self, where, seed=(0, math.inf))
+        return name_errors(self.name, f"{where}.name") + out_of_range(self, where, seed=(0, LARGEST_SEED))
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class FinetuningSettings:
             problems.append(
                 f"{where}.micro_batch: must be at most batch_size ({self.batch_size}), is {self.micro_batch}"
             )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not all(0 <= seed <= LARGEST_SEED for seed in self.seeds):
             problems.append(
-                f"{where}.seeds: must be one or more different numbers of 0 or more, is {self.seeds}"
+                f"{where}.seeds: must be one or more different numbers from 0 to {LARGEST_SEED}, is {self.seeds}"
             )
         return problems
 

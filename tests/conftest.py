@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent
 TIERS = {
     "workflows/test_reproduction.py": "chain",
     "workflows/test_build_corpus.py": "chain",
+    "workflows/test_own_records.py": "chain",
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
 }

@@ -68,18 +68,13 @@ class SelfAttention(nn.Module):
         parts = fused.view(batch, sequence, self.local_heads, 3, self.head_size)
         query, key, value = parts.permute(3, 0, 2, 1, 4)  # each [batch, heads / tp, sequence, head size]
         if cache is None:
-            context = self._attend(query, key, value, mask)
+            dropout = self.dropout if self.training else 0.0
+            context = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=self.causal
+            )
         else:
             context = cache.attend(query, key, value)
         return context.transpose(1, 2).reshape(batch, sequence, -1)
-
-    def _attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        dropout = self.dropout if self.training else 0.0
-        return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=self.causal
-        )
 
     @torch.compiler.disable
     def _core_apart(self, fused: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 
-class _Widened(torch.autograd.Function):
+class Widened(torch.autograd.Function):
     """Y = X A + b in fp32; what is kept for the backward pass stays narrow."""
 
     @staticmethod
@@ -34,13 +34,13 @@ class _Widened(torch.autograd.Function):
 
 def linear(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """[..., in] → [..., out], as `torch.nn.functional.linear`, but never in scalar code."""
-    if values.device.type == "cpu" and not _has_products(values.dtype):
-        return _Widened.apply(values, weight, bias)
+    if values.device.type == "cpu" and not has_products(values.dtype):
+        return Widened.apply(values, weight, bias)
     return F.linear(values, weight, bias)
 
 
 @functools.cache
-def _has_products(dtype: torch.dtype) -> bool:
+def has_products(dtype: torch.dtype) -> bool:
     """Whether this processor multiplies matrices of the type by instructions of its own."""
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

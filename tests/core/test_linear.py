@@ -22,7 +22,7 @@ def _results(function, dtype: torch.dtype, with_bias: bool) -> list[torch.Tensor
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_agrees_with_torch_to_the_last_place(dtype, with_bias, monkeypatch):
-    monkeypatch.setattr(widened, "_has_products", lambda dtype: False)
+    monkeypatch.setattr(widened, "has_products", lambda dtype: False)
     ours, theirs = _results(widened.linear, dtype, with_bias), _results(F.linear, dtype, with_bias)
     step = torch.finfo(dtype).eps
     for one, other in zip(ours, theirs, strict=True):
@@ -32,9 +32,9 @@ def test_agrees_with_torch_to_the_last_place(dtype, with_bias, monkeypatch):
 
 def test_what_the_processor_has_is_used(monkeypatch):
     calls = []
-    monkeypatch.setattr(widened._Widened, "apply", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(widened.Widened, "apply", lambda *arguments: calls.append(arguments))
     values = torch.randn(2, 4)
     assert torch.equal(widened.linear(values, values), F.linear(values, values))
-    monkeypatch.setattr(widened, "_has_products", lambda dtype: dtype != torch.bfloat16)
+    monkeypatch.setattr(widened, "has_products", lambda dtype: dtype != torch.bfloat16)
     widened.linear(values.bfloat16(), values.bfloat16())
     assert len(calls) == 1

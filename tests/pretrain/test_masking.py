@@ -10,10 +10,10 @@ from data_pipeline.tokenization.tokenizers import load_tokenizer
 from pretrain.bert import BertSamples
 from pretrain.masking import (
     SentencePairs,
-    _truncate,
     choose_ngrams,
     masked_sample,
     predictions_limit,
+    truncate,
     whole_words,
 )
 
@@ -42,10 +42,10 @@ def dataset(tmp_path) -> IndexedDataset:
 
 def test_every_epoch_uses_every_sentence_of_usable_documents_once(dataset):
     pairs = SentencePairs(dataset, (0, 12), 1, 32, seed=1)
-    sentences = sorted(s for first, end, _ in pairs._runs for s in range(first, end))
+    sentences = sorted(s for first, end, _ in pairs.runs for s in range(first, end))
     lone = int(dataset.document_index[3])
     assert sentences == [s for s in range(len(dataset)) if s != lone]
-    assert all(end - first >= 2 for first, end, _ in pairs._runs)
+    assert all(end - first >= 2 for first, end, _ in pairs.runs)
 
 
 def test_pairs_are_consecutive_fit_and_are_swapped_half_of_the_time(dataset):
@@ -69,13 +69,13 @@ def test_pairs_are_consecutive_fit_and_are_swapped_half_of_the_time(dataset):
 
 def test_a_tenth_of_the_targets_is_short(dataset):
     pairs = SentencePairs(dataset, (0, 12), 3000, 32, seed=1)
-    assert 0.06 < (pairs._runs[:, 2] < 29).mean() < 0.14
+    assert 0.06 < (pairs.runs[:, 2] < 29).mean() < 0.14
 
 
 def test_runs_are_cut_at_every_place_between_sentences(dataset):
     pairs = SentencePairs(dataset, (0, 12), 1, 200, seed=1)
-    index = int(np.argmax(pairs._runs[:, 1] - pairs._runs[:, 0]))
-    first, end, _ = pairs._runs[index]
+    index = int(np.argmax(pairs.runs[:, 1] - pairs.runs[:, 0]))
+    first, end, _ = pairs.runs[index]
     assert end - first > 5
     cuts: Counter = Counter()
     for seed in range(600):
@@ -92,14 +92,14 @@ def test_the_longer_half_loses_tokens_at_both_ends():
     front, total = 0, 0
     for seed in range(200):
         halves = [np.arange(40), np.arange(100, 110)]
-        _truncate(halves, 20, np.random.default_rng(seed))
+        truncate(halves, 20, np.random.default_rng(seed))
         assert [len(half) for half in halves] == [10, 10]
         assert (halves[1] == np.arange(100, 110)).all()
         assert (np.diff(halves[0]) == 1).all(), "what stays is consecutive"
         front, total = front + int(halves[0][0]), total + 30
     assert front / total == pytest.approx(0.5, abs=0.03)
     halves = [np.arange(9), np.arange(9)]
-    _truncate(halves, 2, np.random.default_rng(0))
+    truncate(halves, 2, np.random.default_rng(0))
     assert [len(half) for half in halves] == [1, 1]
 
 
@@ -175,7 +175,7 @@ def test_masks_are_fresh_in_each_epoch_and_the_same_in_another_process(dataset, 
         for index in range(wanted):
             batch = samples.batch(np.array([index]))
             masked = tuple(batch["masked_positions"][batch["masked_targets"] >= 0].tolist())
-            places.setdefault(tuple(pairs._runs[index, :2].tolist()), []).append(masked)
+            places.setdefault(tuple(pairs.runs[index, :2].tolist()), []).append(masked)
         return places
 
     places = masks(600)

@@ -76,7 +76,7 @@ def _places(output: Path) -> dict[int, dict]:
 
 def _train(inputs: Path, output: Path, hosts: int) -> dict[int, dict]:
     with _hosts(inputs, "short", output, hosts, 2) as agents:
-        codes = [agent.wait(timeout=60) for agent in agents]
+        codes = [agent.wait(timeout=150) for agent in agents]
     assert codes == [0] * hosts, _logs(output)
     return _places(output)
 
@@ -99,7 +99,7 @@ def test_sigterm_on_every_host_saves_and_stops(inputs, tmp_path):
     output = tmp_path / "two"
     metrics, state = output / "out/metrics.jsonl", output / "out/state.json"
     with _hosts(inputs, "endless", output, 2, 1) as agents:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 2):
             assert time.monotonic() < deadline, _logs(output)
             time.sleep(0.05)
