@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 from distributed import run_distributed
 from objectives import BERT, GPT2, RandomTask
 
@@ -34,6 +35,7 @@ def _losses(output: Path, model, training: TrainingConfig, tensor: int, zero: in
 
 def _compiled_and_eager(output: Path, cases: list) -> tuple[list, list, int]:
     torch._dynamo.reset()
+    torch._inductor.config.compile_threads = 1  # a pool of compilers would import torch for every rank
     results: list[list] = [[], []]
     for number, (model, settings, tensor, zero) in enumerate(cases):
         for side, compiled in enumerate((True, False)):
