@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from core.errors import message_for_user
+from core.errors import told_to_user
 from core.interop.huggingface import Summary, export_model, import_model
 from core.interop.settings import importable
 
@@ -66,11 +66,7 @@ def main() -> int:
         else:
             summary = export_model(arguments.source, arguments.output)
     except Exception as error:
-        message = message_for_user(error)
-        if message is None:
-            raise
-        print(f"{parser.prog}: error: {message}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+        return told_to_user(error, f"{parser.prog}: error")
     print(_line(summary, arguments.output))
     return 0
 

@@ -3,6 +3,7 @@
 A program prints the message of a `UserError` without a traceback; every other exception is a bug and keeps its own.
 """
 
+import sys
 from collections.abc import Iterable
 
 
@@ -37,3 +38,16 @@ def message_for_user(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
     return None
+
+
+def told_to_user(error: Exception, prefix: str = "error") -> int:
+    """Print an error that a user can mend, one message without a traceback; returns the program's exit code.
+
+    Raises:
+        Exception: the error itself, where it is a bug.
+    """
+    message = message_for_user(error)
+    if message is None:
+        raise error
+    print(f"{prefix}: {message}", file=sys.stderr, flush=True)
+    return getattr(error, "exit_code", 1)

@@ -3,11 +3,12 @@
 Whatever can be added without touching anything else is one record in one of these registries. No torch.
 """
 
+import argparse
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -127,6 +128,25 @@ def import_records(package: str, names: Iterable[str]) -> None:
     for name in names:
         if importlib.util.find_spec(f"{package}.{name}"):
             importlib.import_module(f"{package}.{name}")
+
+
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    """Every program of ours takes the option."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of yours that adds families, tasks, sources or filters: an importable name or a .py file; "
+        "repeatable",
+    )
+
+
+def load_typed_plugins(arguments: Sequence[str] | None = None) -> None:
+    """Import what `--plugin` names, before commands are made from the records; by default of this process."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_plugin_option(parser)
+    load_plugins(parser.parse_known_args(arguments)[0].plugin)
 
 
 def attribute(reference: str) -> Any:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigurationError, UserError, message_for_user
+from core.errors import ConfigurationError, UserError, told_to_user
 from core.flags import add_flags, flag_errors, from_flags
 from core.processes import available_cores
-from core.registry import load_plugins
+from core.registry import add_plugin_option, load_typed_plugins
 from core.tables import from_table
 from data_pipeline import build, steps
 from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
@@ -45,33 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("data_pipeline").setLevel(logging.INFO)
     try:
-        plugins = _plugins().parse_known_args(arguments)[0].plugin
-        load_plugins(plugins)
+        load_typed_plugins(arguments)
         options = _parser().parse_args(arguments)
         options.run(options)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        message = message_for_user(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+        return told_to_user(error)
     return 0
-
-
-def _plugins() -> argparse.ArgumentParser:
-    """What is read before everything else, for a plug-in adds to what there is to choose from."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of yours, by name or as a .py file, that adds filters or sources; repeatable",
-    )
-    return parser
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,12 +157,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help='work on a Ray cluster instead: its address, "auto", or "local" to start one',
     )
-    parser.add_argument("--plugin", **_plugin_option())
-
-
-def _plugin_option() -> dict[str, Any]:
-    (action,) = (action for action in _plugins()._actions if action.dest == "plugin")
-    return {"action": "append", "default": [], "metavar": action.metavar, "help": action.help}
+    add_plugin_option(parser)
 
 
 def _add_tokenizer(parser: argparse.ArgumentParser) -> None:

@@ -11,9 +11,9 @@ from core.files import canonical_json, read_json
 from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
 from core.program.output import writing
-from core.program.ranks import add_plugin_option, run_on_ranks
+from core.program.ranks import run_on_ranks
 from core.program.run_options import RunSettings
-from core.registry import attribute
+from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, load_blend
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer

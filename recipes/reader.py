@@ -63,9 +63,14 @@ def load_recipe(name_or_path: str) -> Recipe:
         ConfigurationError: with every error of the file, each naming file and key.
     """
     path = recipe_path(name_or_path)
+    add_our_records()
+    return _Reader(path, read_recipe(path)).read()
+
+
+def add_our_records() -> None:
+    """Make what our own packages add known."""
     for package in _OUR_PACKAGES:
         importlib.import_module(package)
-    return _Reader(path, read_recipe(path)).read()
 
 
 class _Reader:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import workflows
+from core.errors import told_to_user
 from core.files import MANIFEST
 from data_pipeline.engine.artifacts import verify
 from workflows.source_hashes import write_table
@@ -69,11 +70,14 @@ def verify_artifacts(runs: Path) -> int:
 
 def main() -> int:
     arguments = build_parser().parse_args()
-    if arguments.command == "plan":
-        return show_plan(arguments.recipe, arguments.runs, arguments.task)
-    if arguments.command == "verify":
-        return verify_artifacts(Path(arguments.runs))
-    write_table()
+    try:
+        if arguments.command == "plan":
+            return show_plan(arguments.recipe, arguments.runs, arguments.task)
+        if arguments.command == "verify":
+            return verify_artifacts(Path(arguments.runs))
+        write_table()
+    except Exception as error:
+        return told_to_user(error)
     return 0
 
 

@@ -15,6 +15,7 @@ from core.imports import import_closure
 from data_pipeline.engine.run_record import CHECKOUT
 from data_pipeline.engine.steps import StageKind
 from data_pipeline.steps import KINDS_OF_STEPS
+from recipes.reader import add_our_records
 from recipes.records import FINE_TUNING, PRETRAININGS, ZERO_SHOT
 from workflows import corpus_report, report
 from workflows.evaluation import fine_tuning_kind, zero_shot_kind
@@ -60,6 +61,7 @@ EXCEPTIONS = {
 
 def stage_kinds() -> dict[str, StageKind]:
     """Every stage of ours, by a name of its own."""
+    add_our_records()
     kinds = {kind.name: kind for kind in (*KINDS_OF_STEPS, report.REPORT, corpus_report.CORPUS)}
     kinds |= {f"pretrain {name}": pretrain_kind(name) for name in PRETRAININGS if name in FAMILIES}
     kinds |= {name: zero_shot_kind(ZERO_SHOT[name]) for name in ZERO_SHOT}

@@ -17,7 +17,7 @@ from core.families import FAMILIES
 from core.files import write_json
 from core.model_directory import read_config
 from core.processes import die_with_parent
-from core.registry import load_plugin
+from core.registry import load_typed_plugins
 
 
 def run_on_ranks(
@@ -36,8 +36,8 @@ def run_on_ranks(
                 nowhere = silence.enter_context(open(os.devnull, "w"))
                 silence.enter_context(contextlib.redirect_stdout(nowhere))
                 silence.enter_context(contextlib.redirect_stderr(nowhere))
-            rest = _load_plugins()
-            arguments = build_parser().parse_args(rest)
+            load_typed_plugins()
+            arguments = build_parser().parse_args()
         command(arguments)
     except Exception as error:
         message = message_for_user(error)
@@ -51,26 +51,6 @@ def run_on_ranks(
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
-
-
-def add_plugin_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module of yours that adds families or tasks: an importable name or a .py file; repeatable",
-    )
-
-
-def _load_plugins() -> list[str]:
-    """Import what `--plugin` names, before the commands are made from the records; returns the other arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add_plugin_option(parser)
-    found, rest = parser.parse_known_args()
-    for plugin in found.plugin:
-        load_plugin(plugin)
-    return rest
 
 
 class Vocabulary(Protocol):

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from core.program.ranks import add_plugin_option, positive
+from core.program.ranks import positive
+from core.registry import add_plugin_option
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

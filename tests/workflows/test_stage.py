@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.engine.artifacts import RUN_RECORD
-from workflows import EvaluateLambada, FullReproduction, PretrainGPT2, TrainTokenizer
+from workflows import EvaluateLambada, FullReproduction, Pretrain, TrainTokenizer
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
 
@@ -234,7 +234,7 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert not group.complete()
     only = EvaluateLambada(recipe="sample", runs="/nowhere", model="gpt2-small")
     upstream = {type(stage) for stage in walk(only)}
-    assert PretrainGPT2 in upstream
+    assert Pretrain in upstream
     assert TrainTokenizer in upstream
 
 
@@ -242,6 +242,17 @@ def test_planning_needs_no_slow_import():
     program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_damaged_manifest_is_one_line(tmp_path: Path):
+    folder = tmp_path / "clean" / "mine-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    command = [sys.executable, "-m", "workflows", "verify", "--runs", str(tmp_path)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "manifest.json: cannot be read as JSON" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_sources_are_as_the_committed_table_says():
