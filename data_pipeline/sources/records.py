@@ -98,11 +98,11 @@ def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str
 def _parse_json(content: str) -> dict[str, Any]:
     try:
         record: Any = json.loads(content)
+        _check_depth(record)
     except RecursionError as error:
-        raise UserError(_TOO_DEEP) from error
+        raise UserError(f"not JSON: {_TOO_DEEP}") from error
     except ValueError as error:
         raise UserError(f"not JSON: {error}") from error
-    _check_depth(record)
     if not isinstance(record, dict):
         raise UserError(f"not a JSON object but a {type(record).__name__}")
     return record
