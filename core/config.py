@@ -164,7 +164,7 @@ class TrainingConfig:
         problems += out_of_range(self, where, seed=(0, LARGEST_SEED))
         problems += not_positive(self, where, "learning_rate", "adam_eps")
         problems += no_shares(self, where, "adam_beta1", "adam_beta2")
-        if not 0 <= self.minimum_learning_rate or 0 < self.learning_rate < self.minimum_learning_rate:
+        if not self.minimum_learning_rate >= 0 or 0 < self.learning_rate < self.minimum_learning_rate:
             problems.append(
                 f"{where}.minimum_learning_rate: must be from 0 to learning_rate ({self.learning_rate}), "
                 f"is {self.minimum_learning_rate}"

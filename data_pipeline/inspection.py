@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.errors import UserError
 from core.files import MANIFEST, read_json
-from data_pipeline.engine.artifacts import ArtifactError, hash_file
+from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer
@@ -170,7 +171,7 @@ def _manifest_problems(dataset: IndexedDataset) -> Iterator[str]:
             for file in (bin_path(dataset.prefix), index_path(dataset.prefix))
             if file.name in known
         }
-    except (ArtifactError, LookupError, TypeError) as error:
+    except (UserError, LookupError, TypeError) as error:
         yield f"{path}: cannot be read ({error})"
         return
     for file, digest in hashes.items():
@@ -185,7 +186,7 @@ def _description_problems(dataset: IndexedDataset) -> Iterator[str]:
         return
     try:
         facts = dict(read_json(path))
-    except (ArtifactError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         yield f"{path}: cannot be read ({error})"
         return
     actual = {

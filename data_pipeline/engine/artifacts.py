@@ -36,10 +36,6 @@ _UNHASHED = (MANIFEST, RUN_RECORD)
 _HASH_BLOCK_BYTES = 1 << 20
 
 
-class ArtifactError(UserError):
-    """An artifact cannot be made, read or trusted; the message names the path and the remedy."""
-
-
 def hash_file(path: Path, cache: "HashCache | None" = None) -> str:
     """sha256 of a file, in hexadecimal; with a cache, looked up by (path, size, modification time)."""
     path = Path(path)

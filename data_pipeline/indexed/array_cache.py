@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import atomic_write, canonical_json, exclusive, read_json, write_json
-from data_pipeline.engine.artifacts import ArtifactError, hash_file
+from data_pipeline.engine.artifacts import hash_file
 
 FACTS_FILE = "facts.json"
 _FORMAT_VERSION = 1
@@ -89,6 +89,6 @@ def _load(folder: Path, key: str) -> Arrays | None:
                 raise UserError(f"{name} is not what was written")
             arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         return arrays
-    except (ArtifactError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         _log.warning("%s: damaged (%s): built again", folder, error)
         return None

@@ -21,7 +21,6 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import read_json, write_json
-from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.indexed.array_cache import Arrays, cached_arrays
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.indexed.samples import SPLITS, SampleStream, split_boundaries
@@ -228,7 +227,7 @@ def load_blend(path: Path) -> BlendDescription:
         parts = read_json(path)["parts"]
         prefixes = [path.parent / part["prefix"] for part in parts]
         weights = [float(part["weight"]) for part in parts]
-    except (ArtifactError, LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise BlendError(
             f'{path}: not a blend file ({error}); it is {{"parts": [{{"prefix": …, "weight": …}}, …]}}'
         ) from error
@@ -273,7 +272,7 @@ def corpus_facts(prefix: Path) -> dict[str, Any]:
         return {}
     try:
         facts = read_json(path)
-    except ArtifactError as error:
+    except UserError as error:
         raise BlendError(str(error)) from error
     if not isinstance(facts, dict):
         raise BlendError(f"{path}: does not describe a corpus")

@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from core.errors import UserError
 from core.files import read_json, write_json
-from data_pipeline.engine.artifacts import ArtifactError
 from data_pipeline.engine.documents import read_texts
 
 PUNKT_FILE = "punkt.json"
@@ -90,11 +90,11 @@ def load_sentence_splitter(path: Path) -> SentenceSplitter:
     """Load a splitter from `punkt.json` or the directory that holds it.
 
     Raises:
-        ArtifactError: the file is missing or not one that training wrote.
+        UserError: the file is missing or not one that training wrote.
     """
     path = Path(path)
     path = path / PUNKT_FILE if path.is_dir() else path
     try:
         return SentenceSplitter(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a sentence splitter ({error!r}); train it again") from error
+        raise UserError(f"{path}: not a sentence splitter ({error!r}); train it again") from error

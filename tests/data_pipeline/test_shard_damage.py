@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.engine.artifacts import Artifact, ArtifactError, verify
+from core.errors import UserError
+from data_pipeline.engine.artifacts import Artifact, verify
 from data_pipeline.engine.documents import Document, DocumentsError, read_shard, shard_name, write_shard
 
 STEP = 3
@@ -69,7 +70,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(tmp_path:
         path.write_bytes(content)
         try:
             assert verify(artifact.directory) or artifact.manifest() == meaning, bit
-        except ArtifactError as error:
+        except UserError as error:
             assert str(path) in str(error)
 
 

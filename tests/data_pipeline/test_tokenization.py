@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from corpus_files import contents, english, fetch_files, real_data, write_documents
 
-from data_pipeline.engine.artifacts import ArtifactError
+from core.errors import UserError
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed.dataset import IndexedDataset
@@ -98,7 +98,7 @@ def test_sentence_training_stops_at_its_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{}", "[]", "no json"])
 def test_unusable_sentence_splitter_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "punkt.json").write_text(content)
-    with pytest.raises(ArtifactError, match=str(tmp_path)):
+    with pytest.raises(UserError, match=str(tmp_path)):
         load_sentence_splitter(tmp_path)
 
 
