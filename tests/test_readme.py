@@ -19,6 +19,7 @@ LINES = [line for text in TEXTS.values() for line in text.replace("\\\n", " ").s
 COMMANDS = sorted(
     {command for line in LINES for command in re.findall(rf"-m ((?:{'|'.join(PACKAGES)}) [a-z][\w-]*)", line)}
 )
+PLUGINS = re.compile(r"--plugin (docs/examples/\S+)")
 TASKS = sorted({task for line in LINES for task in re.findall(r"luigi --module workflows (\w+)", line)})
 # Luigi's own.
 LUIGI_OPTIONS = {"--workers", "--module"}
@@ -28,6 +29,12 @@ def _typed_options(command: str) -> set[str]:
     """All options that are typed after a command, on any page."""
     calls = [line.split(command, 1)[1].split("#")[0] for line in LINES if command in line]
     return {option for call in calls for option in re.findall(r"(?<=\s)--[a-z][\w-]+", call)}
+
+
+def _typed_plugins(command: str) -> list[str]:
+    """The example plug-ins that a command is typed with; some commands are theirs."""
+    found = {plugin for line in LINES if f"-m {command}" in line for plugin in PLUGINS.findall(line)}
+    return [word for plugin in sorted(found) for word in ("--plugin", plugin)]
 
 
 def _tree() -> list[tuple[str, str]]:
@@ -64,6 +71,24 @@ def test_every_module_is_in_the_tree(package):
             assert listed, f"{path.relative_to(ROOT)} is missing from the tree"
 
 
+def test_every_folder_of_the_readme_exists_and_every_package_is_there():
+    (block,) = [
+        b for b in re.findall(r"```\n(.*?)```", TEXTS[ROOT / "README.md"], re.DOTALL) if "core/  " in b
+    ]
+    folders = {line.split("/")[0] for line in block.splitlines()}
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert {*PACKAGES, "docs", "tests"} <= folders
+
+
+def test_the_readme_is_a_face():
+    assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 200
+
+
+def test_every_guide_is_linked_from_the_readme():
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{path.name})" in TEXTS[ROOT / "README.md"], path.name
+
+
 def test_there_is_something_to_check():
     assert len(COMMANDS) > 10 and len(TASKS) > 3 and len(_tree()) > 20
 
@@ -71,8 +96,9 @@ def test_there_is_something_to_check():
 @pytest.fixture(scope="module")
 def helps() -> dict[str, str]:
     """What `--help` of every typed command prints, all by one process: most of its time are imports."""
+    lines = [" ".join([command, *_typed_plugins(command)]) for command in COMMANDS]
     result = subprocess.run(
-        [sys.executable, "-c", _HELPS, *COMMANDS], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _HELPS, *lines], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return dict(zip(COMMANDS, result.stdout.split("\0"), strict=True))
 

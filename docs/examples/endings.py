@@ -1,0 +1,70 @@
+"""A fine-tuning task: the right ending of two, chosen by a pretrained BERT. Its data is in `endings_data.py`.
+
+As in RACE each ending is one sequence with its text, and the larger of two scores is the answer.
+"""
+
+import numpy as np
+from endings_data import ENDINGS, SPLITS, read_rows
+
+from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
+from recipes.records import Bar, Column, FineTuning, add_fine_tuning, best_of_seeds
+
+
+class Endings:
+    """The task for one tokenizer and sequence length; reading checks all splits."""
+
+    def __init__(self, data, tokenizer, sequence_length):
+        self.rows = {split: read_rows(data / f"{split}.jsonl") for split in SPLITS}
+        self.tokenizer = tokenizer
+        self.sequence_length = sequence_length
+
+    def examples(self, split):
+        rows, room = self.rows[split], self.sequence_length - SPECIAL_TOKENS
+        endings = [ending for row in rows for ending in row.endings]
+        return PairExamples(
+            choices=ENDINGS,
+            firsts=encode_texts(endings, self.tokenizer, room // 2),
+            seconds=encode_texts([row.text for row in rows], self.tokenizer, room),
+            second_of=np.arange(len(rows)),
+            answers=np.array([row.answer for row in rows]),
+            groups=np.array(["all"] * len(rows)),
+            tokenizer=self.tokenizer,
+            sequence_length=self.sequence_length,
+        )
+
+    def model(self, config, mesh):
+        from finetune.heads import MultipleChoice  # needs torch, which workflows do without
+
+        return MultipleChoice(config, mesh, ENDINGS, "endings")
+
+    def result(self, score, controls):
+        test = self.examples("test")
+        result = {
+            "accuracy": score(test, "test").share["all"],
+            "dev_accuracy": score(self.examples("dev"), "dev").share["all"],
+            "chance": 1 / ENDINGS,
+        }
+        if controls:
+            result["blank_text_accuracy"] = score(test.without_seconds(), "no texts").share["all"]
+        return result
+
+
+add_fine_tuning(
+    FineTuning(
+        name="endings",
+        title="Endings",
+        benchmark="endings",
+        program="endings:Endings",
+        causal=False,
+        columns=(
+            Column("accuracy", "accuracy", "percent"),
+            Column("chance", "chance", "percent"),
+            Column("text left out", "blank_text_accuracy", "percent"),
+        ),
+        published=None,
+        facts=lambda result: f"accuracy {result['accuracy']:.1%}",
+        bar=Bar("accuracy", {"chance": "chance", "text left out": "blank_text_accuracy"}),
+        note="Share of texts whose right ending was chosen; the control chooses without the text.",
+        combine=lambda runs: best_of_seeds(runs, chosen_by="dev_accuracy", shown="accuracy"),
+    )
+)

@@ -1,0 +1,85 @@
+"""The table of all settings in docs/recipes.md, made from the settings' classes: `python tests/docs/settings_table.py`."""
+
+import dataclasses
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from core.config import ModelConfig, ParallelConfig, TrainingConfig  # noqa: E402  (run as a program, too)
+from core.flags import descriptions  # noqa: E402
+from core.program.run_options import RunSettings  # noqa: E402
+from data_pipeline import settings as pipeline  # noqa: E402
+from data_pipeline.sources.source import SOURCES, Source  # noqa: E402
+from recipes import schema  # noqa: E402
+
+PAGE = ROOT / "docs" / "recipes.md"
+BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
+TABLES: dict[str, type] = {
+    "`[recipe]`": schema.Identity,
+    "`[sample]`": pipeline.SampleSettings,
+    "`[[corpora]]`, of every source": Source,
+    **{f'`[[corpora]]`, `source = "{kind}"`': SOURCES[kind] for kind in SOURCES},
+    "`[clean]`": pipeline.CleaningSettings,
+    "`[decontaminate]`": pipeline.DecontaminationSettings,
+    "`[deduplicate]`": pipeline.DeduplicationSettings,
+    "`[tokenizers.FAMILY]`": pipeline.TokenizerSettings,
+    "`[parallel]`": ParallelConfig,
+    "`[models.NAME]`": ModelConfig,
+    "`[models.NAME.training]`": TrainingConfig,
+    "`[models.NAME.finetuning.TASK]`": schema.FinetuningSettings,
+    "`[benchmarks.NAME]`": pipeline.BenchmarkSettings,
+    "`[evaluation]`": schema.EvaluationSettings,
+    "only on command lines of `pretrain` and `finetune`": RunSettings,
+}
+
+
+def table() -> str:
+    """Every setting with its default and its text, a table a class."""
+    parts = []
+    for title, cls in TABLES.items():
+        rows = "".join(_rows(cls))
+        parts.append(f"\n### {title}\n\n| key | default | what it is |\n|---|---|---|\n{rows}")
+    return "".join(parts) + "\n"
+
+
+def _rows(cls: type) -> list[str]:
+    texts = descriptions(cls)
+    inherited = {field.name for field in dataclasses.fields(Source)} if cls is not Source else set()
+    fields = [f for f in dataclasses.fields(cls) if not (issubclass(cls, Source) and f.name in inherited)]
+    hints = typing.get_type_hints(cls)
+    return [
+        f"| `{field.name}` | {_default(field)} | {_escaped(texts.get(field.name, ''), hints[field.name])} |\n"
+        for field in fields
+    ]
+
+
+def _default(field: Any) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    elif field.default is dataclasses.MISSING:
+        return "needed"
+    else:
+        value = field.default
+    if value in ("", [], ()):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _escaped(text: str, hint: Any) -> str:
+    if not text and typing.get_origin(hint) is typing.Literal:
+        text = " or ".join(f'"{value}"' for value in typing.get_args(hint))
+    return text.replace("|", "\\|")
+
+
+def page_with_table(page: str) -> str:
+    """The page, its table made anew."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
