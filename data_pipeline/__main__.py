@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigurationError, UserError, told_to_user
-from core.flags import add_flags, flag_errors, from_flags
+from core.flags import add_flags, flag, flag_errors, from_flags
 from core.processes import available_cores
 from core.registry import add_plugin_option, load_typed_plugins
 from core.tables import from_table
@@ -224,16 +224,20 @@ def _hub_dataset(value: str) -> dict[str, str]:
 
 def _source(options: argparse.Namespace) -> Source:
     common = {name: getattr(options, name) for name in ("name", *_COMMON)}
-    hub = {"revision": options.revision, "streaming": options.streaming}
+    typed = {
+        name: getattr(options, name)
+        for name in ("revision", "streaming", "expected_rows")
+        if getattr(options, name) != getattr(HubSource, name)
+    }
     source: Source
     if options.preset:
-        source = CORPORA[options.preset]
+        source = dataclasses.replace(CORPORA[options.preset], **common, **typed)
         for name, note in source.notes().items():
             print(f"{options.preset}: {name.replace('_', ' ')}: {note}", file=sys.stderr)
-        given = {name: value for name, value in hub.items() if value != getattr(HubSource, name)}
-        source = dataclasses.replace(source, **{**common, **given})
     elif options.dataset:
-        source = HubSource(**common, **options.dataset, **hub, expected_rows=options.expected_rows)
+        source = HubSource(**common, **options.dataset, **typed)
+    elif typed:
+        raise ConfigurationError([f"{flag(name)}: only with --dataset or --preset" for name in typed])
     elif options.url:
         source = WebSource(**common, urls=options.url)
     elif options.source:

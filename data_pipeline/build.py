@@ -86,11 +86,10 @@ class Command:
             title = f"[{number}/{len(chain)}] {step.kind.name}"
             started = time.monotonic()
             _logger.info("%s", title)
-            if not make(step, Workplace(self.store, self.executor, title)):
-                _logger.info("%s: there already", title)
-            summary = self.store.summary(step)
-            seconds = time.monotonic() - started
-            _logger.info("%s: %.1f s, %s", title, seconds, speed(sizes(summary), seconds))
+            made = make(step, Workplace(self.store, self.executor, title))
+            summary, seconds = self.store.summary(step), time.monotonic() - started
+            how = f"{seconds:.1f} s, {speed(sizes(summary), seconds)}" if made else "there already"
+            _logger.info("%s: %s", title, how)
             summaries[step.kind.name] = summary
             if check is not None:
                 check(summaries)

@@ -186,9 +186,9 @@ class _Reader:
             self.errors.append(f"{where}.source: must be one of {known}, is {kind!r}")
             return None
         families = table.pop("for", [])
-        if not isinstance(families, list) or not set(families) <= set(FAMILIES):
+        if entry.get("for") == [] or not isinstance(families, list) or not set(families) <= set(FAMILIES):
             self.errors.append(
-                f"{where}.for: must be a list of some of {', '.join(FAMILIES)}, is {families!r}"
+                f"{where}.for: must be a list of one or more of {', '.join(FAMILIES)}, is {families!r}"
             )
             families = []
         source = from_table(SOURCES[kind], {**table, "families": families}, where, self.errors)

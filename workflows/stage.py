@@ -202,8 +202,8 @@ class Stage(RecipeTask):
 
     def make(self) -> bool:
         """Make the artifact; False when another process finished it meanwhile."""
-        workers = self.cpu_workers or available_cores()
-        executor = make_executor(workers, self.ray, self.settings.plugins)
+        ray = self.ray if self.step.layout is None else ""  # others do not ask for the executor
+        executor = make_executor(self.cpu_workers or available_cores(), ray, self.settings.plugins)
         return make(self.step, Workplace(self.store, executor, console.stage_title(self)), console.say)
 
 

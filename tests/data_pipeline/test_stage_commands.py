@@ -149,6 +149,10 @@ def test_a_file_on_the_web_stays_what_it_was_at_first(
             "--shingle-size: must be from 1 to 100",
         ),
         (["clean", "--input", "{inputs}", "--output", "out", "--ray", "127.0.0.1:9"], "cannot be reached"),
+        (
+            ["clean", "--input", "{inputs}", "--output", "out", "--revision", "v2"],
+            "--revision: only with --dataset",
+        ),
     ],
 )
 def test_errors_are_one_line(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from guides import DOCS, ROOT, before, blocks, guides, play, prepare, trains
+from settings_table import PAGE, page_with_table
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 _RANKS = [guide for guide in guides() if trains(guide)]
