@@ -185,6 +185,9 @@ class _Reader:
             known = ", ".join(SOURCES)
             self.errors.append(f"{where}.source: must be one of {known}, is {kind!r}")
             return None
+        for name in SOURCES[kind].own_paths:
+            if isinstance(table.get(name), str):
+                table[name] = self.expand(table[name], f"{where}.{name}")
         families = table.pop("for", [])
         if entry.get("for") == [] or not isinstance(families, list) or not set(families) <= set(FAMILIES):
             self.errors.append(

@@ -56,6 +56,9 @@ class Source:
 
     kind: ClassVar[str]
     needed: ClassVar[str] = ""  # the field without which there is nothing to read
+    own_paths: ClassVar[
+        tuple[str, ...]
+    ] = ()  # a plug-in's fields that are paths: in a recipe, relative to it
 
     def errors(self, where: str) -> list[str]:
         """What is wrong with it, a line each."""

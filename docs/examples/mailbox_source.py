@@ -24,6 +24,7 @@ class MailboxSource(Source):
 
     kind = "mailbox"
     needed = "path"
+    own_paths = ("path",)
 
     def errors(self, where):
         problems = super().errors(where)

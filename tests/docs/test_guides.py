@@ -86,6 +86,7 @@ def test_all_examples_plan_in_one_recipe(tmp_path: Path) -> None:
     prepare(tmp_path, None)
     examples = tmp_path / "docs" / "examples"
     (tmp_path / "endings").rename(examples / "endings")
+    (tmp_path / "my" / "list.mbox").rename(examples / "list.mbox")
     recipe = load_recipe(str(examples / "everything.toml"))
     plan = Plan(recipe)
     assert plan.finetunings() == [{"task": "endings", "model": "reader", "seed": "1"}]
