@@ -22,7 +22,7 @@ TABLES: dict[str, type] = {
     "`[recipe]`": schema.Identity,
     "`[sample]`": pipeline.SampleSettings,
     "`[[corpora]]`, of every source": Source,
-    **{f'`[[corpora]]`, `source = "{kind}"`': SOURCES[kind] for kind in SOURCES},
+    **{f'`[[corpora]]`, `source = "{kind}"`': SOURCES[kind] for kind in SOURCES if not SOURCES.plugin(kind)},
     "`[clean]`": pipeline.CleaningSettings,
     "`[decontaminate]`": pipeline.DecontaminationSettings,
     "`[deduplicate]`": pipeline.DeduplicationSettings,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from guides import DOCS, ROOT, before, blocks, guides, play, prepare, trains
+from guides import DOCS, before, blocks, guides, play, prepare, trains
 from settings_table import PAGE, page_with_table
 
 Once = Callable[[str, Callable[[Path], None]], Path]
@@ -76,19 +76,3 @@ def test_marks_are_known() -> None:
 def test_the_table_of_settings_is_made_of_their_classes() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == page_with_table(page), "run: python tests/docs/settings_table.py"
-
-
-def test_all_examples_plan_in_one_recipe(tmp_path: Path) -> None:
-    """`everything.toml` names all of them; without their data it is refused with the place."""
-    from recipes.reader import load_recipe
-    from workflows.plan import Plan
-
-    prepare(tmp_path, None)
-    examples = tmp_path / "docs" / "examples"
-    (tmp_path / "endings").rename(examples / "endings")
-    (tmp_path / "my" / "list.mbox").rename(examples / "list.mbox")
-    recipe = load_recipe(str(examples / "everything.toml"))
-    plan = Plan(recipe)
-    assert plan.finetunings() == [{"task": "endings", "model": "reader", "seed": "1"}]
-    assert recipe.models["wanderer"].config.family == "no_positions"
-    assert ROOT not in Path(recipe.plugins[0]).parents
