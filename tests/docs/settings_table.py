@@ -18,11 +18,12 @@ from recipes import schema  # noqa: E402
 
 PAGE = ROOT / "docs" / "recipes.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
+SOURCE_KINDS = [SOURCES[kind] for kind in SOURCES if not SOURCES.plugin(kind)]
 TABLES: dict[str, type] = {
     "`[recipe]`": schema.Identity,
     "`[sample]`": pipeline.SampleSettings,
     "`[[corpora]]`, of every source": Source,
-    **{f'`[[corpora]]`, `source = "{kind}"`': SOURCES[kind] for kind in SOURCES if not SOURCES.plugin(kind)},
+    **{f'`[[corpora]]`, `source = "{cls.kind}"`': cls for cls in SOURCE_KINDS},
     "`[clean]`": pipeline.CleaningSettings,
     "`[decontaminate]`": pipeline.DecontaminationSettings,
     "`[deduplicate]`": pipeline.DeduplicationSettings,
@@ -36,6 +37,9 @@ TABLES: dict[str, type] = {
     "only on command lines of `pretrain` and `finetune`": RunSettings,
 }
 
+RENAMED = {(Source, "families"): "for"}
+LEFT_OUT = {(ModelConfig, "vocabulary_size")}  # the tokenizer's
+
 
 def table() -> str:
     """Every setting with its default and its text, a table a class."""
@@ -48,12 +52,13 @@ def table() -> str:
 
 def _rows(cls: type) -> list[str]:
     texts = descriptions(cls)
-    inherited = {field.name for field in dataclasses.fields(Source)} if cls is not Source else set()
-    fields = [f for f in dataclasses.fields(cls) if not (issubclass(cls, Source) and f.name in inherited)]
+    common = {field.name for field in dataclasses.fields(Source)} if cls in SOURCE_KINDS else set()
     hints = typing.get_type_hints(cls)
     return [
-        f"| `{field.name}` | {_default(field)} | {_escaped(texts.get(field.name, ''), hints[field.name])} |\n"
-        for field in fields
+        f"| `{RENAMED.get((cls, field.name), field.name)}` | {_default(field)} | "
+        f"{_escaped(texts.get(field.name, ''), hints[field.name])} |\n"
+        for field in dataclasses.fields(cls)
+        if field.name not in common and (cls, field.name) not in LEFT_OUT
     ]
 
 
