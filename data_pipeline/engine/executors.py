@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -126,7 +127,7 @@ class RayExecutor:
         """
         pending = deque(items)
         running: deque[Any] = deque()
-        shared = self._ray.put((self._plugins, pickle.dumps(function)))
+        shared = self._ray.put((tuple(sys.path), self._plugins, pickle.dumps(function)))
         try:
             while pending or running:
                 while pending and len(running) < 2 * self.workers:
@@ -154,9 +155,11 @@ def _check_reachable(address: str) -> None:
             raise UserError(f"Ray at {address!r} cannot be reached: {error}") from error
 
 
-def _call_alone(shared: tuple[tuple[str, ...], bytes], item: Item) -> Any:
-    """Call a pickled function with its plug-ins, and one thread for the libraries that would start more."""
-    plugins, function = shared
+def _call_alone(shared: tuple[tuple[str, ...], tuple[str, ...], bytes], item: Item) -> Any:
+    """Call a pickled function where its modules and plug-ins are found, as the calling process finds them, and with one
+    thread for the libraries that would start more."""
+    paths, plugins, function = shared
+    sys.path += [path for path in paths if path not in sys.path]
     load_plugins(plugins)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     return pickle.loads(function)(item)
