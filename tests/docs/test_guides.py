@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from guides import DOCS, before, blocks, guides, play, prepare, trains
+from guides import DOCS, ROOT, before, blocks, guides, play, prepare, trains
 from settings_table import PAGE, page_with_table
+from test_arrows import ARROWS
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 _RANKS = [guide for guide in guides() if trains(guide)]
@@ -76,3 +77,16 @@ def test_marks_are_known() -> None:
 def test_the_table_of_settings_is_made_of_their_classes() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == page_with_table(page), "run: python tests/docs/settings_table.py"
+
+
+def test_messages_of_the_debugging_page_are_those_of_the_code() -> None:
+    page = (DOCS / "debug-a-rank.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "core").rglob("*.py"))
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) > 5
+    assert [message for message in messages if message not in code] == []
+
+
+def test_the_page_of_arrows_names_every_leaf() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert [leaf for leaf in ARROWS["data_pipeline"] if f"`{leaf}`" not in page] == []
