@@ -89,9 +89,9 @@ def brute_force(texts: list[str], least: float) -> Pairs:
     return dict(zip(pairs, similarity[first, second].tolist(), strict=True))
 
 
-def deduplicated(texts: list[str], directory: Path) -> tuple[set[int], list[dict[str, Any]]]:
+def deduplicated(texts: list[str], directory: Path, shards: int = 5) -> tuple[set[int], list[dict[str, Any]]]:
     """What the pipeline keeps, by number, and its clusters."""
-    inputs = write_shards(texts, directory / "in", -(-len(texts) // 5))
+    inputs = write_shards(texts, directory / "in", -(-len(texts) // shards))
     deduplicate(inputs, directory / "out", DeduplicationSettings(), executor=LocalExecutor(1))
     clusters = [json.loads(line) for line in (directory / "out" / CLUSTERS_FILE).open(encoding="utf-8")]
     removed = {int(name) for cluster in clusters for name in cluster["removed"]}

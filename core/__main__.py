@@ -7,6 +7,7 @@ from pathlib import Path
 from core.errors import told_to_user
 from core.interop.huggingface import Summary, export_model, import_model
 from core.interop.settings import importable
+from core.registry import add_plugin_option, load_typed_plugins
 
 DESCRIPTION = """\
 Models to and from Hugging Face's format, safetensors only: {kinds}.
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in (importing, exporting):
         command.add_argument("output", type=Path, metavar="OUT", help="the new directory; must not exist")
+        add_plugin_option(command)
     return parser
 
 
@@ -61,6 +63,7 @@ def main() -> int:
     parser = build_parser()
     arguments = parser.parse_args()
     try:
+        load_typed_plugins()
         if arguments.command == "import-hf":
             summary = import_model(arguments.source, arguments.output, arguments.vocabulary_multiple)
         else:

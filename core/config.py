@@ -24,7 +24,8 @@ class ModelConfig:
         vocabulary_size: tokens of the tokenizer; the embedding is padded, see `padded_vocabulary_size`.
         vocabulary_multiple: the embedding's rows are padded to a multiple of it. One fixed number, so that
             shapes, and so checkpoints and losses, do not depend on the parallel layout.
-        dropout: on embeddings and residual branches; attention_dropout: on attention probabilities.
+        dropout: on embeddings and residual branches.
+        attention_dropout: on attention probabilities.
         activation: "gelu_tanh" (GPT-2, Megatron) or "gelu" (erf form, Google's BERT).
         norm_order: "pre" (GPT-2; the paper's Figure 7b for BERT) or "post" (original BERT, Figure 7a).
         embedding_norm: LayerNorm after the embeddings (original BERT).
@@ -101,6 +102,7 @@ class TrainingConfig:
         micro_batch: sequences a forward pass of one data rank.
         learning_rate, minimum_learning_rate, warmup_steps, schedule: linear warm-up, then "cosine" (one cycle),
             "linear" decay or "constant", reaching minimum_learning_rate at `steps`.
+        adam_beta1, adam_beta2, adam_eps: of Adam (Kingma and Ba 2015).
         weight_decay: on matrices and embeddings, not on biases and LayerNorm.
         clip_gradient_norm: global norm; 0 turns clipping off.
         precision: "fp32", or "bf16" or "fp16" compute with fp32 master weights and gradient reduction.

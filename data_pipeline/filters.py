@@ -1,4 +1,4 @@
-"""A user's own filters of documents: named in a recipe's `[clean]` or by `--filter`, added by a plug-in.
+"""A user's own filters of documents: named in a recipe's `[clean]` or by `--filters`, added by a plug-in.
 
     from data_pipeline.filters import FILTERS
 

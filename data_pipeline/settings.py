@@ -162,7 +162,13 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """Train one of `vocabulary_size` tokens, or take the one at `path`."""
+    """A tokenizer to train, or one that is there.
+
+    Attributes:
+        vocabulary_size: train one of so many tokens, special ones included.
+        path: take the one in this file: a tokenizer.json, GPT-2's vocab.json beside its merges.txt, BERT's vocab.txt, or
+            a folder with one of them.
+    """
 
     vocabulary_size: int = 0
     path: str = ""

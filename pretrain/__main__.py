@@ -24,7 +24,7 @@ DESCRIPTION = """\
 Pretrain a model of a recipe on a tokenized corpus (paper section 4.2).
 
   torchrun --nproc-per-node 2 -m pretrain gpt2 --recipe sample --model gpt2-small --data data/mine \\
-      --tokenizer data/mine/tokenizer --output out --tensor-parallel 2
+      --tokenizer data/mine --output out --tensor-parallel 2
 
 The output holds model/ (when finished), metrics.jsonl, state.json (finished, stopped or failed, and the step),
 checkpoints/, and logs/ (throughput.jsonl and model.txt). The same command after an interruption goes on from the last checkpoint, on the same or another number

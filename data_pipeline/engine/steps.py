@@ -203,11 +203,18 @@ def log_file(directory: Path, step: Step) -> Path:
     return directory / "logs" / f"{step.kind.name}.log"
 
 
+class _Log(logging.FileHandler):
+    """A log that a full disk may leave short, without a word about it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Keep the pipeline's log lines, and the traceback of a failure, in a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _Log(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     LOGGER.addHandler(handler)
     try:
@@ -220,7 +227,8 @@ def logged_to(path: Path) -> Iterator[None]:
         raise
     finally:
         LOGGER.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def walk(steps: Mapping[str, Step] | list[Step]) -> Iterator[Step]:

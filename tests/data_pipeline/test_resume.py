@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from corpus_files import contents, english, write_documents, write_jsonl
 
+from core.errors import UserError
 from data_pipeline.__main__ import main
 from data_pipeline.cleaning import clean
 from data_pipeline.deduplication.deduplication import deduplicate
@@ -224,7 +225,7 @@ def _fail(item: int) -> None:
 
 
 def test_killed_and_failing_workers_are_reported() -> None:
-    with pytest.raises(RuntimeError, match=r"a worker process was killed.*the same command goes on"):
+    with pytest.raises(UserError, match=r"a worker process was killed.*the same command goes on"):
         list(LocalExecutor(2).map(_die, [1, 2]))
     with pytest.raises(ValueError, match="item 1 is bad"):
         list(LocalExecutor(2).map(_fail, [1, 2]))
