@@ -135,7 +135,7 @@ class ModelStage(Stage):
 
 
 class Pretrain(ModelStage):
-    """Pretraining of one model of the recipe (paper section 4)."""
+    """Pretraining of one model of the recipe (paper section 4.2)."""
 
     stage = PRETRAIN
     selectors = ("model",)

@@ -127,3 +127,60 @@ def test_the_command_makes_nothing_again_that_a_workflow_made(tmp_path: Path, co
     assert _build(tmp_path, "out", "--runs", "runs").count("there already") == 5
     assert IndexedDataset(tmp_path / "out" / "corpus").documents == 30
     assert _build(tmp_path, "other", "--runs", "runs", "--minimum-tokens", "64").count("there already") == 1
+
+
+PLUGIN = """
+from dataclasses import dataclass
+
+from data_pipeline.filters import FILTERS
+from data_pipeline.sources.source import SOURCES, Source
+
+
+@dataclass(frozen=True)
+class Numbered(Source):
+    path: str = ""
+    kind = "numbered"
+    needed = "path"
+    own_paths = ("path",)
+
+    def files(self):
+        from pathlib import Path
+
+        return {"file": Path(self.path)}
+
+    def records(self):
+        for number, line in enumerate(open(self.path)):
+            yield {"text": line.strip(), "number": number}
+
+
+def even_length(document):
+    return len(document.text) % 2 == 0
+
+
+SOURCES.add(Numbered.kind, Numbered)
+FILTERS.add("even_length", even_length)
+"""
+
+
+def test_a_recipe_takes_a_filter_and_a_source_of_a_plugin_and_knows_its_source(tmp_path: Path) -> None:
+    draw = random.Random(2)
+    texts = [" ".join(draw.choice(_WORDS) for _ in range(200)) for _ in range(20)]
+    (tmp_path / "lines.txt").write_text("\n".join(texts) + "\n")
+    plugin = tmp_path / f"numbered_{tmp_path.name}.py".replace("-", "_")
+    plugin.write_text(PLUGIN)
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        f'plugins = ["{plugin.name}"]\n[recipe]\nname = "own"\n[[corpora]]\nname = "lines"\nsource = "numbered"\n'
+        'path = "lines.txt"\n[clean]\nfilters = ["even_length"]\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
+    )
+    first = _luigi(tmp_path, "--corpus", str(recipe))
+    assert first.returncode == 0, first.stdout + first.stderr
+    funnel = json.loads((tmp_path / "runs" / "latest" / "own-corpus" / "funnel.json").read_text())
+    odd = sum(len(text) % 2 for text in texts)
+    assert 0 < odd < 20
+    assert funnel["stages"]["clean lines"]["dropped"] == {"even_length": odd}
+    plugin.write_text(PLUGIN.replace("% 2 == 0", "% 2 == 1"))
+    second = _luigi(tmp_path, "--corpus", str(recipe))
+    assert "6 stages run, 0 already done" in second.stdout, second.stdout + second.stderr
+    funnel = json.loads((tmp_path / "runs" / "latest" / "own-corpus" / "funnel.json").read_text())
+    assert funnel["stages"]["clean lines"]["dropped"] == {"even_length": 20 - odd}
