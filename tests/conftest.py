@@ -35,6 +35,7 @@ TIERS = {
     "data_pipeline/test_ray.py": "chain",
 }
 _ORDER = ("chain", "ranks", "fast")  # the longest first, so that no worker is left alone with one at the end
+_LONG = ("test_near_duplicates.py", "test_plugins.py", "test_sample.py", "test_guides.py", "test_compile.py")
 _STARTS_RANKS = {"run_distributed", "run_program", "init_process_group"}
 _RANK_PROGRAMS = {"pretrain", "evaluate", "finetune"}
 _LAUNCHERS = {"torchrun", "torch.distributed.run"}
@@ -49,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(tier_of(item))
-    items.sort(key=lambda item: _ORDER.index(_tier(item)))
+    items.sort(key=lambda item: (_ORDER.index(_tier(item)), item.path.name not in _LONG))
 
 
 def _tier(item: pytest.Item) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from distributed import run_distributed, run_program
 from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
@@ -14,7 +15,6 @@ from core.model_directory import build_model, save_model
 from core.parallel.mesh import initialize
 from core.program.ranks import read_model_config
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from tests.distributed import run_distributed, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 

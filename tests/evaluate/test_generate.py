@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 import torch
+from distributed import run_distributed, run_program
 from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
@@ -18,7 +19,6 @@ from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.generate import TextStream, generate_texts
 from evaluate.sampling import Sampling, draw, generate_tokens
-from tests.distributed import run_distributed, run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 

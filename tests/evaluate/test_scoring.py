@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distributed import run_distributed
 
 from core.config import ModelConfig
 from core.evaluation import batches_by_length, total_over_batches
@@ -14,7 +15,6 @@ from core.parallel.mesh import Mesh, initialize
 from evaluate.scoring import Scorer
 from evaluate.sequences import ScoredSequence
 from evaluate.wikitext103 import overlapping_windows
-from tests.distributed import run_distributed
 
 # 11 tokens padded to 16: at two tensor ranks the second holds 3 real columns and 5 of padding. Large initial
 # weights make the logits differ enough for some first choices to be right.

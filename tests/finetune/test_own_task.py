@@ -1,13 +1,11 @@
 """A user's own task: two-option riddles, in two files outside of the packages, fine-tuned by `--plugin`."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from distributed import run_distributed
+from distributed import run_distributed, run_program
 
 from core.config import ModelConfig
 from core.model_directory import build_model, save_model
@@ -123,17 +121,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _finetune(inputs: Path, output: Path, ranks: int, *options: str) -> subprocess.CompletedProcess[str]:
     paths = {"checkpoint": "bert", "tokenizer": "vocab.txt", "data": "data"}
     given = [part for name, path in paths.items() for part in (f"--{name}", str(inputs / path))]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [sys.executable, *launcher, "-m", "finetune", "riddles", *given, "--output", str(output)]
-    return subprocess.run(
-        [*command, "--tensor-parallel", str(ranks), *options],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    line = ["riddles", *given, "--output", str(output), "--tensor-parallel", str(ranks), *options]
+    return run_program("finetune", line, ranks)
 
 
 def test_two_files_are_a_task_on_every_layout(inputs: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distributed import run_distributed, run_program
 
 from core.config import ModelConfig, TrainingConfig
 from core.model_directory import build_model, read_config, save_model
@@ -20,7 +21,6 @@ from finetune.pairs import PairExamples
 from finetune.race import encode_split
 from finetune.tuner import Epochs
 from recipes.schema import FinetuningSettings
-from tests.distributed import run_distributed, run_program
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]

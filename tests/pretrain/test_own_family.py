@@ -1,12 +1,11 @@
 """A user's own family: a GPT-2 without positions, in two files outside of the packages, pretrained by `--plugin`."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from distributed import run_program
 from safetensors.numpy import load_file
 from tiny_inputs import recipe, write_corpus
 
@@ -70,24 +69,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _pretrain(inputs: Path, output: Path, ranks: int, *plugins: str) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [
-        sys.executable,
-        *(launcher if ranks else []),
-        "-m",
-        "pretrain",
-        "toy",
-        "--recipe",
-        str(inputs / "recipe.toml"),
-        "--model",
-        "tiny",
-    ]
+    command = ["toy", "--recipe", str(inputs / "recipe.toml"), "--model", "tiny"]
     for plugin in plugins:
         command += ["--plugin", str(inputs / f"{plugin}.py")]
     command += ["--data", str(inputs), "--tokenizer", str(inputs / "tokenizer.json")]
     command += ["--tensor-parallel", str(ranks or 1), "--output", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run_program("pretrain", command, ranks or 1)
 
 
 def _losses(output: Path) -> list[float]:
