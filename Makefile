@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?=
 VENV := $(if $(filter-out python3,$(PYTHON) $(TORCH)),.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(TORCH:%=-torch-%),.venv)
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: help install reproduce test pytest test-fast test-pythons lint clean
 
