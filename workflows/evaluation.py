@@ -8,14 +8,13 @@ from pathlib import Path
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
-from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, log_of
 from data_pipeline.step_inputs import BenchmarkFile
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task, ZeroShot
 from recipes.schema import Recipe
 from workflows.launch import failure
 from workflows.training import (
     LIBRARIES,
-    log_of,
     module_of,
     network_code,
     plugin_parameters,

@@ -15,7 +15,7 @@ from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
 from core.tensor_files import count_parameters
-from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
+from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, log_of
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
 from workflows.launch import failure, run_ranks
@@ -104,11 +104,6 @@ def program(
         run_ranks(module, line, ranks=recipe.parallel.world_size, log=log_of(kind, directory))
 
     return run
-
-
-def log_of(kind: StageKind, directory: Path) -> Path:
-    """The log of a stage's ranks."""
-    return directory / "logs" / f"{kind.name}.log"
 
 
 def trained(

@@ -9,7 +9,7 @@ import contextlib
 import importlib.metadata
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,14 +193,14 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
 
 
 def _finish(step: Step, place: Workplace, artifact: Artifact, record: RunRecord) -> None:
-    with logged_to(log_file(artifact.partial, step)):
+    with logged_to(log_of(step.kind, artifact.partial)):
         summary = step.work(artifact.partial, place)
     artifact.finish(summary, record.finished())
 
 
-def log_file(directory: Path, step: Step) -> Path:
-    """Where a step's output to the console is kept; no manifest covers it."""
-    return directory / "logs" / f"{step.kind.name}.log"
+def log_of(kind: StageKind, directory: Path) -> Path:
+    """Where what a stage prints is kept; no manifest covers it."""
+    return directory / "logs" / f"{kind.name}.log"
 
 
 class _Log(logging.FileHandler):
@@ -231,7 +231,7 @@ def logged_to(path: Path) -> Iterator[None]:
             handler.close()
 
 
-def walk(steps: Mapping[str, Step] | list[Step]) -> Iterator[Step]:
+def walk(steps: Iterable[Step]) -> Iterator[Step]:
     """These steps and all that they stand on, each once, inputs first."""
     seen: set[Step] = set()
 
@@ -242,5 +242,5 @@ def walk(steps: Mapping[str, Step] | list[Step]) -> Iterator[Step]:
                 yield from visit(used)
             yield step
 
-    for step in steps.values() if isinstance(steps, Mapping) else steps:
+    for step in steps:
         yield from visit(step)
