@@ -23,6 +23,9 @@ from filelock import FileLock
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their threads
     _SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
+# The numbers held here are the CPU's, of more ranks than a machine has GPUs; core/test_cuda.py looks for a GPU itself.
+os.environ.setdefault("CUDA_DEVICES_FOR_TESTS", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 TESTS = Path(__file__).parent
@@ -33,6 +36,7 @@ TIERS = {
     "workflows/test_own_records.py": "chain",
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
+    "core/test_cuda.py": "ranks",
 }
 # Ranks wait for each other, so two such tests at a time on two cores are slower than one after the other: with work
 # stealing one worker begins with them, the other with the fast tests.

@@ -1,0 +1,35 @@
+"""Train a small model on a device and print what each step gave: `python tests/core/on_device.py OUTPUT '{"family": …}'`.
+
+A program of its own, so that `CUDA_VISIBLE_DEVICES` decides where it computes.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from objectives import BERT, GPT2, RandomTask
+from observing import signal_after
+
+from core.config import TrainingConfig
+from core.parallel.mesh import initialize
+from core.training.trainer import train
+
+
+def main(output: Path, told: dict) -> None:
+    mesh = initialize()
+    shape = {"gpt2": GPT2, "bert": BERT}[told.pop("family")]
+    dropout, die_at = told.pop("dropout", 0.0), told.pop("die_at", 0)
+    task = RandomTask(replace(shape, dropout=dropout, attention_dropout=dropout), mesh)
+    config = TrainingConfig(
+        **{"steps": 6, "global_batch": 4, "micro_batch": 2, "learning_rate": 1e-3, "warmup_steps": 2} | told
+    )
+    train(task, mesh, config, output, observers=[signal_after(die_at)])
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    steps = {line["step"]: [line["loss"], line["gradient_norm"]] for line in lines if "loss" in line}
+    print(json.dumps({"device": mesh.device.type, "steps": [steps[step] for step in sorted(steps)]}))
+    mesh.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
