@@ -13,15 +13,16 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What follows belongs to them: titles before names, and what is counted.
+# What follows belongs to them.
 BOUND = _words(
     """
-    mr mrs ms messrs mme mmes mlle mlles dr drs prof profs rev revd hon rt gov sen sens rep reps pres atty
-    gen maj col lt capt cpt cmdr cdr adm sgt cpl pvt pfc brig supt insp msgr mgr fr br
-    vol vols chap chaps fig pp cf viz vs e.g i.e
+    mr mrs ms messrs mme mmes mlle mlles dr drs rev revd atty capt cpt cmdr cdr lt lieut col sgt sergt cpl pvt pfc
+    msgr mgr vol vols pp cf viz vs e.g i.e
     """
 )
-# Before a name they are part of it, before a word that begins sentences they end one, as `OTHERS` do: "St. John", "Wall St. The".
+# The same where they begin with a capital letter: "Hon. Justice Hill", but "Come in, hon. The door is open."
+TITLES = _words("Adm Brig Br Fr Gen Gov Hon Insp Maj Pres Prof Profs Rep Reps Rt Sen Sens Supt")
+# Before a name they are part of it; before a word that begins sentences they end one, as `OTHERS` do: "Wall St. The".
 PLACES = _words("st ste mt ft")
 STARTERS = _words(
     """
@@ -32,7 +33,7 @@ STARTERS = _words(
 # Before a number only: "No. 7", but "No. He would not."
 NUMBERED = _words(
     """
-    no nos art arts ch sec secs figs op pl par p jan feb mar apr jun jul aug sep sept oct nov dec
+    no nos chap chaps fig art arts ch sec secs figs op pl par p jan feb mar apr jun jul aug sep sept oct nov dec
     """
 )
 # May end a sentence or not: what follows decides, as for abbreviations that were learned.
@@ -43,14 +44,29 @@ OTHERS = _words(
     ave blvd rd hwy tues thurs lb lbs oz hr hrs mph
     """
 )
-ABBREVIATIONS = BOUND | PLACES | OTHERS
 
 _SEPARATOR = re.compile(r"[^\w.]|[\d_]")
-_LONGEST = max(map(len, ABBREVIATIONS | NUMBERED))
+_LONGEST = max(map(len, BOUND | TITLES | PLACES | NUMBERED | OTHERS))
 
 
 def abbreviation(token: str) -> str:
-    """The word before the full stop that a token ends in, in lower case: "mr" of `(“Mr.`; bounded in length."""
+    """The known abbreviation that a token ends in, in lower case but for `TITLES`: "mr" of `(“Mr.`; else empty."""
     if not token.endswith("."):
         return ""
-    return _SEPARATOR.split(token[-_LONGEST - 3 : -1].lower())[-1].lstrip(".")
+    word = _SEPARATOR.split(token[-_LONGEST - 3 : -1])[-1].lstrip(".")
+    if word in TITLES:
+        return word
+    word = word.lower()
+    return word if word in BOUND | PLACES | NUMBERED | OTHERS else ""
+
+
+def ends_sentence(word: str, following: str) -> bool | None:
+    """Whether a known abbreviation ends its sentence before the token that follows; None where Punkt is to say."""
+    if word in BOUND | TITLES:
+        return False
+    if word in NUMBERED:
+        roman = word != "no" and set(following.rstrip(".,:;")) <= set("IVXLC")
+        return False if roman or following[0].isdigit() else None
+    if word in PLACES | OTHERS and following[0].isupper() and following.lower() in STARTERS:
+        return True
+    return False if word in PLACES else None

@@ -16,15 +16,7 @@ from tqdm import tqdm
 from core.errors import UserError
 from core.files import read_json, write_json
 from data_pipeline.engine.documents import read_texts
-from data_pipeline.tokenization.abbreviations import (
-    ABBREVIATIONS,
-    BOUND,
-    NUMBERED,
-    OTHERS,
-    PLACES,
-    STARTERS,
-    abbreviation,
-)
+from data_pipeline.tokenization.abbreviations import NUMBERED, abbreviation, ends_sentence
 
 PUNKT_FILE = "punkt.json"
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
@@ -37,7 +29,7 @@ _SEED = 1234
 
 @functools.cache
 def _punkt() -> SimpleNamespace:
-    """Punkt's trainer and splitter with `ABBREVIATIONS` known, whatever a corpus says of them."""
+    """Punkt's trainer and splitter with English abbreviations known, whatever a corpus says of them."""
     from nltk.tokenize import punkt
 
     try:
@@ -68,7 +60,7 @@ def _punkt() -> SimpleNamespace:
             return any(token.sentbreak for token in tokens[-2:-1])
 
         def _second_pass_annotation(self, token: Any, following: Any) -> str | None:
-            ends = _ends_sentence(abbreviation(token.tok), following) if following else None
+            ends = ends_sentence(abbreviation(token.tok), following.tok) if following else None
             if ends is not None:
                 token.sentbreak, token.abbr = ends, True
                 return "known abbreviation"
@@ -79,17 +71,9 @@ def _punkt() -> SimpleNamespace:
 
 
 def _mark_known(token: Any) -> None:
-    if token.sentbreak and abbreviation(token.tok) in ABBREVIATIONS:
+    word = abbreviation(token.tok) if token.sentbreak else ""
+    if word and word not in NUMBERED:
         token.sentbreak, token.abbr = False, True
-
-
-def _ends_sentence(word: str, following: Any) -> bool | None:
-    """Whether a known abbreviation ends its sentence before the token that follows; None where Punkt is to say."""
-    if word in BOUND or (word in NUMBERED and following.is_number):
-        return False
-    if word in PLACES | OTHERS and following.first_upper and following.tok.lower() in STARTERS:
-        return True
-    return False if word in PLACES else None
 
 
 class SentenceSplitter:
