@@ -24,6 +24,7 @@ _LIMIT_BYTES = 4_000_000
 _MOST_SHARDS = 256
 _PARTS_OF_A_SHARD = 16
 _LEAST_PART = 4_000
+_LONGEST_WORD = 100
 _SEED = 1234
 
 
@@ -137,7 +138,7 @@ def train_sentence_splitter(
 
 
 def _sample(inputs: list[Path], limit: int, title: str) -> Iterator[str]:
-    """Texts of `limit` characters together: all, or parts of random documents of shards in random order.
+    """Texts of about `limit` characters together: all, or parts of random documents of shards in random order.
 
     A shard gives its share of what is missing, but enough to be worth reading; so of very many shards some are read.
     """
@@ -155,7 +156,7 @@ def _sample(inputs: list[Path], limit: int, title: str) -> Iterator[str]:
 
 
 def _sample_of_shard(texts: list[str], share: int, draw: random.Random) -> Iterator[str]:
-    """Texts of at most `share` characters together: all, or parts of random ones, each from a random place in it."""
+    """Texts of about `share` characters together: all, or parts of random ones, each from a random place in it."""
     if sum(map(len, texts)) <= share:
         yield from texts
         return
@@ -169,13 +170,17 @@ def _sample_of_shard(texts: list[str], share: int, draw: random.Random) -> Itera
 
 
 def _part(text: str, most: int, draw: random.Random) -> str:
-    """At most so many characters of a text, cut between words: "Mr" without its full stop would be learned from."""
+    """About so many characters of a text, cut between words: "Mr" without its full stop would be learned from."""
     if len(text) <= most:
         return text
     start = draw.randrange(len(text) - most + 1)
-    part = text[start : start + most]
-    words = part.split(maxsplit=1)[1:] if start else [part]
-    return ("".join(words).rsplit(maxsplit=1) or [part])[0]
+    start = _end_of_word(text, start) if start else 0
+    return text[start : _end_of_word(text, start + most)]
+
+
+def _end_of_word(text: str, place: int) -> int:
+    end = text.find(" ", place, place + _LONGEST_WORD)
+    return place if end < 0 else end
 
 
 def load_sentence_splitter(path: Path) -> SentenceSplitter:

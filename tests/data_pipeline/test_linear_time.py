@@ -1,7 +1,7 @@
 """Time in proportion to length, whatever a document holds: every regular expression, and what else reads raw text.
 
 The expressions are found in the source, so one that is added is tried too. `python tests/data_pipeline/fuzz_cleaning.py
-linear` does it with a megabyte of each text, and two.
+linear 1000000` does it with a megabyte of each text, and two.
 """
 
 import ast
@@ -10,16 +10,10 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fuzz_cleaning import readers
 from raw_texts import UNITS, raw_text
-
-from data_pipeline.cleaning import clean_text
-from data_pipeline.decontamination.ngrams import title_words
-from data_pipeline.languages import language_shares
-from data_pipeline.settings import CleaningSettings
-from data_pipeline.tokenization.sentences import SentenceSplitter
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("data_pipeline", "evaluate", "finetune", "pretrain")
@@ -33,26 +27,6 @@ NO_DOCUMENTS = {
 _FUNCTIONS = {"compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn"}
 _CHARACTERS = 16_000
 _FLOOR_SECONDS = 0.04
-
-
-def parameters() -> dict[str, Any]:
-    return {
-        "abbreviations": ["approx"],
-        "collocations": [],
-        "sentence_starters": ["the"],
-        "orthographic_context": {},
-    }
-
-
-def readers() -> dict[str, Callable[[str], object]]:
-    """What reads raw text, but for expressions."""
-    return {
-        "clean": lambda text: clean_text(text, CleaningSettings()),
-        "join lines": lambda text: clean_text(text, CleaningSettings(join_lines=True, repair=False)),
-        "languages": lambda text: language_shares(clean_text(text, CleaningSettings())),
-        "sentences": SentenceSplitter(parameters()),
-        "titles": title_words,
-    }
 
 
 def expressions() -> Iterator[tuple[str, re.Pattern[str]]]:
