@@ -1,16 +1,17 @@
 """Cleaning: repaired text, one language, no short documents (paper section 4.1).
 
-What is repaired, and nothing else: text decoded with the wrong encoding, HTML entities, terminal escapes, line
-breaks of other systems, control characters and code points that are no characters, and Unicode composed
+What is repaired, `data_pipeline.repair` says: text decoded with the wrong encoding, HTML entities, terminal escapes,
+line breaks of other systems, control characters and code points that are no characters, and Unicode composed
 canonically. Curly quotes, ligatures and wide letters are text and stay. What is similar to other documents or to
 benchmarks is judged by other stages.
 """
 
 import functools
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,20 @@ from data_pipeline.engine.documents import Document, batches, read_shard, shard_
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.filters import FILTERS
+from data_pipeline.languages import language_shares, share_of
+from data_pipeline.repair import clean_characters
 from data_pipeline.settings import CleaningSettings
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TOKENS_PER_WORD = 4 / 3
-_LANGUAGE_CHARACTERS = 2000
-
-_NEEDS_REPAIR = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|&[A-Za-z#]|[^\x00-\x7f]")
-_OTHER_BREAKS = re.compile("\r\n?|[\x0b\x0c]")
-# C0 and C1 controls but tabulator and newline, and the code points that Unicode says are no characters.
-_NO_CHARACTERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
-    + "".join(chr(plane << 16 | low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF))
-    + "]"
+# Scripts without blanks between words: a character of the first is counted as a word's part of a token, four of the
+# others (Thai, Lao, Burmese, Khmer, Tibetan) as a word.
+_IDEOGRAPHS = re.compile(
+    "[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-_SINGLE_NEWLINE = re.compile(r"[ \t]*(?<!\n)\n(?!\s*\n)[ \t]*")
-_PARAGRAPH_BREAK = re.compile(r"\s*\n\s*\n\s*")
+_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f]")
+_CHARACTERS_PER_WORD = 4
 
 
 def clean(
@@ -73,7 +71,7 @@ def _clean_shard(
     index, path = task
     is_long = _length_rule(settings, length_tokenizer)
     counts: Counter[str] = Counter()
-    dropped: list[dict[str, str]] = []
+    dropped: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
 
     def cleaned() -> Iterator[Document]:
@@ -83,14 +81,18 @@ def _clean_shard(
             for before, after, is_kept in zip(batch, repaired, long_enough, strict=True):
                 counts["documents_in"] += 1
                 counts["bytes_in"] += text_bytes(before.text)
-                reason = _reason_to_drop(after, is_kept, settings)
+                shares = language_shares(after.text) if is_kept else {}
+                score = {"language_share": share_of(shares, settings.language)} if is_kept else {}
+                after = after._replace(metadata=_with_facts(after.metadata, score))
+                reason = _reason_to_drop(after, is_kept, shares, settings)
                 if reason:
                     reasons[reason] += 1
-                    dropped.append({"id": after.id, "reason": reason})
+                    language = {"language": next(iter(shares), "un")} if is_kept else {}
+                    dropped.append({"id": after.id, "reason": reason, **language, **score})
                     continue
                 counts["documents"] += 1
                 counts["bytes"] += text_bytes(after.text)
-                counts["repaired"] += before.text.strip() != after.text
+                counts["repaired"] += trim(before.text) != after.text
                 yield after
 
     write_shard(output / shard_name(index), cleaned())
@@ -99,56 +101,45 @@ def _clean_shard(
     return {**zeros, **counts, "dropped": dict(reasons)}
 
 
-def write_dropped(output: Path, index: int, dropped: list[dict[str, str]]) -> None:
+def _with_facts(metadata: str, facts: Mapping[str, Any]) -> str:
+    """A document's metadata with facts added."""
+    return json.dumps({**json.loads(metadata), **facts}, sort_keys=True) if facts else metadata
+
+
+def write_dropped(output: Path, index: int, dropped: Sequence[Mapping[str, Any]]) -> None:
     """List the documents a stage dropped from one shard, in `dropped/`."""
     with atomic_write(Path(output) / "dropped" / f"documents-{index:05d}.jsonl") as temporary:
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in dropped]
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def _reason_to_drop(document: Document, is_long: bool, settings: CleaningSettings) -> str | None:
+def _reason_to_drop(
+    document: Document, is_long: bool, shares: Mapping[str, float], settings: CleaningSettings
+) -> str | None:
     if not is_long:
         return "too_short"
-    if detect_language(document.text) != settings.language:
+    if share_of(shares, settings.language) < settings.language_share:
         return "not_english" if settings.language == "en" else f"not_{settings.language}"
     return next((name for name in settings.filters if not FILTERS[name](document)), None)
 
 
 def clean_text(text: str, settings: CleaningSettings) -> str:
-    """The text, repaired as the settings say; a clean text comes back as it is, without blanks at its ends."""
-    if _NEEDS_REPAIR.search(text):
-        text = _OTHER_BREAKS.sub("\n", text)
-        if settings.repair:
-            text = _repairer()(text)
-        text = _NO_CHARACTERS.sub("", text)
-    if settings.join_lines:
-        text = "\n\n".join(_SINGLE_NEWLINE.sub(" ", part) for part in _PARAGRAPH_BREAK.split(text))
-    return text.strip()
+    """The text, repaired as the settings say; a clean text comes back as it is, see `trim`."""
+    text = clean_characters(text, repair=settings.repair)
+    return trim(join_lines(text) if settings.join_lines else text)
 
 
-@functools.cache
-def _repairer() -> Callable[[str], str]:
-    """ftfy with chosen fixes: its other defaults change text that is nothing but clean."""
-    import ftfy
-
-    configuration = ftfy.TextFixerConfig(
-        uncurl_quotes=False,
-        fix_latin_ligatures=False,
-        fix_character_width=False,
-        explain=False,
-    )
-    return lambda text: ftfy.fix_text(text, configuration)
+def trim(text: str) -> str:
+    """The text without blank lines before and blanks after it; the first line's indentation stays."""
+    start = len(text) - len(text.lstrip())
+    return text[text.rfind("\n", 0, start) + 1 :].rstrip()
 
 
-def detect_language(text: str) -> str:
-    """The ISO 639-1 code of the language that a text starts in; "un" when it cannot be told.
-
-    The text must be clean: control characters make the library raise.
-    """
-    import pycld2
-
-    _, _, languages = pycld2.detect(text[:_LANGUAGE_CHARACTERS], isPlainText=True)
-    return str(languages[0][1])
+def join_lines(text: str) -> str:
+    """Each paragraph as one line: single newlines, and the blanks around them, become a blank; blank lines one."""
+    lines = [line.strip() for line in text.split("\n")]
+    paragraphs = itertools.groupby(lines, bool)
+    return "\n\n".join(" ".join(paragraph) for has_text, paragraph in paragraphs if has_text)
 
 
 def _length_rule(
@@ -157,9 +148,18 @@ def _length_rule(
     """Tells for each text whether it is long enough."""
     minimum = settings.minimum_tokens
     if length_tokenizer is None:
-        return lambda texts: [len(text.split()) * TOKENS_PER_WORD >= minimum for text in texts]
+        return lambda texts: [_estimated_tokens(text) >= minimum for text in texts]
     tokenizer = load_tokenizer(length_tokenizer)
     return lambda texts: _enough_tokens(tokenizer, minimum, texts)
+
+
+def _estimated_tokens(text: str) -> float:
+    """Tokens of a text by its words, or by its characters where its script has no blanks between them."""
+    tokens = len(text.split()) * TOKENS_PER_WORD
+    if not text.isascii():
+        tokens += len(_IDEOGRAPHS.findall(text))
+        tokens += len(_UNSPACED.findall(text)) / _CHARACTERS_PER_WORD * TOKENS_PER_WORD
+    return tokens
 
 
 def _enough_tokens(tokenizer: Tokenizer, minimum: int, texts: list[str]) -> list[bool]:

@@ -4,12 +4,12 @@ Each is read from a recipe or from flags; `errors` says what is wrong with the v
 """
 
 import math
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from core.tables import out_of_range
 from data_pipeline.filters import FILTERS
+from data_pipeline.languages import language_problem
 
 MAXIMUM_RECORD_BYTES = 256 << 20
 _LARGEST_SHINGLE = 100
@@ -24,6 +24,7 @@ class CleaningSettings:
 
     Attributes:
         language: the language to keep, as an ISO 639-1 code.
+        language_share: documents with a smaller share of their letters in it are dropped; 0 keeps all.
         minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
         repair: whether text is repaired; control characters are removed in any case.
         join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
@@ -31,6 +32,7 @@ class CleaningSettings:
     """
 
     language: str = "en"
+    language_share: float = 0.5
     minimum_tokens: int = 128
     repair: bool = True
     join_lines: bool = False
@@ -38,8 +40,10 @@ class CleaningSettings:
 
     def errors(self, where: str) -> list[str]:
         problems = []
-        if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z]+)?", self.language):
-            problems.append(f'{where}.language: must be an ISO 639-1 code such as "en", is {self.language!r}')
+        if problem := language_problem(self.language):
+            problems.append(f"{where}.language: {problem}")
+        if not 0 <= self.language_share <= 1:
+            problems.append(f"{where}.language_share: must be between 0 and 1, is {self.language_share}")
         problems += [
             f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS) or 'none'})"
             for name in self.filters

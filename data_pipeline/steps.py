@@ -25,9 +25,9 @@ from data_pipeline.step_inputs import BenchmarkFile, Documents, tokenizer_files
 
 _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "remote_files", "source"))
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
-FETCH = StageKind("fetch", 1, _SOURCES, ("pyarrow",))
+FETCH = StageKind("fetch", 2, _SOURCES, ("pyarrow",))
 BENCHMARK = StageKind("benchmark", 1, ("data_pipeline.sources.benchmarks",), ("pyarrow",))
-CLEAN = StageKind("clean", 1, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
+CLEAN = StageKind("clean", 2, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
 DECONTAMINATE = StageKind(
     "decontaminate", 1, ("data_pipeline.decontamination.decontamination",), ("pyarrow",)
 )
@@ -35,9 +35,9 @@ DEDUPLICATE = StageKind(
     "deduplicate", 2, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
 TOKENIZER = StageKind("tokenizer", 1, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
-SENTENCES = StageKind("sentences", 1, ("data_pipeline.tokenization.sentences",), ("nltk",))
+SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))
 # tiktoken's ids are held to those of tokenizers
-TOKENIZE = StageKind("tokenize", 1, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
+TOKENIZE = StageKind("tokenize", 2, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
 KINDS_OF_STEPS = (
     SAMPLE,
     FETCH,

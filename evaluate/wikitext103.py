@@ -37,13 +37,7 @@ _BEFORE_BRACKETS: tuple[tuple[str, str], ...] = (
     (" ? ", "? "),
     (" , ", ", "),
 )
-_INNER_BLANKS: tuple[tuple[str, str], ...] = (
-    (r"\(\s*([^\)]*?)\s*\)", r"(\1)"),
-    (r"\[\s*([^\]]*?)\s*\]", r"[\1]"),
-    (r"{\s*([^}]*?)\s*}", r"{\1}"),
-    (r"\"\s*([^\"]*?)\s*\"", r'"\1"'),
-    (r"'\s*([^']*?)\s*'", r"'\1'"),
-)
+_BRACKETS = ("()", "[]", "{}", '""', "''")  # blanks at the ends of what they enclose go
 _AFTER_BRACKETS: tuple[tuple[str, str], ...] = (
     ("= = = =", "===="),
     ("= = =", "==="),
@@ -62,11 +56,23 @@ def detokenize(text: str) -> str:
     text = re.sub(r"/' [0-9]/", r"/'[0-9]/", text)
     for spelled, plain in _BEFORE_BRACKETS:
         text = text.replace(spelled, plain)
-    for pattern, replacement in _INNER_BLANKS:
-        text = re.sub(pattern, replacement, text)
+    for opening, closing in _BRACKETS:
+        text = _without_inner_blanks(text, opening, closing)
     for spelled, plain in _AFTER_BRACKETS:
         text = text.replace(spelled, plain)
     return text
+
+
+def _without_inner_blanks(text: str, opening: str, closing: str) -> str:
+    """`( text )` as `(text)`, from the first opening bracket to the next closing one, in linear time."""
+    parts = text.split(closing)
+    for index, part in enumerate(parts[:-1]):
+        if opening == closing:
+            parts[index] = part.strip() if index % 2 else part
+            continue
+        before, found, inner = part.partition(opening)
+        parts[index] = before + found + inner.strip()
+    return closing.join(parts)
 
 
 def overlapping_windows(tokens: np.ndarray, length: int, stride: int) -> list[ScoredSequence]:

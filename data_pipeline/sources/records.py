@@ -109,7 +109,7 @@ def _parse_json(content: str) -> dict[str, Any]:
 
 
 def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
-    """The text and the other fields of a record, which loses its text."""
+    """The text, and the other fields of a record as JSON, where a number that is none or infinite is null."""
     if text_field not in record:
         raise UserError(f"no field {text_field!r}, only {sorted(record)[:10]}")
     text = record[text_field]
@@ -117,7 +117,10 @@ def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
         raise UserError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
     others = {key: value for key, value in record.items() if key != text_field}
     try:
-        return text, json.dumps(others, sort_keys=True, default=str)
+        metadata = json.dumps(others, sort_keys=True, default=str)
+        if "NaN" in metadata or "Infinity" in metadata:  # Python writes such numbers, but they are no JSON
+            metadata = json.dumps(json.loads(metadata, parse_constant=lambda _: None))
+        return text, metadata
     except TypeError as error:
         raise UserError(f"its other fields cannot be kept as JSON: {error}") from error
 

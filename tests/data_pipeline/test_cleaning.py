@@ -38,6 +38,13 @@ def run(texts: list[str], directory: Path, workers: int = 1, **settings: Any) ->
         ("one\r\ntwo\rthree\x0cfour", "one\ntwo\nthree\nfour"),
         ("\x1b[1mbold\x1b[0m text", "bold text"),
         ("Zoe\u0301", "Zoé"),
+        ("write &amp;lt; for &lt;", "write &lt; for <"),  # decoded once
+        ("&amp;amp;eacute; and &amp;#39;", "&amp;eacute; and &#39;"),
+        ("&Atilde;&copy;", "é"),
+        (
+            "&lt;b&gt; is\n<b>&amp;</b>",
+            "<b> is\n<b>&amp;</b>",
+        ),  # from the first line with a tag on it is HTML
     ],
 )
 def test_repairs(before: str, after: str) -> None:
@@ -53,7 +60,23 @@ def test_what_is_not_broken_stays(text: str) -> None:
 
 def test_real_text_is_not_changed() -> None:
     text = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
-    assert clean_text(text, CleaningSettings()) == text.strip()
+    assert clean_text(text, CleaningSettings()) == " = " + text.strip().removeprefix("= ")
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("    def f(x):\n        return x\n", "    def f(x):\n        return x"),
+        ("\n \t\n\t  Tyger Tyger,\n  burning bright \n\n", "\t  Tyger Tyger,\n  burning bright"),
+        ("\xa0 a", "\xa0 a"),
+        ("a", "a"),
+        (" \n ", ""),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("repair", [True, False])
+def test_the_first_lines_indentation_stays(before: str, after: str, repair: bool) -> None:
+    assert clean_text(before, CleaningSettings(repair=repair)) == after
 
 
 def test_without_repair_only_control_characters_go() -> None:
@@ -63,6 +86,7 @@ def test_without_repair_only_control_characters_go() -> None:
 def test_needless_newlines() -> None:
     text = "one\ntwo \n three\n \n\nfour\nfive"
     assert clean_text(text, CleaningSettings(join_lines=True)) == "one two three\n\nfour five"
+    assert clean_text("  a\n\n\n \t\n b\n\tc  d ", CleaningSettings(join_lines=True)) == "a\n\nb c  d"
 
 
 def test_every_reason_is_counted_and_listed(tmp_path: Path) -> None:
@@ -77,6 +101,11 @@ def test_every_reason_is_counted_and_listed(tmp_path: Path) -> None:
         for path in sorted((tmp_path / "out" / "dropped").iterdir())
         for line in path.read_text().splitlines()
     ]
+    assert {entry["id"]: entry.get("language_share") for entry in listed if "language" in entry} == {
+        "t/000002": 0.0,
+        "t/000004": 0.0,
+    }
+    assert [entry["language"] for entry in listed if "language" in entry] == ["de", "un"]
     assert {entry["id"]: entry["reason"] for entry in listed} == {
         "t/000001": "too_short",
         "t/000002": "not_english",
@@ -88,6 +117,52 @@ def test_every_reason_is_counted_and_listed(tmp_path: Path) -> None:
 def test_other_language(tmp_path: Path) -> None:
     assert run([english(1), _GERMAN], tmp_path, language="de")["dropped"] == {"not_de": 1}
     assert read_documents(tmp_path / "out")[0].id == "t/000001"
+
+
+def test_the_share_of_the_language_decides_and_is_recorded(tmp_path: Path) -> None:
+    """Not the start of a text: a notice in one language before a text in another."""
+    english_text = " ".join(english(seed) for seed in range(60))
+    texts = [
+        english_text[:1100] + _GERMAN * 40,
+        _GERMAN[:1500] + english_text,
+        english_text[:2000] + _GERMAN[:1000],
+    ]
+    summary = run(texts, tmp_path)
+    assert summary["dropped"] == {"not_english": 1}
+    kept = {document.id: json.loads(document.metadata) for document in read_documents(tmp_path / "out")}
+    assert list(kept) == ["t/000001", "t/000002"]
+    assert kept["t/000001"]["language_share"] > 0.85
+    assert 0.5 < kept["t/000002"]["language_share"] < 0.8
+    assert run(texts, tmp_path / "more", language_share=0.8)["dropped"] == {"not_english": 2}
+    assert run(texts, tmp_path / "all", language_share=0.0)["dropped"] == {}
+    assert run(texts, tmp_path / "other", language="de")["dropped"] == {"not_de": 2}
+
+
+_HEBREW = "הזקן הלך בבוקר אל השוק וקנה שם קמח ומלח ופנס כי הלילות נעשו ארוכים יותר וילדיו פחדו בחושך. "
+_CHINESE = "老磨坊主人清早走過橋到市場去買了麵粉鹽和一盞燈籠因為夜晚又變長了他的孩子們在黑暗中感到害怕。"
+_SIMPLE_CHINESE = (
+    "老磨坊主人清早走过桥到市场去买了面粉盐和一盏灯笼因为夜晚又变长了他的孩子们在黑暗中感到害怕。"
+)
+_JAPANESE = "年老いた粉屋は朝早く橋を渡って市場へ行き、そこで小麦粉と塩とランタンを買いました。"
+_THAI = "คนโม่แป้งชราเดินข้ามสะพานไปตลาดแต่เช้าและซื้อแป้งเกลือและตะเกียงเพราะกลางคืนยาวขึ้นอีกแล้ว"
+
+
+@pytest.mark.parametrize(
+    "language, text",
+    [
+        ("he", _HEBREW * 8),
+        ("iw", _HEBREW * 8),
+        ("zh", _CHINESE * 4),
+        ("zh", _SIMPLE_CHINESE * 4),
+        ("zh-Hant", _CHINESE * 4),
+        ("zh-Hans", _SIMPLE_CHINESE * 4),
+        ("ja", _JAPANESE * 4),
+        ("th", _THAI * 6),
+    ],
+)
+def test_languages_by_their_other_codes_and_without_blanks(tmp_path: Path, language: str, text: str) -> None:
+    summary = run([text, text[:40], english(1)], tmp_path, language=language)
+    assert summary["dropped"] == {"too_short": 1, f"not_{language}": 1}
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:

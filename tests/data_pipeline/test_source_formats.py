@@ -258,3 +258,23 @@ def test_how_deep_a_record_may_be_is_the_same_on_every_python(tmp_path: Path, to
     refused = [*reasons(tmp_path / "out").values(), *(record.reason for record in reading.bad)]
     reason = f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"
     assert refused == ([f"not JSON: {reason}", reason] if too_deep else [])
+
+
+def test_metadata_is_json_whatever_numbers_a_record_holds(tmp_path: Path) -> None:
+    """Python reads and writes NaN, and data frames are full of it; JSON has no such number."""
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "NaN", "a": NaN, "b": [Infinity, -Infinity, 1e999], "c": {"NaN": "Infinity", "d": 1.5}}\n'
+    )
+    pq.write_table(pa.table({"text": ["x", "y"], "score": [float("nan"), 2.0]}), tmp_path / "b.parquet")
+    fetch_files([tmp_path / "a.jsonl", tmp_path / "b.parquet"], tmp_path / "out")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    documents = read_documents(tmp_path / "out")
+    assert [document.text for document in documents] == ["NaN", "x", "y"]
+    assert [json.loads(document.metadata, parse_constant=refuse) for document in documents] == [
+        {"a": None, "b": [None, None, None], "c": {"NaN": "Infinity", "d": 1.5}},
+        {"score": None},
+        {"score": 2.0},
+    ]

@@ -1,0 +1,105 @@
+"""Repair of text: wrong decodings, HTML entities, terminal escapes, line ends, characters that are none, Unicode NFC.
+
+ftfy's fixes, chosen (its other defaults change text that is nothing but clean) and bounded: ftfy repeats all of them
+until nothing changes, so that `&amp;lt;`, which spells "&lt;", becomes "<", and that a line can take a pass for each
+of its characters. Here entities are decoded once, wrong decodings a few times, and every text takes time in
+proportion to its length. Which documents are kept is `data_pipeline.cleaning`'s part.
+"""
+
+import functools
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+
+_NEEDS_REPAIR = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|&[A-Za-z#]|[^\x00-\x7f]")
+_OTHER_BREAKS = re.compile("\r\n?|[\x0b\x0c]")
+# C0 and C1 controls but tabulator and newline, and the code points that Unicode says are no characters.
+_NO_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff"
+    + "".join(chr(plane << 16 | low) for plane in range(1, 17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+_MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
+_MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
+_MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
+
+
+def clean_characters(text: str, *, repair: bool) -> str:
+    """The text with newlines as its only line ends and without characters that are none, and repaired if so asked."""
+    if not _NEEDS_REPAIR.search(text):
+        return text
+    if repair:
+        text = _unescape(text)
+    text = _OTHER_BREAKS.sub("\n", text)
+    if repair:
+        lines = text.split("\n")
+        text = "\n".join([_repairer()(line) if _NEEDS_REPAIR.search(line) else line for line in lines])
+    return _NO_CHARACTERS.sub("", text)
+
+
+def _unescape(text: str) -> str:
+    """HTML entities decoded once, up to the first line with a "<": from there on the text is HTML, which means them."""
+    import ftfy
+
+    start = text.find("<")
+    start = len(text) if start < 0 else text.rfind("\n", 0, start) + 1
+    return ftfy.fixes.unescape_html(text[:start]) + text[start:]
+
+
+@functools.cache
+def _repairer() -> Callable[[str], str]:
+    """Repairs one line."""
+    import ftfy
+    from ftfy.badness import is_bad
+    from ftfy.chardata import UTF8_DETECTOR_RE
+
+    whole = ftfy.TextFixerConfig(decode_inconsistent_utf8=False, fix_c1_controls=False)
+    others = ftfy.TextFixerConfig(
+        unescape_html=False,
+        fix_encoding=False,
+        fix_c1_controls=False,
+        uncurl_quotes=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        normalization=None,
+        explain=False,
+    )
+
+    def decode_part(match: re.Match[str]) -> str:
+        return str(ftfy.fix_encoding_and_explain(match[0], whole).text) if is_bad(match[0]) else match[0]
+
+    def decode(line: str) -> str:
+        for _ in range(_MOST_DECODINGS):
+            before = line
+            line = ftfy.fix_encoding_and_explain(line, whole).text
+            if is_bad(line):
+                line = UTF8_DETECTOR_RE.sub(decode_part, line)
+            if line == before:  # what is still a control character was no part of a wrong decoding
+                line = ftfy.fixes.fix_c1_controls(line)
+            if line == before:
+                break
+        return line
+
+    def repair(line: str) -> str:
+        for _ in range(_MOST_PASSES):
+            before = line
+            line = compose(ftfy.fix_text(decode(line), others))
+            if line == before:
+                break
+        return line
+
+    return repair
+
+
+def compose(text: str) -> str:
+    """The text in Unicode's form NFC; of more than 64 marks in a row each 64 by themselves."""
+    if unicodedata.is_normalized("NFC", text):
+        return text
+    return "".join([unicodedata.normalize("NFC", piece) for piece in _many_marks().split(text)])
+
+
+@functools.cache
+def _many_marks() -> re.Pattern[str]:
+    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    return re.compile(f"([{re.escape(''.join(marks))}]{{{_MOST_MARKS}}})")
