@@ -64,7 +64,8 @@ class DecontaminationSettings:
         minimum_words: shorter benchmark texts are not looked for.
         margin_characters: cut on either side of a hit.
         minimum_characters: shorter pieces are dropped.
-        maximum_pieces: documents cut into more are dropped.
+        maximum_pieces: documents cut into more are dropped, if much of them is cut.
+        cut_share: how much that is, as a share of a document's characters; 0: however little (the paper's tools).
         article_share: documents with this share of their words in hits are dropped.
     """
 
@@ -73,6 +74,7 @@ class DecontaminationSettings:
     margin_characters: int = 200
     minimum_characters: int = 200
     maximum_pieces: int = 10
+    cut_share: float = 0.5
     article_share: float = 0.5
 
     def errors(self, where: str) -> list[str]:
@@ -84,6 +86,7 @@ class DecontaminationSettings:
             margin_characters=(0, math.inf),
             minimum_characters=(0, math.inf),
             maximum_pieces=(1, math.inf),
+            cut_share=(0, 1),
         )
         if not 0 < self.article_share <= 1:
             problems.append(f"{where}.article_share: must be above 0 and at most 1, is {self.article_share}")
