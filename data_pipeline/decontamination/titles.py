@@ -18,7 +18,9 @@ from data_pipeline.engine.documents import Document
 _WIKIPEDIA = re.compile(r"(?<![a-z])([a-z]{2}|simple)?wiki(pedia)?(?![a-z])")  # in a corpus's name
 _HOST = "wikipedia.org"
 _UNKNOWN_WORDS = "(?: [^ ]+){1,3}"  # `<unk>` is one word between blanks, such as O'Brien
-_SAYS_NOTHING = frozenset("a an and at by for from in list of on or s the to with".split())
+_SAYS_NOTHING = frozenset(
+    ("a", "an", "and", "at", "by", "for", "from", "in", "list", "of", "on", "or", "s", "the", "to")
+)
 
 
 class _Pattern(NamedTuple):

@@ -78,7 +78,7 @@ def _without_markup(match: re.Match[str]) -> str:
 
 def folded(text: str) -> str:
     """A text's words as they are compared, with single blanks between them."""
-    single, counts, offsets, flat = _folding()
+    _, counts, offsets, flat = _folding()
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     parts = [flat[offsets[code] : offsets[code] + counts[code]].tolist() for code in codes.tolist()]
     return " ".join("".join(chr(code) if code else " " for part in parts for code in part).split())

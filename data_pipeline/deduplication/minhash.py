@@ -90,15 +90,19 @@ def _word_hash(word: str) -> int:
 
 def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
     """The set of a normalised text's shingles, as distinct 64-bit hashes in an order that the text determines."""
+    parts = [np.empty(0, np.uint64), *shingle_blocks(codes, shingles)]
+    return parts[1] if len(parts) == 2 else np.unique(np.concatenate(parts))
+
+
+def shingle_blocks(codes: Codes, shingles: Shingles) -> Iterator[Hashes]:
+    """The same, block by block of a long text: each block's are distinct, and spread over all 64 bits."""
     units = _units(codes, shingles)
-    parts = [np.empty(0, np.uint64)]
     for start in range(0, max(len(units) - shingles.size + 1, 0), _SET_CHARACTERS):
         part = units[start : start + _SET_CHARACTERS + shingles.size - 1].astype(np.uint64)
         hashes = _polynomial(part, shingles.size, _LONG_BASE)
         hashes += _LONG_BASE  # so that no run of equal characters hashes to 0, an empty place in a table
         hashes *= _SPREAD
-        parts.append(_distinct(hashes))
-    return parts[1] if len(parts) == 2 else np.unique(np.concatenate(parts))
+        yield _distinct(hashes)
 
 
 # Sets of a few thousand hashes are handled by laying them in a table by 16 of their bits, twice as fast as by sorting.

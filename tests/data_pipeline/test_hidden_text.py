@@ -24,7 +24,7 @@ _WORDS = _PASSAGE.split(" ")
 
 def _between(mark: str) -> Callable[[str], str]:
     """The mark between all letters."""
-    return lambda text: mark.join(text)
+    return mark.join
 
 
 def _in_words(mark: str) -> Callable[[str], str]:
