@@ -64,8 +64,8 @@ class DecontaminationSettings:
         minimum_words: shorter benchmark texts are not looked for.
         margin_characters: cut on either side of a hit.
         minimum_characters: shorter pieces are dropped.
-        maximum_pieces: documents cut into more are dropped, if much of them is cut.
-        cut_share: how much that is, as a share of a document's characters; 0: however little (the paper's tools).
+        maximum_pieces: documents cut into more are dropped, if they lose `cut_share`.
+        cut_share: of their characters; 0 drops them however little they lose, as the paper's tools do.
         article_share: documents with this share of their words in hits are dropped.
     """
 
@@ -112,7 +112,7 @@ class DeduplicationSettings:
 
     Attributes:
         shingle, shingle_size: what is compared: runs of so many characters or words.
-        threshold: documents with a greater Jaccard similarity are duplicates.
+        threshold: documents with a greater Jaccard similarity are duplicates, and so are their duplicates.
         permutations: values of a signature, a power of two.
         bands: bands of a signature; documents that agree in one are compared exactly. 32 bands of 8 values find
             a pair of similarity 0.7 with probability 0.85, one of 0.8 with 0.997.
