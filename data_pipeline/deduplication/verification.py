@@ -185,11 +185,10 @@ def compare(job: Job, block: int) -> Counts:
 
 
 def write_chained(job: Job, pairs: Numbers) -> None:
-    """Lay out pairs whose similarity is wanted, whatever it is; their documents must have been compared before."""
-    first = pairs // max(job.documents, 1)
+    """Lay out sorted pairs whose similarity is wanted, whatever it is; their documents must have been compared before."""
     for block, shards in enumerate(job.blocks()):
-        low, high = job.starts[shards.start], job.starts[shards.stop]
-        save_array(_chained_file(job, block), pairs[(first >= low) & (first < high)])
+        low, high = (job.starts[shard] * job.documents for shard in (shards.start, shards.stop))
+        save_array(_chained_file(job, block), pairs[slice(*np.searchsorted(pairs, [low, high]))])
 
 
 def measure_chained(job: Job, block: int) -> Counts:

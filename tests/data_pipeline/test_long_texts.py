@@ -51,7 +51,7 @@ _BOOK = _book(8, 130_000)
 _OTHER = _book(9, 130_000)
 _ENTRIES = [f"{word} {number}" for number, word in enumerate(_lines(4, 9000, 9))]
 _LIKE = {
-    "a log that is 1 % longer": (_log(1), _log(1) + " " + " ".join(_lines(2, 19))),
+    "a log that is 1 % longer": (" ".join(_lines(1, 60) * 31), " ".join(_lines(1, 60) * 31 + _lines(2, 19))),
     "a log with its lines in another order": (_log(3), _shuffled(_lines(3, 60) * 30, " ")),
     "one line": (f"{_lines(6, 1)[0]} " * 1500, f"{_lines(6, 1)[0]} " * 1600 + "and an end"),
     "one character": ("a" * 120_000, "a" * 150_000),
