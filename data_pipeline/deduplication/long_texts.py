@@ -22,13 +22,16 @@ from data_pipeline.deduplication.minhash import (
     jaccard,
     shingle_blocks,
     shingle_hashes,
+    sorted_distinct,
 )
 from data_pipeline.settings import Shingles
 
 LONG_CHARACTERS = 100_000
-_SET_HASHES = 1 << 22  # where there are more shingles, two million and more stand for all: off by 0.0003
-_MERGED_HASHES = 1 << 21
-_PAGE_CHARACTERS = 1_000
+_SET_HASHES = (
+    1 << 21
+)  # where a half has more shingles, a million and more of each stand for all: off by 0.0004
+_MERGED_HASHES = 1 << 19
+_PAGE_UNITS = 1 << 14
 _BEYOND_CHANCE = 0.05
 _FEW_WINDOWS = 0.25  # of those that a text of this length has
 _UNPLACED = 0.02
@@ -43,43 +46,57 @@ Places = npt.NDArray[np.int64]
 Windows = tuple[Hashes, Places]
 
 
+class _Set:
+    """Distinct hashes, collected: all of them, or where they are too many, those up to the largest that is looked at."""
+
+    def __init__(self) -> None:
+        self.largest = (1 << 64) - 1
+        self.hashes: Hashes = np.empty(0, np.uint64)
+        self._new: list[Hashes] = []
+        self._size = 0
+
+    def add(self, hashes: Hashes) -> None:
+        self._new.append(hashes[hashes <= np.uint64(self.largest)])
+        self._size += len(self._new[-1])
+        if self._size >= max(len(self.hashes), _MERGED_HASHES):
+            self.merge()
+
+    def merge(self) -> None:
+        """Bring `hashes` up to date, sorted."""
+        self.hashes = sorted_distinct(np.concatenate([self.hashes, *self._new]))
+        self._new, self._size = [], 0
+        while len(self.hashes) > _SET_HASHES:
+            self.largest >>= 1
+            self.hashes = _up_to(self.hashes, self.largest).copy()
+
+
 class LongText:
-    """A long normalised text, and what is compared of it."""
+    """A long normalised text, and what is compared of it.
+
+    Attributes:
+        sample: its shingles' hashes, sorted: all, or where they are many millions, those up to the largest.
+        largest: the largest hash that is looked at.
+        chance: what another text of this kind and length shares with it, at most: judged by its even pages and its odd
+            ones. If each half holds a share p of all shingles that there are, all as frequent, the halves' similarity is
+            p / (2 - p), and a whole text holds 1 - (1 - p)² of them. Where some are rarer, the share grows more slowly.
+    """
 
     def __init__(self, codes: Codes, shingles: Shingles) -> None:
         self.codes = codes
         self.shingles = shingles
-
-    @functools.cached_property
-    def sample(self) -> tuple[Hashes, int]:
-        """The shingles, sorted, up to the largest hash that is looked at; all of them, unless they are many millions."""
-        largest = (1 << 64) - 1
-        kept, new, size = np.empty(0, np.uint64), [np.empty(0, np.uint64)], 0
-        for block in itertools.chain(shingle_blocks(self.codes, self.shingles), [None]):
-            if block is not None:
-                new.append(block[block <= np.uint64(largest)])
-                size += len(new[-1])
-            if block is None or size >= max(len(kept), _MERGED_HASHES):
-                kept, new, size = np.unique(np.concatenate([kept, *new])), [], 0
-                while len(kept) > _SET_HASHES:
-                    largest >>= 1
-                    kept = _up_to(kept, largest).copy()
-        return kept, largest
-
-    @functools.cached_property
-    def chance(self) -> float:
-        """What another text of this kind and length shares with it, at most: judged by its even pages and its odd ones.
-
-        If each half holds a share p of all shingles that there are, all as frequent, the halves' similarity is
-        p / (2 - p), and a whole text holds 1 - (1 - p)² of them. Where some are rarer, the share grows more slowly.
-        """
-        pages = len(self.codes) // (2 * _PAGE_CHARACTERS)
-        halves = self.codes[: 2 * pages * _PAGE_CHARACTERS].reshape(pages, 2, _PAGE_CHARACTERS)
-        even, odd = (LongText(halves[:, side].ravel(), self.shingles) for side in (0, 1))
-        similarity = _whole_similarity(even, odd)
-        share = 2 * similarity / (1 + similarity)
+        halves = _Set(), _Set()
+        for page, hashes in enumerate(shingle_blocks(codes, shingles, _PAGE_UNITS)):
+            halves[page % 2].add(hashes)
+        for half in halves:
+            half.merge()
+        self.largest = min(half.largest for half in halves)
+        even, odd = (_up_to(half.hashes, self.largest) for half in halves)
+        self.sample = sorted_distinct(np.concatenate([even, odd]))
+        share = 2 * (
+            1 - len(self.sample) / max(len(even) + len(odd), 1)
+        )  # of 2 J / (1 + J), J of even and odd
         share = 1 - (1 - share) ** 2
-        return share / (2 - share)
+        self.chance = share / (2 - share)
 
     @functools.cached_property
     def windows(self) -> Windows:
@@ -100,7 +117,7 @@ class LongText:
     @property
     def nbytes(self) -> int:
         """Bytes in memory, about."""
-        return self.codes.nbytes + self.sample[0].nbytes
+        return self.codes.nbytes + self.sample.nbytes
 
 
 def long_similarity(first: LongText, second: LongText) -> float:
@@ -116,8 +133,8 @@ def long_similarity(first: LongText, second: LongText) -> float:
 
 def _whole_similarity(first: LongText, second: LongText) -> float:
     """Jaccard similarity of the texts' shingles; of a sample of them where they are many millions."""
-    largest = min(first.sample[1], second.sample[1])
-    return jaccard(_up_to(first.sample[0], largest), _up_to(second.sample[0], largest))
+    largest = min(first.largest, second.largest)
+    return jaccard(_up_to(first.sample, largest), _up_to(second.sample, largest))
 
 
 def _up_to(hashes: Hashes, largest: int) -> Hashes:

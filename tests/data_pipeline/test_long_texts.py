@@ -125,11 +125,10 @@ def test_what_texts_share_by_chance_does_not_count(first: str, second: str) -> N
 def test_of_many_shingles_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_pipeline.deduplication.long_texts, "_SET_HASHES", 1 << 16)
     monkeypatch.setattr(data_pipeline.deduplication.long_texts, "_MERGED_HASHES", 1 << 15)
-    monkeypatch.setattr(minhash, "_SET_CHARACTERS", 1 << 15)
     draw = np.random.default_rng(1)
     parts = draw.integers(32, 127, (4, 60_000), dtype=np.uint8)
     pair = [LongText(np.concatenate([*parts[:3], last]), _CHARACTERS) for last in (parts[3][:9], parts[3])]
-    assert all(1 << 15 < len(text.sample[0]) <= 1 << 16 for text in pair)
+    assert all(1 << 15 < len(text.sample) <= 1 << 17 for text in pair)
     sets = [minhash.shingle_hashes(text.codes, _CHARACTERS) for text in pair]
     assert long_similarity(*pair) == pytest.approx(minhash.jaccard(*sets), abs=0.01)
 
@@ -137,11 +136,11 @@ def test_of_many_shingles_a_sample_stands_for_all(monkeypatch: pytest.MonkeyPatc
 def test_memory_is_bounded_by_the_text_and_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_pipeline.deduplication.long_texts, "_SET_HASHES", 1 << 16)
     monkeypatch.setattr(data_pipeline.deduplication.long_texts, "_MERGED_HASHES", 1 << 14)
-    monkeypatch.setattr(minhash, "_SET_CHARACTERS", 1 << 14)
-    text = LongText(np.random.default_rng(1).integers(32, 127, 2_000_000, dtype=np.uint8), _CHARACTERS)
+    codes = np.random.default_rng(1).integers(32, 127, 2_000_000, dtype=np.uint8)
     tracemalloc.start()
     try:
-        assert len(text.sample[0]) > 1 << 15
-        assert tracemalloc.get_traced_memory()[1] < 80 * (1 << 16)
+        text = LongText(codes, _CHARACTERS)
+        assert len(text.sample) > 1 << 15
+        assert tracemalloc.get_traced_memory()[1] < 120 * (1 << 16)
     finally:
         tracemalloc.stop()
