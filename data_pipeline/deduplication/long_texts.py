@@ -1,10 +1,11 @@
 """Long texts: unrelated books share a third of their runs of five characters and more, for there are only so many.
 
 What two long texts share is therefore held against what others of their kind would share by chance: a similarity above
-that is the Jaccard similarity of the whole texts, as for short ones. Below it, both are cut at places where they agree (the same 32 characters, once in each, in the same order), so what was inserted or removed shifts
-nothing, and |A ∩ B| and |A ∪ B| of the pieces' shingles are summed; two texts that agree nowhere have similarity 0.
-Where they agree in more than can be laid side by side so (what repeats itself, pages in another order), it is again the
-similarity of the whole texts. Short texts are compared by `data_pipeline.deduplication.minhash`.
+that is the Jaccard similarity of the whole texts, as for short ones. Below it, both are cut at places where they agree
+(the same 32 characters, once in each, in the same order), so what was inserted or removed shifts nothing, and |A ∩ B| and
+|A ∪ B| of the pieces' shingles are summed; two texts that agree nowhere have similarity 0. Where they agree in more than
+can be laid side by side so (what repeats itself, pages in another order), it is again the similarity of the whole texts.
+Short texts are compared by `data_pipeline.deduplication.minhash`.
 """
 
 import bisect
@@ -27,9 +28,7 @@ from data_pipeline.deduplication.minhash import (
 from data_pipeline.settings import Shingles
 
 LONG_CHARACTERS = 100_000
-_SET_HASHES = (
-    1 << 21
-)  # where a half has more shingles, a million and more of each stand for all: off by 0.0004
+_SET_HASHES = 1 << 21  # of more shingles in a half, a million and more stand for all: off by 0.0004
 _MERGED_HASHES = 1 << 19
 _PAGE_UNITS = 1 << 14
 _BEYOND_CHANCE = 0.05
