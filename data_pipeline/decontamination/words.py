@@ -29,7 +29,7 @@ _NOT_SEEN = "\u2060"
 _APOSTROPHES = frozenset("ʹʺʻʼʽʾʿꞋꞌ")  # that are letters to Unicode
 _FILLERS = frozenset("\u115f\u1160\u3164\uffa0")  # letters that are not seen
 _NO_TEXT = frozenset(("Cn", "Co", "Cs"))
-_CONTROLS = bytes(code for code in (*range(0x20), 0x7F) if not chr(code).isspace())
+_NOT_SINGLE = 0xFFFFFFFF
 
 _PARTS_WORDS = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _MARKUP = re.compile(
@@ -119,15 +119,13 @@ def _folded_codes(text: str) -> tuple[npt.NDArray[np.uint32], Places | None]:
     """A text's folded code points, 0 between words; and the place in the text of each, unless they are the same."""
     single, counts, offsets, flat = _folding()
     if text.isascii():
-        raw = text.encode()
-        codes: npt.NDArray[np.integer] = np.frombuffer(raw, np.uint8)
-        if len(raw.translate(None, _CONTROLS)) == len(raw):
-            return single[:128].take(codes, mode="clip"), None
+        codes: npt.NDArray[np.integer] = np.frombuffer(text.encode(), np.uint8)
     else:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    lower = single.take(codes, mode="clip")
+    if lower.max(initial=0) != _NOT_SINGLE:
+        return lower, None
     sizes = counts.take(codes, mode="clip")
-    if (sizes == 1).all():
-        return single.take(codes, mode="clip"), None
     origin = np.repeat(np.arange(len(codes)), sizes)
     within = np.arange(len(origin)) - np.repeat(np.cumsum(sizes, dtype=np.int64) - sizes, sizes)
     return flat.take(offsets.take(codes[origin]) + within), origin
@@ -137,8 +135,8 @@ def _folded_codes(text: str) -> tuple[npt.NDArray[np.uint32], Places | None]:
 def _folding() -> tuple[
     npt.NDArray[np.uint32], npt.NDArray[np.uint8], npt.NDArray[np.int32], npt.NDArray[np.uint32]
 ]:
-    """What each code point becomes: the first (0 between words) and the number of its folded code points, none where
-    it is not seen; and where they stand in the array of all of them."""
+    """What each code point becomes: one folded code point (0 between words) or `_NOT_SINGLE`; how many there are, none
+    where it is not seen; and where they stand in the array of all of them."""
     single = np.zeros(_CODE_POINTS, np.uint32)
     counts = np.ones(_CODE_POINTS, np.uint8)
     offsets = np.zeros(_CODE_POINTS, np.int32)  # of most: to the 0 that is there first
@@ -149,9 +147,10 @@ def _folding() -> tuple[
         if category in _NO_TEXT:
             continue
         if _is_not_seen(character, category):
-            counts[code] = 0
+            single[code], counts[code] = _NOT_SINGLE, 0
         elif (fold := _fold(character)) != [0]:
-            single[code], counts[code], offsets[code] = fold[0], len(fold), len(flat)
+            single[code] = fold[0] if len(fold) == 1 else _NOT_SINGLE
+            counts[code], offsets[code] = len(fold), len(flat)
             flat += fold
     return single, counts, offsets, np.array(flat, np.uint32)
 
