@@ -68,7 +68,8 @@ class DecontaminationSettings:
         minimum_words: shorter benchmark texts are not looked for.
         margin_characters: cut on either side of a hit.
         minimum_characters: shorter pieces are dropped.
-        maximum_pieces: documents cut into more are dropped.
+        maximum_pieces: documents cut into more are dropped, if they lose `cut_share`.
+        cut_share: of their characters; 0 drops them however little they lose, as the paper's tools do.
         article_share: documents with this share of their words in hits are dropped.
     """
 
@@ -77,6 +78,7 @@ class DecontaminationSettings:
     margin_characters: int = 200
     minimum_characters: int = 200
     maximum_pieces: int = 10
+    cut_share: float = 0.5
     article_share: float = 0.5
 
     def errors(self, where: str) -> list[str]:
@@ -88,6 +90,7 @@ class DecontaminationSettings:
             margin_characters=(0, math.inf),
             minimum_characters=(0, math.inf),
             maximum_pieces=(1, math.inf),
+            cut_share=(0, 1),
         )
         if not 0 < self.article_share <= 1:
             problems.append(f"{where}.article_share: must be above 0 and at most 1, is {self.article_share}")
@@ -113,7 +116,7 @@ class DeduplicationSettings:
 
     Attributes:
         shingle, shingle_size: what is compared: runs of so many characters or words.
-        threshold: documents with a greater Jaccard similarity are duplicates.
+        threshold: documents with a greater Jaccard similarity are duplicates, and so are their duplicates.
         permutations: values of a signature, a power of two.
         bands: bands of a signature; documents that agree in one are compared exactly. 32 bands of 8 values find
             a pair of similarity 0.7 with probability 0.85, one of 0.8 with 0.997.

@@ -29,10 +29,10 @@ FETCH = StageKind("fetch", 2, _SOURCES, ("pyarrow",))
 BENCHMARK = StageKind("benchmark", 1, ("data_pipeline.sources.benchmarks",), ("pyarrow",))
 CLEAN = StageKind("clean", 2, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
 DECONTAMINATE = StageKind(
-    "decontaminate", 1, ("data_pipeline.decontamination.decontamination",), ("pyarrow",)
+    "decontaminate", 2, ("data_pipeline.decontamination.decontamination",), ("pyarrow", "ftfy")
 )
 DEDUPLICATE = StageKind(
-    "deduplicate", 2, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
+    "deduplicate", 3, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
 TOKENIZER = StageKind("tokenizer", 1, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))

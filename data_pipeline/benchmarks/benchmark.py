@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from data_pipeline.sample.text import Guard
     from data_pipeline.sample.world import World
 
+UNKNOWN_WORD = "<unk>"  # what stands for a rare word in a benchmark's text
+
 Rows = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
@@ -19,7 +21,7 @@ class BenchmarkText(NamedTuple):
 
     Attributes:
         text: the passage; empty where there is a title.
-        title: of an article, which no document may have as its own; or empty.
+        title: of an article, which no article of Wikipedia's may have as its own, `UNKNOWN_WORD` for any word; or empty.
     """
 
     text: str

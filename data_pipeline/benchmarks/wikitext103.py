@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from core.files import atomic_write, read_text
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, Origin, Rows, Sample, add_benchmark
+from data_pipeline.benchmarks.benchmark import (
+    UNKNOWN_WORD,
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+)
 from data_pipeline.sample.text import Article, Guard, article
 from data_pipeline.sample.world import World
 
-_TITLE = re.compile(r"^ = ([^=].*?) = $")
+_TITLE = re.compile(r" = (?!= )((?:(?! = ).)+) = $")
 _SAMPLE_ARTICLES = {"valid": 30, "test": 60}
-_UNKNOWN = "<unk>"
 _UNKNOWN_RATE = 0.02  # of capitalised words; real WikiText has about 0.4 % of all words
 
 
@@ -26,9 +33,15 @@ def count_original_tokens(text: str) -> int:
 
 
 def _texts(content: str) -> Iterator[BenchmarkText]:
-    for line in content.split("\n"):
+    before = ""
+    lines = content.split("\n")
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
         heading = _TITLE.match(line)
-        yield BenchmarkText("", heading.group(1)) if heading else BenchmarkText(line)
+        if heading and not before.strip() and not after.strip():
+            yield BenchmarkText("", heading.group(1))
+        else:  # a formula looks like a title, but stands in its paragraph
+            yield BenchmarkText(line)
+        before = line
 
 
 def write_rows(rows: Rows, target: Path) -> None:
@@ -58,7 +71,7 @@ def _lines(draw: random.Random, text: Article) -> list[str]:
 
     def paragraph(plain: str) -> str:
         words = [
-            _UNKNOWN if word[0].isupper() and draw.random() < _UNKNOWN_RATE else word
+            UNKNOWN_WORD if word[0].isupper() and draw.random() < _UNKNOWN_RATE else word
             for word in _spaced(plain).split(" ")
         ]
         return f" {' '.join(words)} "

@@ -1,10 +1,11 @@
 """Decontamination: training documents lose what benchmarks hold (paper section 4.1, method of its tools).
 
 A run of 13 words that is also in a benchmark is cut out, with 200 characters on either side; benchmark texts of 8
-to 12 words count as a whole. Pieces under 200 characters are dropped, and so are documents cut into more than 10
-pieces, articles of a benchmark by their title, and documents that consist mostly of benchmark text. Words are
-compared without case and punctuation, which makes WikiText's spelling (`1 @,@ 000`) and the plain one (`1,000`) equal;
-contractions are looked for whole (`didn't`) and split (`did n't`).
+to 12 words count as a whole. Pieces under 200 characters are dropped, and so are documents that fall into more than 10
+pieces and lose half of their text, articles of a benchmark by their title, and documents that consist mostly of benchmark
+text. Words are compared without case, punctuation and what is not seen, which makes WikiText's spelling (`1 @,@ 000`) and
+the plain one (`1,000`) equal; contractions are looked for whole (`didn't`) and split (`did n't`). What is cut is the
+original text.
 
 Every document hit is listed in `hits.jsonl`. What is looked for lives in `data_pipeline.decontamination.ngrams`.
 """
@@ -18,8 +19,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from core.files import atomic_write
-from data_pipeline.decontamination.ngrams import WORD, Match, benchmark_ngrams, title_words
+from data_pipeline.decontamination.ngrams import Match, benchmark_ngrams
+from data_pipeline.decontamination.words import words
 from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
@@ -86,14 +90,15 @@ def _decontaminate_shard(
     def kept() -> Iterator[Document]:
         for document in read_shard(path):
             counts.update(documents_in=1, bytes_in=text_bytes(document.text))
-            titled = ngrams.titles.get(_title(document))
             matches = ngrams.find(document.text)
-            if titled is None and not matches:
+            found = {match.benchmark for match in matches}
+            titled = ngrams.titles.benchmark(document, found)
+            if not titled and not matches:
                 counts.update(documents=1, bytes=text_bytes(document.text))
                 yield document
                 continue
             verdict = _Verdict([], "benchmark_title") if titled else _cut(document.text, matches, settings)
-            names = sorted({match.benchmark for match in matches} | ({titled} if titled else set()))
+            names = sorted(found | ({titled} if titled else set()))
             hit_by.update(names)
             hits.append(_hit(document, names, matches, verdict))
             if verdict.reason:
@@ -110,41 +115,51 @@ def _decontaminate_shard(
     return {**counts, "dropped": dict(dropped), "hits": dict(hit_by)}
 
 
-def _title(document: Document) -> str:
-    """A document's title as words, or an empty string."""
-    if '"title"' not in document.metadata:
-        return ""
-    title = json.loads(document.metadata).get("title")
-    return title_words(title) if isinstance(title, str) else ""
-
-
 def _cut(text: str, matches: list[Match], settings: DecontaminationSettings) -> _Verdict:
     """Cut the matches and their margins out of a text; margins end at blanks, so that no word is cut."""
-    spans = [match.span() for match in WORD.finditer(text)]
-    covered = {word for match in matches for word in range(match.start, match.start + match.words)}
-    if len(covered) >= settings.article_share * len(spans):
+    if _share_of_words(text, matches) >= settings.article_share:
         return _Verdict([], "benchmark_text")
-    gaps: list[tuple[int, int]] = []
-    for match in matches:
-        start = _blank_before(text, spans[match.start][0] - settings.margin_characters)
-        end = _blank_after(text, spans[match.start + match.words - 1][1] + settings.margin_characters)
-        if gaps and start <= gaps[-1][1]:
-            start, end = gaps[-1][0], max(end, gaps[-1][1])
-            gaps.pop()
-        gaps.append((start, end))
+    gaps = _gaps(text, matches, settings.margin_characters)
     edges = [0, *(edge for gap in gaps for edge in gap), len(text)]
     pieces = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
     pieces = [piece for piece in pieces if piece]
-    if len(pieces) > settings.maximum_pieces:
+    long = [piece for piece in pieces if len(piece) >= settings.minimum_characters]
+    cut = 1 - sum(map(len, long)) / len(text)
+    if len(pieces) > settings.maximum_pieces and cut >= settings.cut_share:
         return _Verdict([], "too_many_pieces")
-    pieces = [piece for piece in pieces if len(piece) >= settings.minimum_characters]
-    return _Verdict(pieces, "" if pieces else "nothing_left")
+    return _Verdict(long, "" if long else "nothing_left")
 
 
-def _blank_before(text: str, position: int) -> int:
-    while position > 0 and not text[position].isspace():
+def _share_of_words(text: str, matches: list[Match]) -> float:
+    """The share of a text's words that are in a match."""
+    starts = words(text).starts
+    covered = reached = 0
+    for match in matches:
+        first, last = np.searchsorted(starts, [max(match.start, reached), match.end])
+        covered += max(int(last - first), 0)
+        reached = max(reached, match.end)
+    return covered / max(len(starts), 1)
+
+
+def _gaps(text: str, matches: list[Match], margin: int) -> list[tuple[int, int]]:
+    """What of a text is cut out; each character is looked at once, also where there are no blanks."""
+    gaps: list[tuple[int, int]] = []
+    for match in matches:
+        reached = gaps[-1][1] if gaps else 0
+        start = _blank_before(text, match.start - margin, reached)
+        end = match.end + margin
+        end = _blank_after(text, end) if end > reached else reached
+        if gaps and start <= reached:
+            gaps[-1] = gaps[-1][0], max(end, reached)
+        else:
+            gaps.append((start, end))
+    return gaps
+
+
+def _blank_before(text: str, position: int, least: int) -> int:
+    while position > least and not text[position].isspace():
         position -= 1
-    return max(position, 0)
+    return max(position, least)
 
 
 def _blank_after(text: str, position: int) -> int:
@@ -154,11 +169,7 @@ def _blank_after(text: str, position: int) -> int:
 
 def _hit(document: Document, names: list[str], matches: list[Match], verdict: _Verdict) -> str:
     """One line of the list of hits."""
-    example = ""
-    if matches:
-        words = list(WORD.finditer(document.text))
-        first = matches[0]
-        example = document.text[words[first.start].start() : words[first.start + first.words - 1].end()]
+    example = document.text[matches[0].start : matches[0].end] if matches else ""
     entry = {
         "id": document.id,
         "benchmarks": names,

@@ -3,7 +3,9 @@
 Signatures (per input shard), candidate pairs (per band, `candidates`), exact similarity of the candidates (per
 block of shards, `verification`), connected components, and writing what is kept (per input shard); each step resumes.
 Documents whose similarity is above the threshold are linked, connected documents are a cluster, and of a cluster the
-first document in the order of the inputs stays.
+first document in the order of the inputs stays. So a document may go that is less like the one that stays than the
+threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's similarity to the one
+that stays, and `removed_by_chain` counts those.
 
 Memory for N documents: 80 N bytes in the calling process, and in each worker, whatever N, 400 to 800 MB (the more, the
 more documents share a band); so 50 million documents take 4 GB and the workers. Disk, besides the output: 530 N bytes, and the text of
@@ -12,7 +14,6 @@ the documents that are compared.
 
 import functools
 import itertools
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,21 +21,19 @@ from typing import Any
 
 import numpy as np
 
-from core.files import atomic_write, read_json, write_json
+from core.files import read_json, write_json
 from data_pipeline.deduplication import minhash, verification
 from data_pipeline.deduplication.candidates import DISTINCT_FILE, band_tasks, write_candidates
+from data_pipeline.deduplication.clusters import CLUSTERS_FILE, KEPT, REASONS, Clusters, removed_file
 from data_pipeline.deduplication.job import Job, Numbers, save_array
-from data_pipeline.engine.documents import filter_shard, read_ids, read_texts, shard_name
+from data_pipeline.engine.documents import filter_shard, read_texts, shard_name
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.settings import DeduplicationSettings
 
 __all__ = ["CLUSTERS_FILE", "DeduplicationSettings", "deduplicate"]
 
-CLUSTERS_FILE = "clusters.jsonl"
 _BLOCK_BYTES = 1 << 21
-_KEPT, _EXACT, _NEAR = range(3)
-_REASONS = {_EXACT: "exact_duplicate", _NEAR: "near_duplicate"}
 
 
 def deduplicate(
@@ -47,7 +46,8 @@ def deduplicate(
         output: directory to write to.
 
     Returns:
-        Counts: documents and bytes in and out, dropped (exact and near), clusters, candidate_pairs, compared_pairs.
+        Counts: documents and bytes in and out, dropped (exact and near), clusters, candidate_pairs, compared_pairs,
+        removed_by_chain.
     """
     job = Job(tuple(map(Path, inputs)), Path(output), settings)
     found_file = job.output / "stats" / "clusters.json"
@@ -87,10 +87,13 @@ def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     verification.write_compared(job)
     step("texts", functools.partial(verification.write_texts, job), blocks)
     compared = step("comparison", functools.partial(verification.compare, job), blocks)
+    clusters = Clusters(job, firsts)
+    verification.write_chained(job, clusters.chained_pairs())
+    step("chains", functools.partial(verification.measure_chained, job), blocks)
     return {
         "candidate_pairs": sum(count["candidates"] for count in likely),
         "compared_pairs": sum(count["compared"] for count in compared),
-        "clusters": _write_clusters(job, firsts),
+        **clusters.write(),
     }
 
 
@@ -147,75 +150,9 @@ def _first_occurrences(job: Job) -> Numbers:
     return firsts
 
 
-def _write_clusters(job: Job, firsts: Numbers) -> int:
-    """Connect linked documents; write the clusters, and what each shard has to leave out. Returns their number."""
-    pairs, similarities = verification.load_links(job)
-    links = np.stack(np.divmod(pairs, max(job.documents, 1)), axis=1)
-    copies = np.flatnonzero(firsts != np.arange(len(firsts)))
-    members, labels = _components(np.concatenate([links, np.stack([firsts[copies], copies], axis=1)]))
-    by_cluster = np.argsort(labels, kind="stable")  # members rise, so that the first of each cluster stays
-    members, labels = members[by_cluster], labels[by_cluster]
-    kept = np.concatenate([[True], labels[1:] != labels[:-1]])[: len(labels)]
-    removed = np.zeros(job.documents, np.uint8)
-    removed[members] = np.where(kept, _KEPT, np.where(firsts[members] == members, _NEAR, _EXACT))
-    for shard, (start, end) in enumerate(itertools.pairwise(job.starts)):
-        save_array(_removed_file(job, shard), removed[start:end])
-    label_of = dict(zip(members.tolist(), labels.tolist(), strict=True))
-    similar: dict[int, list[tuple[int, int, float]]] = {}
-    for (one, other), similarity in zip(links.tolist(), similarities.tolist(), strict=True):
-        similar.setdefault(label_of[one], []).append((one, other, round(similarity, 4)))
-    ids = _ids(job, np.sort(members))
-    clusters = np.split(members, np.flatnonzero(kept)[1:]) if len(members) else []
-    with (
-        atomic_write(job.output / CLUSTERS_FILE) as temporary,
-        temporary.open("w", encoding="utf-8") as stream,
-    ):
-        for first, *others in map(np.ndarray.tolist, clusters):
-            entry = {
-                "kept": ids[first],
-                "removed": {ids[one]: _REASONS[int(removed[one])] for one in others},
-                "similar": [
-                    [ids[one], ids[other], score] for one, other, score in similar.get(label_of[first], [])
-                ],
-            }
-            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    return len(clusters)
-
-
-def _components(links: Numbers) -> tuple[Numbers, Numbers]:
-    """The linked documents in order, and each one's cluster; clusters are numbered by their first document."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    members, ends = np.unique(links, return_inverse=True)
-    ends = ends.reshape(-1, 2)
-    shape = (len(members), len(members))
-    graph = coo_matrix((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=shape)
-    _, labels = connected_components(graph, directed=False)
-    _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return members, np.argsort(np.argsort(firsts))[inverse]
-
-
-def _ids(job: Job, members: Numbers) -> dict[int, str]:
-    """The ids of some documents, by number."""
-    ids: dict[int, str] = {}
-    shards = job.shards_of(members)
-    for index in np.unique(shards).tolist():
-        names = read_ids(job.inputs[index])
-        ids.update(
-            (member, names[member - job.starts[index]]) for member in members[shards == index].tolist()
-        )
-    return ids
-
-
-def _removed_file(job: Job, shard: int) -> Path:
-    """What becomes of each document of a shard, uint8 [documents]."""
-    return job.work / "removed" / f"removed-{shard:05d}.npy"
-
-
 def _write_kept(job: Job, index: int) -> Counts:
     """One shard without its duplicates."""
-    marks = np.load(_removed_file(job, index))
-    sizes = filter_shard(job.inputs[index], job.output / shard_name(index), marks == _KEPT)
-    dropped = {reason: int(np.count_nonzero(marks == mark)) for mark, reason in _REASONS.items()}
+    marks = np.load(removed_file(job, index))
+    sizes = filter_shard(job.inputs[index], job.output / shard_name(index), marks == KEPT)
+    dropped = {reason: int(np.count_nonzero(marks == mark)) for mark, reason in REASONS.items()}
     return {**sizes._asdict(), "dropped": {reason: count for reason, count in dropped.items() if count}}

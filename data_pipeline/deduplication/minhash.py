@@ -90,15 +90,19 @@ def _word_hash(word: str) -> int:
 
 def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
     """The set of a normalised text's shingles, as distinct 64-bit hashes in an order that the text determines."""
+    parts = [np.empty(0, np.uint64), *shingle_blocks(codes, shingles, _SET_CHARACTERS)]
+    return parts[1] if len(parts) == 2 else sorted_distinct(np.concatenate(parts))
+
+
+def shingle_blocks(codes: Codes, shingles: Shingles, units_a_block: int) -> Iterator[Hashes]:
+    """The same, block by block of a text: each block's are distinct, and spread over all 64 bits."""
     units = _units(codes, shingles)
-    parts = [np.empty(0, np.uint64)]
-    for start in range(0, max(len(units) - shingles.size + 1, 0), _SET_CHARACTERS):
-        part = units[start : start + _SET_CHARACTERS + shingles.size - 1].astype(np.uint64)
+    for start in range(0, max(len(units) - shingles.size + 1, 0), units_a_block):
+        part = units[start : start + units_a_block + shingles.size - 1].astype(np.uint64)
         hashes = _polynomial(part, shingles.size, _LONG_BASE)
         hashes += _LONG_BASE  # so that no run of equal characters hashes to 0, an empty place in a table
         hashes *= _SPREAD
-        parts.append(_distinct(hashes))
-    return parts[1] if len(parts) == 2 else np.unique(np.concatenate(parts))
+        yield _distinct(hashes)
 
 
 # Sets of a few thousand hashes are handled by laying them in a table by 16 of their bits, twice as fast as by sorting.
@@ -108,7 +112,7 @@ def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
 def _distinct(hashes: Hashes) -> Hashes:
     """Each value once."""
     if len(hashes) > _TABLE_HASHES:
-        return np.unique(hashes)
+        return sorted_distinct(hashes)
     _, table, numbers = _tables()
     parts = []
     for shift in _TABLE_SHIFTS:
@@ -119,7 +123,15 @@ def _distinct(hashes: Hashes) -> Hashes:
         hashes = hashes[hashes.take(last, mode="clip") != hashes]
         if len(hashes) == 0:
             return np.concatenate(parts)
-    return np.concatenate([*parts, np.unique(hashes)])
+    return np.concatenate([*parts, sorted_distinct(hashes)])
+
+
+def sorted_distinct(hashes: Hashes) -> Hashes:
+    """Each value once, sorted: several times as fast as `numpy.unique`, which builds a table of its own first."""
+    ordered = np.sort(hashes)
+    is_new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return ordered[is_new]
 
 
 def common_hashes(first: Hashes, second: Hashes) -> int:

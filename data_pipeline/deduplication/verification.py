@@ -12,6 +12,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,9 @@ import numpy.typing as npt
 from core.files import atomic_write
 from data_pipeline.deduplication.candidates import band_tasks, candidates_file
 from data_pipeline.deduplication.job import Job, Numbers, save_array
-from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
 from data_pipeline.deduplication.minhash import (
     Codes,
-    Hashes,
     estimated_jaccard,
     jaccard,
     normalise,
@@ -33,9 +33,10 @@ from data_pipeline.engine.resumable import Counts
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
 _ESTIMATED_AT_ONCE = 1 << 15
-_CACHED_HASHES = 1 << 24
+_CACHED_BYTES = 1 << 27
 
 Links = tuple[Numbers, npt.NDArray[np.float64]]
+LinkKind = Literal["links", "chains"]
 
 
 def likely_file(job: Job, block: int) -> Path:
@@ -151,62 +152,94 @@ class _Texts:
         return raw if width == 1 else np.frombuffer(raw.tobytes(), np.uint32)
 
 
-class _ShingleSets:
-    """Shingles of documents, the latest used ones kept."""
+T = TypeVar("T")
 
-    def __init__(self, read: Callable[[int], Hashes]) -> None:
+
+class _Latest(Generic[T]):
+    """What was read of documents, the latest used kept, so many bytes of it."""
+
+    def __init__(self, read: Callable[[int], T], size: Callable[[T], int]) -> None:
         self._read = read
-        self._sets: OrderedDict[int, Hashes] = OrderedDict()
+        self._size_of = size
+        self._kept: OrderedDict[int, T] = OrderedDict()
         self._size = 0
 
-    def __getitem__(self, number: int) -> Hashes:
-        if number in self._sets:
-            self._sets.move_to_end(number)
-            return self._sets[number]
-        hashes = self._sets[number] = self._read(number)
-        self._size += len(hashes)
-        while self._size > _CACHED_HASHES and len(self._sets) > 2:
-            self._size -= len(self._sets.popitem(last=False)[1])
-        return hashes
+    def __getitem__(self, number: int) -> T:
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        value = self._kept[number] = self._read(number)
+        self._size += self._size_of(value)
+        while self._size > _CACHED_BYTES and len(self._kept) > 2:
+            self._size -= self._size_of(self._kept.popitem(last=False)[1])
+        return value
 
 
 def compare(job: Job, block: int) -> Counts:
     """Write the pairs of a block's documents whose similarity is above the threshold, and their similarity."""
     pairs = np.load(likely_file(job, block))
+    values = _values(job, pairs)
+    alike = values > job.settings.threshold
+    _save_links(job, "links", block, (pairs[alike], values[alike]))
+    return {"compared": len(pairs), "similar": int(alike.sum())}
+
+
+def write_chained(job: Job, pairs: Numbers) -> None:
+    """Lay out sorted pairs whose similarity is wanted, whatever it is; their documents must have been compared before."""
+    for block, shards in enumerate(job.blocks()):
+        low, high = (job.starts[shard] * job.documents for shard in (shards.start, shards.stop))
+        save_array(_chained_file(job, block), pairs[slice(*np.searchsorted(pairs, [low, high]))])
+
+
+def measure_chained(job: Job, block: int) -> Counts:
+    """Write the similarity of all pairs that `write_chained` laid out for a block."""
+    pairs = np.load(_chained_file(job, block))
+    _save_links(job, "chains", block, (pairs, _values(job, pairs)))
+    return {"compared": len(pairs)}
+
+
+def _chained_file(job: Job, block: int) -> Path:
+    return job.work / "chained" / f"pairs-{block:05d}.npy"
+
+
+def _values(job: Job, pairs: Numbers) -> npt.NDArray[np.float64]:
+    """The similarity of each pair."""
     first, second = np.divmod(pairs, max(job.documents, 1))
     texts = _Texts(job)
     order = np.lexsort((second, first, texts.blocks_of(second)))
-    similarities = _similarities(job, texts, zip(first[order].tolist(), second[order].tolist(), strict=True))
-    found = [(int(pairs[place]), value) for place, value in zip(order.tolist(), similarities, strict=True)]
-    found = [(pair, value) for pair, value in found if value > job.settings.threshold]
-    found.sort()
-    links, similarities_file = _link_files(job, block)
-    save_array(similarities_file, np.array([value for _, value in found], np.float64))
-    save_array(links, np.array([pair for pair, _ in found], np.int64))
-    return {"compared": len(pairs), "similar": len(found)}
+    ordered = zip(first[order].tolist(), second[order].tolist(), strict=True)
+    values = np.empty(len(pairs))
+    values[order] = np.fromiter(_similarities(job, texts, ordered), np.float64, len(pairs))
+    return values
 
 
-def _link_files(job: Job, block: int) -> tuple[Path, Path]:
-    directory = job.work / "links"
+def _save_links(job: Job, kind: LinkKind, block: int, links: Links) -> None:
+    for path, array in zip(_link_files(job, kind, block), links, strict=True):
+        save_array(path, array)
+
+
+def _link_files(job: Job, kind: LinkKind, block: int) -> tuple[Path, Path]:
+    directory = job.work / kind
     return directory / f"pairs-{block:05d}.npy", directory / f"similarities-{block:05d}.npy"
 
 
 def _similarities(job: Job, texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[float]:
     """The similarity of each pair of documents."""
     shingles = job.settings.shingles
-    sets = _ShingleSets(lambda number: shingle_hashes(texts.read(number), shingles))
+    sets = _Latest(lambda number: shingle_hashes(texts.read(number), shingles), lambda hashes: hashes.nbytes)
+    long = _Latest(lambda number: LongText(texts.read(number), shingles), lambda text: text.nbytes)
     for one, other in pairs:
         if min(texts.length(one), texts.length(other)) > LONG_CHARACTERS:
-            yield piecewise_similarity(texts.read(one), texts.read(other), shingles)
+            yield long_similarity(long[one], long[other])
         else:
             yield jaccard(sets[one], sets[other])
 
 
-def load_links(job: Job) -> Links:
-    """All similar pairs, sorted, and their similarities."""
+def load_links(job: Job, kind: LinkKind) -> Links:
+    """All pairs above the threshold ("links"), or those that were asked for ("chains"), sorted, and their similarities."""
     links, similarities = [np.empty(0, np.int64)], [np.empty(0)]
     for block in range(len(job.blocks())):
-        links_file, similarities_file = _link_files(job, block)
-        links.append(np.load(links_file))
-        similarities.append(np.load(similarities_file))
+        pairs, values = map(np.load, _link_files(job, kind, block))
+        links.append(pairs)
+        similarities.append(values)
     return np.concatenate(links), np.concatenate(similarities)

@@ -1,7 +1,7 @@
 """Decontamination: what is found in which spelling, what is cut, and what is dropped."""
 
 import json
-import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from corpus_files import contents, english, read_documents, write_documents
 from data_pipeline.benchmarks import BENCHMARKS, Benchmark, BenchmarkText
 from data_pipeline.benchmarks.benchmark import add_benchmark
 from data_pipeline.decontamination.decontamination import decontaminate
-from data_pipeline.decontamination.ngrams import word_hashes
 from data_pipeline.decontamination.texts import BenchmarkError
+from data_pipeline.decontamination.titles import Titles
+from data_pipeline.engine.documents import Document
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.settings import DecontaminationSettings
 
@@ -121,11 +122,85 @@ def test_reasons_to_drop_a_whole_document(tmp_path: Path, benchmarks: dict[str, 
     assert run([many], tmp_path / "more", benchmarks, maximum_pieces=20)["cut"] == 1
 
 
-def test_articles_of_the_test_set_go_by_title(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
-    summary = run([english(1)], tmp_path, benchmarks, metadata='{"title": "Keld-Bridge"}')
-    assert summary["dropped"] == {"benchmark_title": 1}
-    summary = run([english(1)], tmp_path / "section", benchmarks, metadata='{"title": "Later"}')
-    assert summary["dropped"] == {}
+def test_a_long_document_is_not_dropped_for_few_hits(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    book = " ".join(f"{english(seed, 2000)} {_ROW}" for seed in range(30)) + english(30)
+    summary = run([book], tmp_path, benchmarks)
+    assert (summary["cut"], summary["documents"], summary["dropped"]) == (1, 31, {})
+    assert summary["bytes"] > 0.95 * len(book)
+    assert run([book], tmp_path / "tools", benchmarks, cut_share=0)["dropped"] == {"too_many_pieces": 1}
+
+
+def test_text_without_blanks_is_cut_in_linear_time(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
+    unbroken = "-".join([_ROW.replace(" ", "-"), *["x" * 1000] * 2]) + "-"
+    started = time.perf_counter()
+    summary = run([unbroken * 400, english(1)], tmp_path, benchmarks, article_share=1)
+    assert summary["dropped"] == {"nothing_left": 1}
+    assert time.perf_counter() - started < 5
+
+
+_WIKIPEDIA = {"url": "https://en.wikipedia.org/wiki/X"}
+
+
+@pytest.mark.parametrize(
+    "title, more, dropped",
+    [
+        ("Keld-Bridge", _WIKIPEDIA, True),
+        ("KELD\u00adBRIDGE", _WIKIPEDIA, False),  # another title: one word
+        ("Kéld bridge", _WIKIPEDIA, True),
+        ("Keld-Bridge", {}, False),  # of another source
+        ("Keld-Bridge", {"url": "https://example.org/en.wikipedia.org"}, False),
+        ("Later", _WIKIPEDIA, False),  # a section's
+        ("v = s / t", _WIKIPEDIA, False),  # a formula
+        ("1 + 2", _WIKIPEDIA, False),
+        ("Siege of Orr's fort (1644)", _WIKIPEDIA, True),
+        ("Siege of the Lower Orr valley fort (1644)", _WIKIPEDIA, False),  # more than one word
+        ("Robert Boulter", _WIKIPEDIA, False),  # Robert <unk>: only with some of the text
+        ("Anything", _WIKIPEDIA, False),
+    ],
+)
+def test_articles_of_the_test_set_go_by_title(
+    tmp_path: Path, title: str, more: dict[str, str], dropped: bool
+) -> None:
+    lines = [
+        " ",
+        " = Keld @-@ bridge = ",
+        " ",
+        f" {_ARTICLE} ",
+        " = 1 + 2 = ",
+        " v follows . ",
+        " ",
+        " = = Later = = ",
+    ]
+    lines += [
+        " ",
+        " = v = s / t = ",
+        " ",
+        " = Siege of <unk> fort ( 1644 ) = ",
+        " ",
+        " = Robert <unk> = ",
+        " ",
+    ]
+    lines += [" = <unk> = ", " "]
+    (tmp_path / "wiki.test.tokens").write_text("\n".join(lines))
+    benchmarks = {"wikitext103": tmp_path / "wiki.test.tokens"}
+    metadata = json.dumps({"title": title, **more})
+    summary = run([english(1)], tmp_path, benchmarks, metadata=metadata)
+    assert summary["dropped"] == ({"benchmark_title": 1} if dropped else {})
+    if title.startswith("Robert"):
+        texts = [f"{english(1)} {_PLAIN} {english(2)}"]
+        summary = run(texts, tmp_path / "text", benchmarks, metadata=metadata)
+        assert summary["dropped"] == {"benchmark_title": 1}
+
+
+@pytest.mark.parametrize(
+    "name, told", [("wikipedia", True), ("enwiki_2023", True), ("My Wikipedia", True), ("wikihow", False)]
+)
+def test_wikipedias_articles_are_told_by_their_corpus_too(name: str, told: bool) -> None:
+    titles = Titles()
+    titles.add("Nero", "wikitext103")
+    assert titles.benchmark(Document("1", "", name, '{"title": "Nero"}'), ()) == (
+        "wikitext103" if told else ""
+    )
 
 
 def test_two_hits_close_together_are_one_cut(tmp_path: Path, benchmarks: dict[str, Path]) -> None:
@@ -177,26 +252,3 @@ def test_unusable_benchmarks_are_named(tmp_path: Path, name: str, content: str |
         path.write_text(content)
     with pytest.raises(BenchmarkError, match=str(path)):
         run([english(1)], tmp_path, {"x": path})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        " ... ",
-        "x",
-        "Don't stop_me 1,000 times",
-        "ÀÉ ß İx 東京\u3000é\u0301 𠀀a \ud7ff",
-        "ab " * 700_000,
-        "y" * 300 + " z",
-    ],
-)
-def test_words_as_arrays_are_the_words_of_the_pattern(text: str) -> None:
-    hashes = word_hashes(text)
-    words = [
-        "".join(c.lower() if len(c.lower()) == 1 else c for c in word) for word in re.findall(r"\w+", text)
-    ]
-    assert len(hashes) == len(words)
-    assert len(set(hashes.tolist())) == len(set(words))
-    by_word = dict(zip(words, hashes.tolist(), strict=True))
-    assert hashes.tolist() == [by_word[word] for word in words]

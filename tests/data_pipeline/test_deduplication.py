@@ -94,6 +94,10 @@ def test_against_brute_force(tmp_path: Path) -> None:
     assert sorted(removed | set(remaining)) == list(range(180))
     for number in removed:  # nothing goes without a document above the threshold
         assert max(similarities[max(number, b), min(number, b)] for b in range(180) if b != number) > 0.7
+    for cluster in clusters:
+        first = int(cluster["kept"].split("/")[1])
+        for name, value in cluster["similarity_to_kept"].items():
+            assert value == pytest.approx(similarities[int(name.split("/")[1]), first], abs=1e-4)
     missed = [pair for pair, s in similarities.items() if s > 0.75 and set(pair) <= set(remaining)]
     assert len(missed) <= 2
     assert summary["documents"] == len(remaining)
@@ -122,6 +126,25 @@ def test_the_first_document_in_input_order_stays(tmp_path: Path) -> None:
         "t/000005": "near_duplicate",
     }
     assert all(similarity > 0.7 for _, _, similarity in cluster["similar"])
+
+
+def test_chains_are_followed_and_said(tmp_path: Path) -> None:
+    texts = [english(1)]
+    for step in range(5):  # each is like the one before, and less and less like the first
+        texts.append(edited(step, texts[-1], 0.06))
+    texts.insert(3, texts[5])  # the first copy of what the chain reaches last
+    texts = [english(9), *texts, texts[3].upper(), english(8), english(8) + " "]
+    summary = run(texts, tmp_path)
+    truth = [brute_force(texts[1], text) for text in texts[2:8]] + [brute_force(texts[1], texts[8].lower())]
+    assert min(truth) < 0.7 < max(truth)
+    assert min(brute_force(*pair) for pair in ((texts[5], texts[6]), (texts[6], texts[4]))) > 0.7
+    chain, copies = [json.loads(line) for line in (tmp_path / "out" / "clusters.jsonl").open()]
+    assert chain["kept"] == "t/000001"
+    found = chain["similarity_to_kept"]
+    assert list(found) == list(chain["removed"]) == [f"t/{number:06d}" for number in range(2, 9)]
+    assert list(found.values()) == pytest.approx(truth, abs=1e-4)
+    assert copies["similarity_to_kept"] == {"t/000010": 1.0}
+    assert summary["removed_by_chain"] == sum(value <= 0.7 for value in truth)
 
 
 def test_the_threshold_is_exceeded_not_met(tmp_path: Path) -> None:

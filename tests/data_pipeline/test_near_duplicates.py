@@ -15,7 +15,7 @@ import data_pipeline.deduplication.job
 from benchmarks import near_duplicates
 from data_pipeline.deduplication import deduplication, minhash
 from data_pipeline.deduplication.job import Job, save_array
-from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, piecewise_similarity
+from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
 from data_pipeline.settings import DeduplicationSettings
 
 _CHARACTERS = minhash.Shingles("character", 5)
@@ -120,7 +120,7 @@ def _edit_words(text: str, share: float) -> str:
 
 
 def _similarity(first: str, second: str) -> float:
-    return piecewise_similarity(minhash.normalise(first), minhash.normalise(second), _CHARACTERS)
+    return long_similarity(*(LongText(minhash.normalise(text), _CHARACTERS) for text in (first, second)))
 
 
 def test_unrelated_books_are_alike_as_sets_but_not_in_pieces(book: str) -> None:

@@ -69,6 +69,7 @@ BAD = [
     ("decontaminate", "article_share = 7", "decontaminate.article_share", "above 0 and at most 1"),
     ("decontaminate", "margin_characters = -1", "decontaminate.margin_characters", "0 or more"),
     ("decontaminate", "maximum_pieces = 0", "decontaminate.maximum_pieces", "1 or more"),
+    ("decontaminate", "cut_share = 1.5", "decontaminate.cut_share", "from 0 to 1"),
     ("deduplicate", "threshold = 1.5", "deduplicate.threshold", "above 0 and at most 1"),
     ("deduplicate", "shingle_size = 0", "deduplicate.shingle_size", "1 to 100"),
     ("deduplicate", "permutations = 100", "deduplicate.permutations", "power of two"),
