@@ -34,10 +34,10 @@ DECONTAMINATE = StageKind(
 DEDUPLICATE = StageKind(
     "deduplicate", 2, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
-TOKENIZER = StageKind("tokenizer", 1, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
+TOKENIZER = StageKind("tokenizer", 2, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 1, ("data_pipeline.tokenization.sentences",), ("nltk",))
 # tiktoken's ids are held to those of tokenizers
-TOKENIZE = StageKind("tokenize", 1, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
+TOKENIZE = StageKind("tokenize", 2, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
 KINDS_OF_STEPS = (
     SAMPLE,
     FETCH,

@@ -26,12 +26,10 @@ from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS, WORD_PIECE, Toke
 PIECE_CHARACTERS = 1 << 19
 CHECKED_CHARACTERS = 1 << 10  # on either side of a cut
 
-_PROVED = {
-    BYTE_LEVEL.name: (
-        ({},),
-        {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-    ),
-    WORD_PIECE.name: (({}, {"type": "BertNormalizer"}), {"type": "BertPreTokenizer"}),
+# Of each kind the normalizers, and the splitting, for which the above holds.
+_PROVED: dict[str, tuple[tuple[str | None, ...], dict[str, Any]]] = {
+    BYTE_LEVEL.name: ((None,), {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}),
+    WORD_PIECE.name: ((None, "BertNormalizer"), {"type": "BertPreTokenizer"}),
 }
 _PLACES = {
     name: re.compile(
@@ -49,7 +47,7 @@ def places_to_cut(backend: tokenizers.Tokenizer, kind: str) -> re.Pattern[str] |
     normalizer, splitter = _definition(backend.normalizer), _definition(backend.pre_tokenizer)
     proved = (
         not found
-        and any(normalizer.get("type") == known.get("type") for known in normalizing)
+        and normalizer.get("type") in normalizing
         and all(splitter.get(key) == value for key, value in splitting.items())
     )
     return _PLACES[kind] if proved else None
