@@ -84,7 +84,7 @@ def load_backend(path: Path) -> Loaded:
     """
     path = _vocabulary_file(Path(path))
     try:
-        if path.name.endswith(_WORDS):
+        if path.suffix == ".txt":
             return _read_words(path)
         if merges := _merges_file(path):
             return _read_byte_pairs(path, merges)

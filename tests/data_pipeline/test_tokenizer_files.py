@@ -93,6 +93,12 @@ def test_a_file_with_a_prefix_has_its_settings_by_the_same_prefix(tmp_path: Path
     assert names == ["bert-base-cased-vocab.txt", "bert-base-cased-tokenizer_config.json"]
 
 
+def test_a_list_of_words_may_have_any_name(tmp_path: Path) -> None:
+    words(tmp_path, CASED, tokenizer_config={"do_lower_case": False})
+    path = (tmp_path / "vocab.txt").rename(tmp_path / "my-words.txt")
+    assert load_tokenizer(path).encode("The") == [CASED.index("The")]
+
+
 def test_a_cased_vocabulary_without_a_word_is_refused(tmp_path: Path) -> None:
     for config in ({}, {"tokenizer_config": {"model_max_length": 512}}):
         with pytest.raises(
