@@ -187,7 +187,7 @@ def _stated(kind: str, config: Mapping[str, Any], special: set[str], where: str)
             raise TokenizerError(f"{where}: {name} is {config[name]!r}, only {values[0]!r} is supported")
     for other in KINDS:
         for name in KINDS[other].settings:
-            if name not in known and config.get(name) and not KINDS[other].settings[name]:
+            if name not in known and config.get(name):
                 raise TokenizerError(f"{where}: {name} is not supported for tokenizers of kind {kind}")
     kept = config.get("never_split") or []
     if not isinstance(kept, list) or not all(

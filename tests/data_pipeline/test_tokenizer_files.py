@@ -283,6 +283,7 @@ def test_a_model_that_makes_special_tokens_of_text_is_refused(
         (plain_gpt2, lambda c: c.update(added_tokens=[added_token(262, "end")]),
          {"added_tokens_decoder": {"262": {"content": "end", "lstrip": True, "normalized": False}}}, "those flags"),
         (plain_gpt2, lambda c: None, {"eos_token": "</s>"}, "eos_token is </s>"),
+        (plain_gpt2, lambda c: None, {"do_lower_case": True}, "do_lower_case is not supported for tokenizers of kind gpt2"),
         (plain_gpt2, lambda c: c["model"].update(dropout=0.1), {}, "drops merges at random"),
         (plain_gpt2, lambda c: c["model"]["vocab"].update({"!": 3}), {}, "two tokens have the same id"),
     ],
