@@ -21,6 +21,7 @@ from data_pipeline import build, steps
 from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.steps import Store
+from data_pipeline.indexed.blends import corpus_prefix
 from data_pipeline.inspection import inspect
 from data_pipeline.settings import (
     BenchmarkSettings,
@@ -32,7 +33,6 @@ from data_pipeline.settings import (
 from data_pipeline.sources.formats import known_suffixes
 from data_pipeline.sources.presets import CORPORA
 from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, WebSource
-from data_pipeline.tokenization.corpus import CORPUS
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 
@@ -165,7 +165,7 @@ def _add_tokenizer(parser: argparse.ArgumentParser) -> None:
     tokenizer.add_argument(
         "--tokenizer",
         type=Path,
-        help="tokenizer.json, or GPT-2's vocab.json beside merges.txt, or BERT's vocab.txt",
+        help="tokenizer.json, or GPT-2's vocab.json beside merges.txt, or BERT's vocab.txt, with what stands beside it",
     )
     tokenizer.add_argument(
         "--train-tokenizer",
@@ -206,13 +206,9 @@ def _name_and_path(value: str) -> tuple[str, Path]:
 def _prefix_and_weight(value: str) -> tuple[Path, float]:
     prefix, _, weight = value.rpartition("=")
     try:
-        return _prefix(Path(prefix)), float(weight)
+        return corpus_prefix(Path(prefix)), float(weight)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not PREFIX=WEIGHT, such as data/mine=0.7") from None
-
-
-def _prefix(path: Path) -> Path:
-    return path / CORPUS if path.is_dir() else path
 
 
 def _hub_dataset(value: str) -> dict[str, str]:
@@ -345,7 +341,7 @@ def _tokenize(options: argparse.Namespace) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    counts = build.merge_corpora([_prefix(prefix) for prefix in options.prefixes], options.output)
+    counts = build.merge_corpora([corpus_prefix(prefix) for prefix in options.prefixes], options.output)
     print(f"{options.output}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
 
 
@@ -358,7 +354,7 @@ def _blend(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
-    found = inspect(_prefix(options.prefix), tokenizer)
+    found = inspect(corpus_prefix(options.prefix), tokenizer)
     print("\n".join(found.lines))
     if found.problems:
         raise UserError("\n".join(found.problems))

@@ -234,11 +234,24 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
     """
     prefix = Path(output) / CORPUS
     check_alike(prefix, prefixes)
-    merge(prefixes, prefix)
     facts = [corpus_facts(part) for part in prefixes]
+    unknown = [
+        str(part) for part, fact in zip(prefixes, facts, strict=True) if "tokenizer_fingerprint" not in fact
+    ]
+    if unknown:
+        _logger.warning(
+            "%s: nothing says which tokenizer made %s, so the joined corpus has no %s either; a training reads it all to "
+            "see that it fits its tokenizer, and so does inspect --tokenizer",
+            prefix,
+            ", ".join(unknown),
+            CORPUS_FILE,
+        )
+    merge(prefixes, prefix)
+    if unknown:
+        (Path(output) / CORPUS_FILE).unlink(missing_ok=True)  # of what was there before
     dataset = IndexedDataset(prefix)
     counts = {"documents": dataset.documents, "sequences": len(dataset), "tokens": dataset.tokens}
-    if all(facts):
+    if not unknown:
         empty = sum(fact.get("empty_documents", 0) for fact in facts)
         write_json(Path(output) / CORPUS_FILE, {**facts[0], **counts, "empty_documents": empty})
     return counts

@@ -6,6 +6,7 @@ counts of `corpus.json`. The command line is in `__main__`.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from data_pipeline.tokenization.tokenizers import Tokenizer
 _DOCUMENTS_SHOWN = 3
 _TOKENS_SHOWN = 60
 _BLOCK_DOCUMENTS = 1 << 20
+_logger = logging.getLogger("data_pipeline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,43 @@ def validate(dataset: IndexedDataset, tokenizer: Tokenizer | None = None) -> lis
     if tokenizer is not None and (end := KINDS[tokenizer.kind].end):
         problems += _end_problems(dataset, tokenizer.special(end))
     return problems
+
+
+def facts_of_unknown(prefix: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What `corpus.json` would say of a corpus of others, read once to see that it fits a tokenizer.
+
+    What cannot be known, whether it was this tokenizer, is warned of where the documents do not look like its own.
+
+    Raises:
+        UserError: it holds no token ids, or some that the tokenizer does not have.
+        IndexedDatasetError: it cannot be read.
+    """
+    dataset = IndexedDataset(prefix)
+    index = index_path(prefix)
+    if dataset.dtype.kind == "f":
+        raise UserError(f"{index}: holds {dataset.dtype.name} values, which are no token ids")
+    if problems := _range_problems(dataset, tokenizer):
+        raise UserError("\n".join(problems))
+    kind = KINDS[tokenizer.kind]
+    warnings = _end_problems(dataset, tokenizer.special(kind.end)) if kind.end else []
+    if kind.sentences != (len(dataset) > dataset.documents):
+        shape = "a sequence a sentence" if kind.sentences else "a sequence a document"
+        warnings.append(
+            f"{index}: {dataset.documents:,} documents of {len(dataset):,} sequences, but a corpus of kind {kind.name} has "
+            f"{shape}"
+        )
+    for warning in warnings:
+        _logger.warning("%s", warning)
+    return {
+        "kind": kind.name,
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "documents": dataset.documents,
+        "sequences": len(dataset),
+        "tokens": dataset.tokens,
+        "dtype": dataset.dtype.name,
+        "index_sha256": hash_file(index),
+    }
 
 
 def _counts(dataset: IndexedDataset) -> list[str]:

@@ -34,7 +34,7 @@ DECONTAMINATE = StageKind(
 DEDUPLICATE = StageKind(
     "deduplicate", 3, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
-TOKENIZER = StageKind("tokenizer", 1, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
+TOKENIZER = StageKind("tokenizer", 2, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))
 # tiktoken's ids are held to those of tokenizers
 TOKENIZE = StageKind("tokenize", 2, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))

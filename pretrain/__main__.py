@@ -7,7 +7,7 @@ from typing import Any
 
 from core.config import ParallelConfig
 from core.errors import ConfigurationError, UserError
-from core.files import canonical_json, read_json
+from core.files import canonical_json
 from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
 from core.program.output import writing
@@ -15,7 +15,9 @@ from core.program.ranks import run_on_ranks
 from core.program.run_options import RunSettings
 from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, train
-from data_pipeline.indexed.blends import corpus_facts, load_blend
+from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
+from data_pipeline.indexed.dataset import index_path
+from data_pipeline.inspection import facts_of_unknown
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from recipes.reader import read_model, recipe_path
 from recipes.records import PRETRAININGS, Pretraining
@@ -52,7 +54,11 @@ def _add_arguments(command: argparse.ArgumentParser, pretraining: Pretraining) -
     command.add_argument("--recipe", default="sample", help="name or .toml file (default: %(default)s)")
     command.add_argument("--model", required=True, help="a model of the recipe")
     blend = ", or a blend file" if pretraining.blends else ""
-    add_path("--data", "PATH", "folder with corpus.bin and corpus.idx" + blend)
+    add_path(
+        "--data",
+        "PATH",
+        "folder with corpus.bin and corpus.idx, or the path of others without .bin and .idx" + blend,
+    )
     add_path("--tokenizer", "PATH", "what the corpus was tokenized with")
     add_path("--output", "DIR", "where model and records go")
     add_flags(command, ParallelConfig, leave_out=("data_parallel",))
@@ -86,22 +92,26 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 def corpus_and_identity(data: Path, pretraining: Pretraining, tokenizer: Tokenizer) -> tuple[Path, str]:
     """Prefix of the indexed files, or blend file, checked to fit the tokenizer; and what identifies the content."""
-    if data.is_dir():
-        facts = read_json(data / "corpus.json")
-        _check_fingerprint(data, facts, tokenizer)
-        return data / "corpus", canonical_json(facts)
+    prefix = corpus_prefix(data)
+    if data.is_dir() or index_path(prefix).is_file():
+        return prefix, canonical_json(_facts(prefix, tokenizer))
     if not pretraining.blends:
-        raise UserError(f"{data}: not a folder; {pretraining.family} reads one corpus: merge several first")
+        raise UserError(
+            f"{data}: no corpus with .bin and .idx; {pretraining.family} reads one corpus: merge several first"
+        )
     blend = load_blend(data)
-    parts = [corpus_facts(prefix) for prefix in blend.prefixes]
-    for prefix, described in zip(blend.prefixes, parts, strict=True):
-        _check_fingerprint(prefix, described, tokenizer)
+    parts = [_facts(part, tokenizer) for part in blend.prefixes]
     return data, canonical_json({"parts": parts, "weights": blend.weights})
 
 
-def _check_fingerprint(corpus: Path, facts: dict[str, Any], tokenizer: Tokenizer) -> None:
-    if facts.get("tokenizer_fingerprint") != tokenizer.fingerprint:
-        raise UserError(f"{corpus}: was tokenized with another tokenizer than the one given by --tokenizer")
+def _facts(prefix: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What is known of a corpus; one of others, of which nothing is, is read to see that it fits the tokenizer."""
+    facts = corpus_facts(prefix)
+    if "tokenizer_fingerprint" not in facts:
+        return facts_of_unknown(prefix, tokenizer)
+    if facts["tokenizer_fingerprint"] != tokenizer.fingerprint:
+        raise UserError(f"{prefix}: was tokenized with another tokenizer than the one given by --tokenizer")
+    return facts
 
 
 if __name__ == "__main__":

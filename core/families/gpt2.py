@@ -66,6 +66,12 @@ _HUGGING_FACE = HuggingFaceModel(
     prefix="transformer.",
     buffers=(".attn.bias", ".attn.masked_bias"),
     tied={"lm_head.weight": "wte.weight"},
+    aliases={
+        "num_hidden_layers": "n_layer",
+        "hidden_size": "n_embd",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
 )
 
 GPT2 = add_family(

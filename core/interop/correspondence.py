@@ -119,6 +119,7 @@ class HuggingFaceModel:
         architecture: the class whose `from_pretrained` loads an export.
         tensors: every tensor of a model, whole, in the order of the forward pass.
         fields: its key and default of each of our fields that it has as it is.
+        aliases: second names of keys, as transformers reads them (its `attribute_map`).
         dropouts: keys of what is one dropout of ours.
         activation: its key and default.
         width: its key of the feed-forward part's width.
@@ -145,6 +146,7 @@ class HuggingFaceModel:
     unprefixed: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def fits(self, config: "ModelConfig") -> bool:
         """Whether a model of ours of this shape is one of these."""

@@ -63,6 +63,7 @@ def to_ours(
     errors: list[str],
 ) -> ModelConfig | None:
     """Our configuration; what it cannot express is appended to `errors`, a line each."""
+    table = _without_aliases(kind, table, where, errors)
     values: dict[str, Any] = {
         ours: table.get(theirs, default) for ours, (theirs, default) in kind.fields.items()
     }
@@ -88,6 +89,20 @@ def to_ours(
         "activation": known.get(activation, "gelu"),
     }
     return from_table(ModelConfig, values, where, errors)
+
+
+def _without_aliases(
+    kind: HuggingFaceModel, table: Mapping[str, Any], where: str, errors: list[str]
+) -> dict[str, Any]:
+    """Each setting under its own name; two names with two values are an error."""
+    plain = {key: value for key, value in table.items() if key not in kind.aliases}
+    for alias, key in kind.aliases.items():
+        if alias in table and plain.setdefault(key, table[alias]) != table[alias]:
+            errors.append(
+                f"{where}: {key} is {plain[key]!r}, but {alias}, which is the same, is {table[alias]!r}: "
+                "remove the wrong one"
+            )
+    return plain
 
 
 def to_theirs(kind: HuggingFaceModel, config: ModelConfig) -> dict[str, Any]:

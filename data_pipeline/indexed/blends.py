@@ -22,7 +22,7 @@ import numpy.typing as npt
 from core.errors import UserError
 from core.files import read_json, write_json
 from data_pipeline.indexed.array_cache import Arrays, cached_arrays
-from data_pipeline.indexed.dataset import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset, bin_path
 from data_pipeline.indexed.samples import SPLITS, SampleStream, split_boundaries
 
 _LARGEST_CHUNKS = 8192  # chunks that are simulated at once
@@ -259,6 +259,30 @@ def check_alike(path: Path, prefixes: Sequence[Path]) -> None:
                     f"{path}: {prefix} has {name} {value}, but {other} has {expected}; only corpora "
                     "tokenized with the same tokenizer can be mixed: tokenize one of them anew"
                 )
+
+
+def corpus_prefix(path: Path) -> Path:
+    """The path without `.bin` and `.idx` of the corpus in a folder: ours, or the only one there, whatever its name.
+
+    Raises:
+        BlendError: there are several.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path.with_suffix("") if path.suffix in (".bin", ".idx") else path
+    found = [
+        file.with_suffix("")
+        for file in sorted(path.glob("*.idx"))
+        if bin_path(file.with_suffix("")).is_file()
+    ]
+    if len(found) == 1 or path / "corpus" in found:
+        return found[0] if len(found) == 1 else path / "corpus"
+    if found:
+        names = ", ".join(prefix.name for prefix in found)
+        raise BlendError(
+            f"{path}: holds several corpora ({names}): give one by its path without .bin and .idx"
+        )
+    return path / "corpus"
 
 
 def corpus_facts(prefix: Path) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.tokenization.cuts import encode_pieces, places_to_cut
 from data_pipeline.tokenization.kinds import BYTE_LEVEL
 from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
-from data_pipeline.tokenization.tokenizers import END_OF_DOCUMENT, Tokenizer, pieces
+from data_pipeline.tokenization.tokenizers import END_OF_DOCUMENT, Tokenizer, refuse_surrogates
 
 # GPT-2's pattern with its alternatives in another order: those that cannot take each other's text may change
 # places, and what needs no look-ahead stands together, which the library runs as one automaton.
@@ -47,6 +48,7 @@ class BytePairEncoder:
         obstacle = _find_obstacle(tokenizer, definition)
         if obstacle:
             raise UnsuitableTokenizerError(obstacle)
+        self._places = places_to_cut(tokenizer.backend, tokenizer.kind)
         # Without any special token the library searches for an empty one at every character, at half the speed.
         self._encoding = tiktoken.Encoding(
             BYTE_LEVEL.name,
@@ -61,7 +63,8 @@ class BytePairEncoder:
 
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
         """The ids of a text, [tokens]; memory and time are proportional to its length."""
-        arrays = [self._encode(piece) for piece in pieces(text, BYTE_LEVEL.name)]
+        refuse_surrogates(text)
+        arrays = list(encode_pieces(text, self._places, self._encode))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:

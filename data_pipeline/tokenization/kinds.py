@@ -1,11 +1,18 @@
 """The kinds of tokenizers, a record each: what a corpus of its tokens looks like, and what trains and runs it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from core.errors import UserError
 from core.registry import Registry
 
 # Blanks that both kinds know; GPT-2's counts three control characters among them, which BERT's removes.
 _BLANKS = r"\t\n\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+class TokenizerError(UserError):
+    """A tokenizer cannot be loaded or trained; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +22,9 @@ class TokenizerKind:
     Attributes:
         name: as in recipes and `corpus.json`.
         special_tokens: that it must have.
+        roles: which special token is what, by the names of `tokenizer_config.json`.
+        classes: of transformers that read its vocabulary as it is read here; they may end in "Fast".
+        settings: of `tokenizer_config.json` that say how text is read, with the classes' defaults.
         blanks: between which and a word it never makes a token, as a class of a regular expression.
         sentences: whether a sequence of a corpus is a sentence; else a document.
         end: the token that every sequence ends in; empty for none.
@@ -25,6 +35,9 @@ class TokenizerKind:
 
     name: str
     special_tokens: tuple[str, ...]
+    roles: Mapping[str, str]
+    classes: tuple[str, ...]
+    settings: Mapping[str, Any]
     blanks: str
     sentences: bool
     end: str
@@ -39,6 +52,9 @@ BYTE_LEVEL = KINDS.add(
     TokenizerKind(
         name="gpt2",
         special_tokens=("<|endoftext|>",),
+        roles={"eos_token": "<|endoftext|>"},
+        classes=("GPT2Tokenizer",),
+        settings={"add_prefix_space": False},
         blanks=_BLANKS + r"\v\f\x85",
         sentences=False,
         end="<|endoftext|>",
@@ -52,6 +68,9 @@ WORD_PIECE = KINDS.add(
     TokenizerKind(
         name="bert",
         special_tokens=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+        roles={f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")},
+        classes=("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"),
+        settings={"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True},
         blanks=_BLANKS,
         sentences=True,
         end="",

@@ -2,14 +2,13 @@
 
 Both are run by the `tokenizers` library behind one class, `Tokenizer`. Text never produces special tokens: a
 document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. What this class says is the
-reference: `data_pipeline.tokenization.byte_pairs` gives the same ids of GPT-2's faster. Turning a corpus into indexed shards
-lives in `data_pipeline.tokenization.corpus`.
+reference: `data_pipeline.tokenization.byte_pairs` gives the same ids of GPT-2's faster. Reading a tokenizer's files
+lives in `data_pipeline.tokenization.loading`, turning a corpus into indexed shards in `data_pipeline.tokenization.corpus`.
 """
 
 import functools
 import hashlib
 import json
-import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -19,30 +18,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 
-from core.errors import UserError
 from core.files import atomic_write, canonical_json
 from core.registry import attribute
-from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS, WORD_PIECE
+from data_pipeline.tokenization import cuts
+from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS, WORD_PIECE, TokenizerError
+from data_pipeline.tokenization.loading import (
+    CONTINUATION,
+    TOKENIZER_FILE,
+    byte_level,
+    kind_of,
+    load_backend,
+    word_piece,
+)
+from data_pipeline.tokenization.special import special_tokens_of, with_special
 
-TOKENIZER_FILE = "tokenizer.json"
 END_OF_DOCUMENT = BYTE_LEVEL.end
-_CONTINUATION = "##"
 _MINIMUM_FREQUENCY = 2
 _ALPHABET_LIMIT = 1000
-_PIECE_CHARACTERS = 1 << 19
-_CUTS = {
-    name: re.compile(
-        f"[^{KINDS[name].blanks}](?=[{KINDS[name].blanks}])|[{KINDS[name].blanks}](?=[{KINDS[name].blanks}][^{KINDS[name].blanks}])"
-    )
-    for name in KINDS
-}
-
-
-class TokenizerError(UserError):
-    """A tokenizer cannot be loaded or trained; the message names the file and the remedy."""
 
 
 class Tokenizer:
@@ -56,34 +51,79 @@ class Tokenizer:
 
     kind: str
 
-    def __init__(self, backend: tokenizers.Tokenizer, source: str) -> None:
-        """Take over a tokenizer of the library; `source` names its file in errors."""
+    def __init__(
+        self, backend: tokenizers.Tokenizer, source: str, special: frozenset[str] = frozenset()
+    ) -> None:
+        """Take over a tokenizer of the library.
+
+        Args:
+            source: names its file in errors.
+            special: tokens that control the model, besides those that the tokenizer itself knows.
+
+        Raises:
+            TokenizerError: of another kind, without a token that its kind must have, or text could become a special one.
+        """
+        self._source = source
+        self.kind = kind_of(backend, source)
+        names = {*KINDS[self.kind].special_tokens, *special, *special_tokens_of(backend)}
+        backend = with_special(backend, names)
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # special tokens in a text are only text
         self.backend = backend
-        self._source = source
         self._vocabulary: dict[str, int] = backend.get_vocab(with_added_tokens=True)
-        self.kind = self._find_kind()
         self.vocabulary_size = max(self._vocabulary.values()) + 1
         for name in KINDS[self.kind].special_tokens:
             self.special(name)
+        unknown = {"[UNK]", backend.model.unk_token} - {*KINDS[self.kind].special_tokens} | {"[UNK]"}
+        self._special = {name: self._vocabulary[name] for name in names & self._vocabulary.keys() - unknown}
+        self._special_ids = frozenset(self._special.values())
+        self._cuts = cuts.places_to_cut(backend, self.kind)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what would give ids that nobody can rely on."""
+        if getattr(self.backend.model, "dropout", None):
+            raise TokenizerError(
+                f"{self._source}: its model drops merges at random (dropout): set that to null"
+            )
+        if len(set(self._vocabulary.values())) < len(self._vocabulary):
+            raise TokenizerError(f"{self._source}: two tokens have the same id")
+        for name in sorted(self._special):
+            self.encode_batch([name, f"a {name} a", f"a{name}a"])
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, no special tokens added."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text, no special tokens added; in threads unless TOKENIZERS_PARALLELISM is false."""
-        if any(len(text) > _PIECE_CHARACTERS for text in texts):
-            return [self._encode_pieces(text) for text in texts]
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        """The ids of each text, no special tokens added; in threads unless TOKENIZERS_PARALLELISM is false.
+
+        Raises:
+            TokenizerError: a text is not Unicode, or spells a special token in a way that becomes one.
+        """
+        for text in texts:
+            refuse_surrogates(text)
+        if self._cuts is not None and any(len(text) > cuts.PIECE_CHARACTERS for text in texts):
+            return [self._checked(self._encode_pieces(text)) for text in texts]
+        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [self._checked(encoding.ids) for encoding in encoded]
 
     def _encode_pieces(self, text: str) -> list[int]:
         """Encode piece by piece, so that a very long text does not take a hundred times its size in memory."""
-        ids: list[int] = []
-        for piece in pieces(text, self.kind):
-            ids.extend(self.backend.encode(piece, add_special_tokens=False).ids)
+        return [index for ids in cuts.encode_pieces(text, self._cuts, self._encode_uncut) for index in ids]
+
+    def _encode_uncut(self, text: str) -> list[int]:
+        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        if not self._special_ids.isdisjoint(ids):
+            found = next(name for name, index in self._special.items() if index in ids)
+            raise TokenizerError(
+                f"{self._source}: text that spells the special token {found} becomes it, because its model makes it of text: "
+                "take it out of the model's merges or rename it, or use another tokenizer"
+            )
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -119,8 +159,10 @@ class Tokenizer:
     def continuation(self) -> npt.NDArray[np.bool_]:
         """[vocabulary_size], True for pieces that continue a word (`##…`)."""
         flags = np.zeros(self.vocabulary_size, np.bool_)
-        flags[[index for token, index in self._vocabulary.items() if token.startswith(_CONTINUATION)]] = True
-        return flags if isinstance(self.backend.model, models.WordPiece) else np.zeros_like(flags)
+        if isinstance(self.backend.model, models.WordPiece):
+            prefix = self.backend.model.continuing_subword_prefix
+            flags[[index for token, index in self._vocabulary.items() if token.startswith(prefix)]] = True
+        return flags
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -131,6 +173,8 @@ class Tokenizer:
         }
         model = {key: value for key, value in content["model"].items() if value}
         facts = [self.kind, model, content["normalizer"], settings, sorted(self._vocabulary.items())]
+        if found := [token for token in content["added_tokens"] if not token["special"]]:  # in text
+            facts.append(sorted(found, key=lambda token: token["id"]))
         return hashlib.sha256(canonical_json(facts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -144,91 +188,37 @@ class Tokenizer:
             raise TokenizerError(f"{self._source}: a tokenizer of kind {self.kind} has no token {name}")
         return self._vocabulary[name]
 
-    def _find_kind(self) -> str:
-        model, splitter = self.backend.model, self.backend.pre_tokenizer
-        if isinstance(model, models.WordPiece):
-            return WORD_PIECE.name
-        if isinstance(model, models.BPE) and isinstance(splitter, pre_tokenizers.ByteLevel):
-            return BYTE_LEVEL.name
-        raise TokenizerError(
-            f"{self._source}: neither a byte-level BPE (GPT-2) nor a WordPiece tokenizer (BERT), "
-            f"but {type(model).__name__} after {type(splitter).__name__}"
-        )
 
+def refuse_surrogates(text: str) -> None:
+    """Refuse what is no Unicode text, which libraries would take for other characters or end at.
 
-def pieces(text: str, kind: str) -> Iterator[str]:
-    """Cut a very long text where a tokenizer of this kind does not look across: the ids stay the same.
-
-    Such places are before the blanks that follow a word, and before the last one of several blanks. So no piece
-    holds both a very long run of blanks and the word after it, over which regular expressions run out of memory.
-    A word (text without blanks) is never cut.
+    Raises:
+        TokenizerError: the text holds a lone surrogate.
     """
-    start = 0
-    while len(text) - start > _PIECE_CHARACTERS:
-        boundary = _CUTS[kind].search(text, start + _PIECE_CHARACTERS)
-        if boundary is None:
-            break
-        yield text[start : boundary.end()]
-        start = boundary.end()
-    yield text[start:]
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TokenizerError(
+                f"a text holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which is no "
+                "Unicode text: repair it"
+            ) from error
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Load a tokenizer.
 
     Args:
-        path: a `tokenizer.json`, GPT-2's `vocab.json` (with `merges.txt` beside it) or BERT's `vocab.txt`; the
-            names may carry a prefix (`gpt2-vocab.json`, `gpt2-merges.txt`); or a directory that holds one of them.
+        path: a `tokenizer.json`, GPT-2's `vocab.json` (with `merges.txt` beside it; OpenAI's names are `encoder.json`
+            and `vocab.bpe`) or BERT's `vocab.txt`; the names may carry a prefix (`gpt2-vocab.json`,
+            `gpt2-merges.txt`); or a directory that holds one of them. What else stands beside it is obeyed, see
+            `data_pipeline.tokenization.beside`.
 
     Raises:
-        TokenizerError: nothing there, not readable, or of another kind.
+        TokenizerError: nothing there, not readable, of another kind, or files that contradict each other.
     """
-    path = _tokenizer_file(Path(path))
-    try:
-        if path.suffix == ".txt":
-            backend = _word_piece(models.WordPiece.read_file(str(path)))
-        elif path.name.endswith("vocab.json"):
-            merges = path.with_name(path.name.removesuffix("vocab.json") + "merges.txt")
-            if not merges.exists():
-                raise TokenizerError(f"{path}: its merges are missing, expected in {merges}")
-            backend = _byte_level(models.BPE.from_file(str(path), str(merges)))
-        else:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        return Tokenizer(backend, str(path))
-    except TokenizerError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"{path}: not a tokenizer that can be read ({error})") from error
-
-
-def _tokenizer_file(path: Path) -> Path:
-    if path.is_dir():
-        for name in (TOKENIZER_FILE, "vocab.json", "vocab.txt"):
-            if (path / name).exists():
-                return path / name
-        raise TokenizerError(
-            f"{path}: holds neither {TOKENIZER_FILE}, vocab.json with merges.txt, nor vocab.txt"
-        )
-    if not path.exists():
-        raise TokenizerError(f"{path}: no such tokenizer file or directory")
-    return path
-
-
-def _byte_level(model: models.BPE) -> tokenizers.Tokenizer:
-    """GPT-2's tokenizer around a BPE model over bytes."""
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
-def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    """BERT's lower-casing tokenizer around a WordPiece vocabulary."""
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix=_CONTINUATION, cleanup=False)
-    return backend
+    loaded = load_backend(path)
+    return Tokenizer(loaded.backend, str(loaded.path), loaded.special)
 
 
 def train_tokenizer(
@@ -275,7 +265,7 @@ def train_tokenizer(
 
 def train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:
     """Train byte-level BPE; `texts` is called once for each pass."""
-    trained = _byte_level(models.BPE())
+    trained = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         min_frequency=_MINIMUM_FREQUENCY,
@@ -304,18 +294,18 @@ def train_word_piece(texts: Callable[[], Iterator[str]], vocabulary_size: int) -
     kept = sorted(counts, key=lambda character: (-counts[character], character))[:_ALPHABET_LIMIT]
     # Punctuation never continues a word; of other scripts' the library decides, a piece too many does no harm.
     continuing = (continuing & set(kept)) - set(string.punctuation)
-    backend = _word_piece({"[UNK]": 0})
+    backend = word_piece({"[UNK]": 0})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary_size,
         min_frequency=_MINIMUM_FREQUENCY,
         special_tokens=[
             *WORD_PIECE.special_tokens,
-            *sorted(_CONTINUATION + character for character in continuing),
+            *sorted(CONTINUATION + character for character in continuing),
         ],
         initial_alphabet=sorted(kept),
         limit_alphabet=len(kept),
-        continuing_subword_prefix=_CONTINUATION,
+        continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
     backend.train_from_iterator(texts(), trainer)
-    return _word_piece(backend.get_vocab())
+    return word_piece(backend.get_vocab())

@@ -275,6 +275,22 @@ def test_all_that_is_wrong_is_listed_at_once(theirs, tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
+def test_second_names_of_settings_are_read_and_must_agree(transformers, theirs, imported, tmp_path):
+    """With 2 heads instead of 4 every shape is the same and every logit another."""
+    tensors = load_file(theirs["gpt2"] / "model.safetensors")
+    names = transformers.GPT2Config.attribute_map
+    assert FAMILIES["gpt2"].hugging_face[0].aliases == dict(names)
+    config = json.loads((theirs["gpt2"] / "config.json").read_text())
+    renamed = _copy(theirs["gpt2"], tmp_path / "renamed", tensors)
+    others = {second: config.pop(name) for second, name in names.items()}
+    (renamed / "config.json").write_text(json.dumps(config | others))
+    import_model(renamed, tmp_path / "ours")
+    assert read_config(tmp_path / "ours") == read_config(imported["gpt2"])
+    source = _copy(theirs["gpt2"], tmp_path / "two", tensors, num_attention_heads=2, hidden_size=32)
+    with pytest.raises(ValueError, match="n_head is 4, but num_attention_heads, which is the same, is 2"):
+        import_model(source, tmp_path / "imported")
+
+
 def test_berts_that_differ_are_refused(theirs, tmp_path):
     tensors = load_file(theirs["bert"] / "model.safetensors")
     settings = {"position_embedding_type": "relative_key", "is_decoder": True, "type_vocab_size": 4}

@@ -14,7 +14,7 @@ import pytest
 from corpus_files import added_token, english, real_data, uncut_ids, write_documents
 
 import data_pipeline.tokenization.byte_pairs
-import data_pipeline.tokenization.tokenizers
+import data_pipeline.tokenization.cuts
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.tokenization.byte_pairs import BytePairEncoder
@@ -145,15 +145,15 @@ def test_pieces_give_the_ids_of_the_whole(
     draw = random.Random(2)
     for _ in range(2000):
         text = _random_text(draw, 30)
-        monkeypatch.setattr(data_pipeline.tokenization.tokenizers, "_PIECE_CHARACTERS", draw.randrange(12))
+        monkeypatch.setattr(data_pipeline.tokenization.cuts, "PIECE_CHARACTERS", draw.randrange(12))
         assert list(encode(text)) == uncut_ids(tokenizer, text), repr(text)
 
 
 def test_very_long_document(tokenizer: Tokenizer) -> None:
     lines = [english(seed, 5000) + "\n\n  " for seed in range(60)]
     text = "".join(lines)
-    assert len(text) > 3 * data_pipeline.tokenization.tokenizers._PIECE_CHARACTERS
-    assert len(list(data_pipeline.tokenization.tokenizers.pieces(text, "gpt2"))) > 2
+    assert len(text) > 3 * data_pipeline.tokenization.cuts.PIECE_CHARACTERS
+    assert len(list(data_pipeline.tokenization.cuts.pieces(text, tokenizer._cuts))) > 2
     assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from corpus_files import english, real_data, write_documents
 
-import data_pipeline.tokenization.tokenizers
+import data_pipeline.tokenization.cuts
 from data_pipeline.tokenization.tokenizers import TokenizerError, load_tokenizer, train_tokenizer
 
 _UNUSUAL = "naïve Zoë’s 東京 — 1,234 kg"
@@ -75,7 +75,7 @@ def test_long_texts_in_pieces_give_the_same_ids(
     tokenizer = load_tokenizer(trained / kind)
     texts = [english(1) + "  \n\n  " + english(2) + "\n" + _UNUSUAL + " " * 99, "x" * 500, " " * 500, ""]
     whole = tokenizer.encode_batch(texts)
-    monkeypatch.setattr(data_pipeline.tokenization.tokenizers, "_PIECE_CHARACTERS", 37)
+    monkeypatch.setattr(data_pipeline.tokenization.cuts, "PIECE_CHARACTERS", 37)
     assert tokenizer.encode_batch(texts) == whole
 
 
