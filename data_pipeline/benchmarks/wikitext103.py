@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.files import atomic_write, read_text
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, Origin, Rows, Sample, add_benchmark
+from core.files import atomic_write
+from data_pipeline.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+    text_of,
+)
 from data_pipeline.sample.text import Article, Guard, article
 from data_pipeline.sample.world import World
+from data_pipeline.text_files import read_text
 
 _TITLE = re.compile(r"^ = ([^=].*?) = $")
 _SAMPLE_ARTICLES = {"valid": 30, "test": 60}
@@ -25,10 +34,26 @@ def count_original_tokens(text: str) -> int:
     return len(text.strip().split(" "))
 
 
+def normalise(text: str) -> tuple[str, str]:
+    """A text with the line ends of the published file, "\\n"; and what others it had: "CRLF", "CR" or nothing.
+
+    Between words of the benchmark a carriage return would count as part of the text, and change every number.
+    """
+    if "\r\n" in text:
+        return text.replace("\r\n", "\n"), "CRLF"
+    if "\r" in text and "\n" not in text:
+        return text.replace("\r", "\n"), "CR"
+    return text, ""
+
+
 def _texts(content: str) -> Iterator[BenchmarkText]:
-    for line in content.split("\n"):
+    for line in normalise(content)[0].split("\n"):
         heading = _TITLE.match(line)
         yield BenchmarkText("", heading.group(1)) if heading else BenchmarkText(line)
+
+
+def _row_texts(row: Any) -> Iterator[BenchmarkText]:
+    yield from _texts(text_of(row, "text").removesuffix("\n"))
 
 
 def write_rows(rows: Rows, target: Path) -> None:
@@ -39,7 +64,7 @@ def write_rows(rows: Rows, target: Path) -> None:
 
 
 def count(path: Path) -> dict[str, Any]:
-    return {"words": count_original_tokens(read_text(path))}
+    return {"words": count_original_tokens(normalise(read_text(path))[0])}
 
 
 def _spaced(text: str) -> str:
@@ -91,6 +116,8 @@ WIKITEXT103 = add_benchmark(
         file="wiki.test.tokens",
         suffix=".tokens",
         texts=_texts,
+        row_texts=_row_texts,
+        other_suffixes=(".raw",),
         origin=Origin(
             "Salesforce/wikitext",
             configuration="wikitext-103-v1",
