@@ -25,11 +25,11 @@ from data_pipeline.step_inputs import BenchmarkFile, Documents, tokenizer_files
 
 _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "remote_files", "source"))
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
-FETCH = StageKind("fetch", 1, _SOURCES, ("pyarrow",))
+FETCH = StageKind("fetch", 2, _SOURCES, ("pyarrow",))
 BENCHMARK = StageKind("benchmark", 1, ("data_pipeline.sources.benchmarks",), ("pyarrow",))
 CLEAN = StageKind("clean", 1, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
 DECONTAMINATE = StageKind(
-    "decontaminate", 1, ("data_pipeline.decontamination.decontamination",), ("pyarrow",)
+    "decontaminate", 2, ("data_pipeline.decontamination.decontamination",), ("pyarrow",)
 )
 DEDUPLICATE = StageKind(
     "deduplicate", 2, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")

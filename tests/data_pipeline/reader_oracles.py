@@ -37,6 +37,7 @@ _OTHER_STARTS = (
 )
 _library = ctypes.util.find_library("zstd")
 _zstd = ctypes.CDLL(_library) if _library else None
+_WINDOW_LOG_MAX = 100  # the parameter's number
 _LARGEST = 1 << 22
 
 
@@ -58,16 +59,34 @@ def decompress(content: bytes, compression: str) -> bytes:
     return content
 
 
+class _Buffer(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("size", ctypes.c_size_t), ("place", ctypes.c_size_t))
+
+
 def _zstandard(content: bytes) -> bytes:
-    """All frames by the C library's one call, which has no limit of windows."""
+    """All frames, by the C library with its largest window, or by Arrow where there is no such library."""
     if _zstd is None:
-        return bytes(pa.decompress(content, _LARGEST, codec="zstd"))
-    _zstd.ZSTD_decompress.restype = ctypes.c_size_t
-    target = ctypes.create_string_buffer(_LARGEST)
-    size = _zstd.ZSTD_decompress(target, ctypes.c_size_t(_LARGEST), content, ctypes.c_size_t(len(content)))
-    if _zstd.ZSTD_isError(ctypes.c_size_t(size)):
-        raise ValueError("damaged")
-    return target.raw[:size]
+        return bytes(pa.CompressedInputStream(pa.BufferReader(content), "zstd").read())
+    _zstd.ZSTD_createDCtx.restype = ctypes.c_void_p
+    _zstd.ZSTD_decompressStream.restype = ctypes.c_size_t
+    context = ctypes.c_void_p(_zstd.ZSTD_createDCtx())
+    _zstd.ZSTD_DCtx_setParameter(context, _WINDOW_LOG_MAX, 31)
+    space = ctypes.create_string_buffer(_LARGEST)
+    source = _Buffer(
+        ctypes.cast(ctypes.create_string_buffer(content, len(content)), ctypes.c_void_p), len(content), 0
+    )
+    target = _Buffer(ctypes.cast(space, ctypes.c_void_p), _LARGEST, 0)
+    missing = 0
+    try:
+        while source.place < source.size:
+            missing = _zstd.ZSTD_decompressStream(context, ctypes.byref(target), ctypes.byref(source))
+            if _zstd.ZSTD_isError(ctypes.c_size_t(missing)):
+                raise ValueError("damaged")
+    finally:
+        _zstd.ZSTD_freeDCtx(context)
+    if missing:
+        raise ValueError("cut off")
+    return space.raw[: target.place]
 
 
 def depth_of(value: Any) -> int:
@@ -119,30 +138,32 @@ def json_file(content: bytes) -> Found:
     content = content.removeprefix(MARK)
     first = next((line for line in content.split(b"\n") if line.strip(b" \t\r\n\x0b\x0c")), b"").strip()
     if first.startswith(b"["):
-        values = value_of(content.decode("utf-8", "surrogateescape"))
-        content.decode()  # readers blame the record alone; which it is cannot be told here
-        return sorted_out(list(enumerate(values, start=1)), lambda value: value)
+        text = content.decode("utf-8", "surrogateescape")
+        value_of(text)
+        return _values(text[text.index("[") + 1 : text.rindex("]")], ",")
     try:
         json.loads(first.decode("utf-8", "replace"))
     except RecursionError:
         return json_lines(content)
     except json.JSONDecodeError as error:
         if error.pos >= len(first.decode("utf-8", "replace").strip()):
-            return _json_values(content)
+            return _values(content.decode("utf-8", "surrogateescape"), "")
     except ValueError:
         pass
     return json_lines(content)
 
 
-def _json_values(content: bytes) -> Found:
-    text, place, values = content.decode(), 0, []
-    while text[place:].strip(" \t\r\n"):
-        place = len(text) - len(text[place:].lstrip(" \t\r\n"))
+def _values(text: str, between: str) -> Found:
+    """Values with a mark between them; one with bytes that are no UTF-8 is bad."""
+    place, values = 0, []
+    blanks = " \t\r\n" + between
+    while text[place:].strip(blanks):
+        start = len(text) - len(text[place:].lstrip(blanks))
         try:
-            value, place = json.JSONDecoder().raw_decode(text, place)
+            value, place = json.JSONDecoder().raw_decode(text, start)
         except RecursionError as error:
             raise ValueError("deep") from error
-        values.append(value)
+        values.append(value if whole(text[start:place]) else None)
     return sorted_out(list(enumerate(values, start=1)), lambda value: value)
 
 
@@ -278,6 +299,8 @@ def zip_file(content: bytes) -> dict[str, bytes]:
 def _copies(files: dict[str, bytes], links: dict[str, str]) -> dict[str, bytes]:
     """The content of each link that leads to a file, over other links."""
     found = {}
+    if any(target.startswith(("..", "/")) for target in links.values()):
+        raise ValueError("leads outside")
     for name, target in links.items():
         for _ in range(len(links) + 1):
             via = next((link for link in links if target == link or target.startswith(f"{link}/")), None)

@@ -10,9 +10,12 @@ import pytest
 from corpus_files import contents, english, fetch_files, read_documents, write_jsonl
 
 from core.errors import UserError
+from data_pipeline.build import Command
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
+from data_pipeline.engine.steps import Store
 from data_pipeline.sources.records import SourceError
+from data_pipeline.sources.source import LocalSource
 
 
 def fetch(paths: list[Path] | Path, output: Path, **settings: Any) -> dict[str, Any]:
@@ -79,6 +82,23 @@ def test_a_folder_is_all_its_files_of_known_kinds(tmp_path: Path, caplog: pytest
         SourceError, match=r"documents-00000-0000\.parquet: a document shard, .* give its folder alone"
     ):
         fetch([folder, tmp_path / "out"], tmp_path / "both")
+
+
+def test_document_shards_beside_other_files_are_no_commands_output(tmp_path: Path) -> None:
+    """Of the output of a command only the shards are read; of another folder nothing is left out in silence."""
+    folder = tmp_path / "mixed"
+    fetch(write_jsonl(tmp_path / "a.jsonl", ["a"]), folder)
+    command = Command(
+        tmp_path / "out", LocalSource("s", paths=[str(folder)]), LocalExecutor(1), Store(tmp_path)
+    )
+    assert len(command.documents().given) == 1
+    write_jsonl(folder / "more.jsonl", ["b"])
+    with pytest.raises(
+        UserError, match=rf"{folder}: holds document shards .* and other files \(more\.jsonl\)"
+    ):
+        command.documents()
+    (folder / "funnel.json").touch()  # as every command writes it
+    assert len(command.documents().given) == 1
 
 
 @pytest.mark.parametrize(
