@@ -153,7 +153,10 @@ def test_links_to_folders_and_to_nothing_are_left_out_and_the_rest_comes_out(
             f"{name}: 6 links to folders or to nothing are left out (folder, dangling, circle" in caplog.text
         )
     hard: list[Member] = [("hard", link(tarfile.LNKTYPE, "later")), ("later", b"1")]
-    refuse(tmp_path, "data2.tar", tar_bytes(hard), "member hard is a link to later, no file before it")
+    (tmp_path / "hard").mkdir()
+    refuse(
+        tmp_path / "hard", "data.tar", tar_bytes(hard), "member hard is a link to later, no file before it"
+    )
 
 
 def test_links_inside_become_copies(tmp_path: Path) -> None:
