@@ -47,17 +47,24 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A text of UTF-8, line ends untouched.
+    """A text of UTF-8, line ends untouched, without a byte order mark.
 
     Raises:
         UserError: the file cannot be read or is no UTF-8; the message names it.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        return decode_text(Path(path).read_bytes(), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def decode_text(content: bytes, path: Path) -> str:
+    """A file's content as text, see `read_text`."""
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: is not UTF-8 text, in line {line} ({error})") from error
 
 
 @contextlib.contextmanager

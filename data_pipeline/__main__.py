@@ -118,7 +118,8 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="GLOB",
-        help=f"files ({known_suffixes()}) or quoted patterns, ** included; or the output directory of another command",
+        help=f"files ({known_suffixes()}), folders of them, or quoted patterns, ** included; or the output directory of "
+        "another command",
     )
     source.add_argument(
         "--dataset",
@@ -184,7 +185,8 @@ def _add_benchmarks(parser: argparse.ArgumentParser, required: bool) -> None:
         required=required,
         type=_name_and_path,
         metavar="NAME=PATH",
-        help="cut what the corpus shares with this WikiText .tokens, LAMBADA .jsonl or RACE directory; repeatable",
+        help="cut what the corpus shares with this WikiText .tokens, LAMBADA .jsonl or RACE directory, their rows in .json, "
+        ".csv or .parquet, or a folder of such files; repeatable",
     )
     add_flags(parser, DecontaminationSettings)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import atomic_write, write_json
+from core.files import MANIFEST, atomic_write, write_json
 from data_pipeline import steps
 from data_pipeline.corpora import Corpus, CorpusSettings
-from data_pipeline.engine.documents import list_shards
+from data_pipeline.engine.documents import DOCUMENT_SHARDS, list_shards
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import sizes, speed
@@ -31,6 +31,7 @@ from data_pipeline.settings import (
     DeduplicationSettings,
     TokenizerSettings,
 )
+from data_pipeline.sources.formats import kind_of
 from data_pipeline.sources.source import LocalSource, Source
 from data_pipeline.step_inputs import Documents, documents_of
 from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
@@ -70,7 +71,8 @@ class Command:
         source = self.source
         if isinstance(source, LocalSource) and len(source.paths) == 1:
             folder = Path(source.paths[0])
-            if any(folder.glob("documents-*.parquet")):
+            if any(folder.glob(DOCUMENT_SHARDS)):
+                _check_only_shards(folder)
                 return Documents(given=tuple(list_shards(folder)))
         return documents_of(steps.fetch(source, self.lock, None))
 
@@ -101,7 +103,7 @@ class Command:
         wanted = {name for _, name in paths}
         for source, name in paths:
             _share(source, self.output / name)
-        for old in self.output.glob("documents-*.parquet"):
+        for old in self.output.glob(DOCUMENT_SHARDS):
             if old.name not in wanted:
                 old.unlink()
 
@@ -255,6 +257,20 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
         empty = sum(fact.get("empty_documents", 0) for fact in facts)
         write_json(Path(output) / CORPUS_FILE, {**facts[0], **counts, "empty_documents": empty})
     return counts
+
+
+def _check_only_shards(folder: Path) -> None:
+    """Refuse a folder that no command wrote, in which document shards lie beside other files that could be read."""
+    others = [
+        path.name
+        for path in folder.iterdir()
+        if kind_of(path) and not path.match(DOCUMENT_SHARDS) and path.is_file()
+    ]
+    if others and not any((folder / name).exists() for name in (FUNNEL_FILE, MANIFEST)):
+        raise UserError(
+            f"{folder}: holds document shards ({DOCUMENT_SHARDS}) and other files ({', '.join(sorted(others)[:5])}): "
+            "put them into folders of their own"
+        )
 
 
 def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """`python -m evaluate generate`: prompts in, text out, shown as it comes. How tokens are chosen is in `sampling`."""
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from typing import Any
 import torch.distributed as dist
 
 from core.errors import UserError
-from core.files import read_text
 from core.flags import add_flags, from_flags
 from core.model_directory import Network, load_model
 from core.parallel.mesh import Mesh, initialize
 from core.program.ranks import positive, publish, read_model_config
+from data_pipeline.text_files import half_pair, read_text
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.sampling import Sampling, generate_tokens
 
@@ -89,9 +90,12 @@ def read_prompts(arguments: argparse.Namespace) -> Iterator[str] | None:
     """The prompts that the options name, or None for the standard input.
 
     Raises:
-        UserError: the file cannot be read, is not UTF-8 text or empty.
+        UserError: the file cannot be read or is empty, or a prompt is not UTF-8 text.
     """
     if arguments.prompt is not None:
+        for number, prompt in enumerate(arguments.prompt, start=1):
+            if half_pair(prompt) is not None:  # what stands for a byte that the system could not decode
+                raise UserError(f"--prompt, number {number}: is not UTF-8 text")
         return iter(arguments.prompt)
     path = arguments.prompt_file
     if path is None:
@@ -103,15 +107,23 @@ def read_prompts(arguments: argparse.Namespace) -> Iterator[str] | None:
 
 
 def typed_prompts() -> Iterator[str]:
-    """Lines of the standard input, as they come."""
+    """Lines of the standard input, as they come.
+
+    Raises:
+        UserError: one that is not UTF-8 text.
+    """
     asks = sys.stdin.isatty()
-    while True:
+    for number in itertools.count(1):
         if asks:
             print("prompt> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.buffer.readline()
         if not line:
             return
-        yield line.decode("utf-8", "replace").rstrip("\r\n")
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input, line {number}: is not UTF-8 text ({error})") from error
+        yield (text.removeprefix("\ufeff") if number == 1 else text).rstrip("\r\n")
 
 
 def generate_texts(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError
-from core.files import read_text
-from data_pipeline.benchmarks.wikitext103 import count_original_tokens
+from data_pipeline.benchmarks.wikitext103 import count_original_tokens, normalise
+from data_pipeline.text_files import read_text
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.sequences import ScoredSequence
 from recipes.records import Column, Published, ZeroShot, add_zero_shot
@@ -108,7 +108,7 @@ class WikiText103:
     def __init__(
         self, path: Path, tokenizer: Tokenizer, sequence_length: int, settings: EvaluationSettings
     ) -> None:
-        text = read_text(path)
+        text, self.normalised = normalise(read_text(path))
         self.original_tokens = count_original_tokens(text)
         tokens = np.asarray(tokenizer.encode(detokenize(text)), dtype=np.int64)
         self.tokens = len(tokens)
@@ -140,6 +140,7 @@ class WikiText103:
             "tokens": self.tokens,
             "sequence_length": self.sequence_length,
             "stride": self.stride,
+            **({"normalised": f"{self.normalised} line ends"} if self.normalised else {}),
         }
 
     def controls(self, score: "Scorer", untrained: "Scorer") -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """What is known of a benchmark's data, in one record. No torch, no pyarrow."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core.errors import UserError
 from core.registry import Registry
+from data_pipeline.text_files import check_characters
 
 if TYPE_CHECKING:
     from data_pipeline.sample.text import Guard
@@ -85,7 +87,10 @@ class Benchmark:
         title: for people.
         file: the name of its file, or folder, in the authors' format.
         suffix: of its files.
-        texts: the passages in the content of one file, for decontamination.
+        texts: for decontamination the passages in the content of one file, where a file is not read row by row.
+        row_texts: the same in one row of JSON lines or a table, such as the hub's; a `UserError` says what is wrong with
+            it.
+        other_suffixes: of files that hold the same as those with `suffix`.
         origin: where it can be fetched; None where it cannot.
         sample: how the generated sample writes one; None where it does not.
     """
@@ -94,12 +99,30 @@ class Benchmark:
     title: str
     file: str
     suffix: str
-    texts: Callable[[str], Iterator[BenchmarkText]]
+    texts: Callable[[str], Iterable[BenchmarkText]] | None = None
     origin: Origin | None = None
     sample: Sample | None = None
+    row_texts: Callable[[Mapping[str, Any]], Iterable[BenchmarkText]] | None = None
+    other_suffixes: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (self.suffix, *self.other_suffixes)
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+
+
+def text_of(record: Any, name: str) -> str:
+    """A field of a row that must be a text.
+
+    Raises:
+        UserError: no such field, no text, or no Unicode.
+    """
+    if not isinstance(record, Mapping) or not isinstance(record.get(name), str):
+        raise UserError(f'must be an object with a string "{name}"')
+    check_characters(record[name])
+    return str(record[name])
 
 
 def add_benchmark(benchmark: Benchmark) -> Benchmark:

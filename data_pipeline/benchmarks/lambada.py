@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import atomic_write, read_text
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, Origin, Rows, Sample, add_benchmark
+from core.files import atomic_write
+from data_pipeline.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+    text_of,
+)
 from data_pipeline.sample.text import DECIDED_KINDS, Guard, Writer, scene, words_of
 from data_pipeline.sample.vocabulary import TOPICS
 from data_pipeline.sample.world import World
+from data_pipeline.text_files import at_line, json_lines, read_text
 
 _SAMPLE_ROWS = {"product": 110, "animal": 110, "workplace": 110, "food": 80, "tool": 90}  # by kind of answer
 _FAR_SHARE = 0.4  # of rows, whose clues are far from the answer
@@ -34,26 +43,20 @@ def read_rows(path: Path) -> list[Row]:
         UserError: the file cannot be read, a line is no JSON object with a `text` of two words or more, or there
             is no line at all; the message names file and line.
     """
-    rows = [
-        _parse_row(line, f"{path}, line {number}", number)
-        for number, line in enumerate(read_text(path).split("\n"), start=1)
-        if line.strip()
-    ]
+    where = f"{path}, "
+    rows = []
+    for number, record in json_lines(read_text(path), where):
+        with at_line(number, where):
+            rows.append(_row(record, number))
     if not rows:
         raise UserError(f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected')
     return rows
 
 
-def _parse_row(line: str, where: str, number: int) -> Row:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: is not JSON ({error})") from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise UserError(f'{where}: must be an object with a string "text"')
-    context, target = split_last_word(record["text"])
+def _row(record: Any, number: int) -> Row:
+    context, target = split_last_word(text_of(record, "text"))
     if not context:
-        raise UserError(f'{where}: "text" needs two words or more, the last is predicted from the others')
+        raise UserError('"text" needs two words or more, the last is predicted from the others')
     return Row(number, context, target)
 
 
@@ -65,10 +68,8 @@ def split_last_word(text: str) -> tuple[str, str]:
     return text[: text.rfind(words[-1])].strip(), words[-1]
 
 
-def _texts(content: str) -> Iterator[BenchmarkText]:
-    for line in content.splitlines():
-        if line.strip():
-            yield BenchmarkText(json.loads(line)["text"])
+def _row_texts(row: Any) -> Iterator[BenchmarkText]:
+    yield BenchmarkText(text_of(row, "text"))
 
 
 def _write_rows(rows: Rows, target: Path) -> None:
@@ -117,7 +118,7 @@ LAMBADA = add_benchmark(
         title="LAMBADA",
         file="lambada_test.jsonl",
         suffix=".jsonl",
-        texts=_texts,
+        row_texts=_row_texts,
         origin=Origin(
             "EleutherAI/lambada_openai",
             licence="MIT for the file; CC BY 4.0 for LAMBADA",

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, Origin, Rows, Sample, add_benchmark
+from data_pipeline.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+    text_of,
+)
 from data_pipeline.sample.text import (
     Guard,
     Writer,
@@ -28,6 +36,7 @@ from data_pipeline.sample.vocabulary import (
     Topic,
 )
 from data_pipeline.sample.world import World
+from data_pipeline.text_files import check_characters, is_hidden, name_of, parse_json, read_text
 
 SPLITS = ("train", "dev", "test")
 LEVELS = ("middle", "high")
@@ -78,7 +87,7 @@ def read_split(directory: Path, name: str) -> Split:
                 f"{folder}: no such folder; {directory} must hold {{train,dev,test}}/{{middle,high}}/*.txt"
             )
         before = len(split.questions)
-        for path in sorted(folder.glob("*.txt")):
+        for path in _files(folder):
             errors += _read_passage(path, level, split)
         if not errors and len(split.questions) == before:
             raise UserError(f"{folder}: holds no questions")
@@ -88,13 +97,24 @@ def read_split(directory: Path, name: str) -> Split:
     return split
 
 
+def _files(folder: Path) -> list[Path]:
+    """The files of a level's folder but hidden ones and those that a Mac leaves."""
+    return sorted(path for path in folder.iterdir() if not is_hidden(Path(path.name)))
+
+
 def _read_passage(path: Path, level: str, split: Split) -> list[str]:
     """Add one file to the split, or say what is wrong with it."""
+    if name_of(path).suffix != RACE.suffix:
+        return [f"{path}: no passage, whose names end in {RACE.suffix}; move it elsewhere"]
     try:
-        record = json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError) as error:
-        return [f"{path}: cannot be read as JSON ({error})"]
-    if errors := _record_errors(record):
+        content = read_text(path)
+    except UserError as error:
+        return [str(error)]
+    try:
+        record = parse_json(content)
+    except UserError as error:
+        return [f"{path}: {error}"]
+    if errors := _record_errors(record) or list(_character_errors(record)):
         return [f"{path}: {error}" for error in errors]
     passage = len(split.passages)
     split.passages.append(record["article"])
@@ -132,8 +152,25 @@ def _record_errors(record: Any) -> list[str]:
     return errors
 
 
+def _character_errors(record: dict[str, Any]) -> Iterator[str]:
+    """Half surrogate pairs in a record whose types are right."""
+    texts = {'"article"': record["article"]}
+    texts |= {f'"questions"[{index}]': question for index, question in enumerate(record["questions"])}
+    for index, options in enumerate(record["options"]):
+        texts |= {f'"options"[{index}][{place}]': option for place, option in enumerate(options)}
+    for place, text in texts.items():
+        try:
+            check_characters(text)
+        except UserError as error:
+            yield f"{place}: {error}"
+
+
 def _texts(content: str) -> Iterator[BenchmarkText]:
-    yield BenchmarkText(json.loads(content)["article"])
+    yield from _row_texts(parse_json(content))
+
+
+def _row_texts(row: Any) -> Iterator[BenchmarkText]:
+    yield BenchmarkText(text_of(row, "article"))
 
 
 def _write_passage(record: dict[str, Any], folder: Path, level: str, number: str) -> None:
@@ -172,8 +209,8 @@ def _count(directory: Path) -> dict[str, Any]:
     counts = {}
     for split in SPLITS:
         for level in LEVELS:
-            files = list((directory / split / level).glob("*.txt"))
-            questions = sum(len(json.loads(path.read_text(encoding="utf-8"))["questions"]) for path in files)
+            files = _files(directory / split / level)
+            questions = sum(len(parse_json(read_text(path))["questions"]) for path in files)
             counts[f"{split}/{level}"] = {"passages": len(files), "questions": questions}
     return counts
 
@@ -233,6 +270,7 @@ RACE = add_benchmark(
         file="RACE",
         suffix=".txt",
         texts=_texts,
+        row_texts=_row_texts,
         origin=Origin(
             "ehovy/race",
             configuration="all",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.files import atomic_write, read_text
+from core.files import atomic_write
 from data_pipeline.benchmarks.benchmark import (
     UNKNOWN_WORD,
     Benchmark,
@@ -18,9 +18,11 @@ from data_pipeline.benchmarks.benchmark import (
     Rows,
     Sample,
     add_benchmark,
+    text_of,
 )
 from data_pipeline.sample.text import Article, Guard, article
 from data_pipeline.sample.world import World
+from data_pipeline.text_files import read_text
 
 _TITLE = re.compile(r" = (?!= )((?:(?! = ).)+) = $")
 _SAMPLE_ARTICLES = {"valid": 30, "test": 60}
@@ -32,9 +34,21 @@ def count_original_tokens(text: str) -> int:
     return len(text.strip().split(" "))
 
 
+def normalise(text: str) -> tuple[str, str]:
+    """A text with the line ends of the published file, "\\n"; and what others it had: "CRLF", "CR" or nothing.
+
+    Between words of the benchmark a carriage return would count as part of the text, and change every number.
+    """
+    if "\r\n" in text:
+        return text.replace("\r\n", "\n"), "CRLF"
+    if "\r" in text and "\n" not in text:
+        return text.replace("\r", "\n"), "CR"
+    return text, ""
+
+
 def _texts(content: str) -> Iterator[BenchmarkText]:
     before = ""
-    lines = content.split("\n")
+    lines = normalise(content)[0].split("\n")
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         heading = _TITLE.match(line)
         if heading and not before.strip() and not after.strip():
@@ -42,6 +56,10 @@ def _texts(content: str) -> Iterator[BenchmarkText]:
         else:  # a formula looks like a title, but stands in its paragraph
             yield BenchmarkText(line)
         before = line
+
+
+def _row_texts(row: Any) -> Iterator[BenchmarkText]:
+    yield from _texts(text_of(row, "text").removesuffix("\n"))
 
 
 def write_rows(rows: Rows, target: Path) -> None:
@@ -52,7 +70,7 @@ def write_rows(rows: Rows, target: Path) -> None:
 
 
 def count(path: Path) -> dict[str, Any]:
-    return {"words": count_original_tokens(read_text(path))}
+    return {"words": count_original_tokens(normalise(read_text(path))[0])}
 
 
 def _spaced(text: str) -> str:
@@ -104,6 +122,8 @@ WIKITEXT103 = add_benchmark(
         file="wiki.test.tokens",
         suffix=".tokens",
         texts=_texts,
+        row_texts=_row_texts,
+        other_suffixes=(".raw",),
         origin=Origin(
             "Salesforce/wikitext",
             configuration="wikitext-103-v1",

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from core.files import atomic_write
 
+DOCUMENT_SHARDS = "documents-*.parquet"
 SHARD_ROWS = 2_000
 SHARD_BYTES = 16 << 20
 _BATCH_BYTES = 8 << 20
@@ -57,9 +58,9 @@ def list_shards(directory: Path) -> list[Path]:
     Raises:
         DocumentsError: there are none.
     """
-    shards = sorted(Path(directory).glob("documents-*.parquet"))
+    shards = sorted(Path(directory).glob(DOCUMENT_SHARDS))
     if not shards:
-        raise DocumentsError(f"{directory}: holds no document shards (documents-*.parquet)")
+        raise DocumentsError(f"{directory}: holds no document shards ({DOCUMENT_SHARDS})")
     return shards
 
 

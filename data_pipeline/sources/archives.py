@@ -2,28 +2,36 @@
 
 Only folders, files and links among the archive's own files come out of one, below the given folder, and no more than
 a stated amount. `tarfile`'s data filter judges links and devices; what it would mend (an absolute name) or allow (a
-name of another system's, a file twice) is refused here. Links become copies, so that nothing unpacked leads elsewhere.
+name of another system's, a file twice) is refused here. Links to files become copies, so that nothing unpacked leads
+elsewhere; a link to a folder is left out, for what is in that is there already, and so is one to nothing.
 """
 
+import logging
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from core.errors import UserError
-from data_pipeline.sources.formats import COMPRESSIONS, DAMAGE, open_decompressed
+from data_pipeline.sources.formats import DAMAGE
+from data_pipeline.text_files import COMPRESSIONS, UnreadableFileError, name_of, open_decompressed
 
 MAXIMUM_BYTES = 1 << 40
 MAXIMUM_FILES = 20_000_000
 _BLOCK_BYTES = 1 << 20
 _TAR_BLOCK_BYTES = 512
 _ENCRYPTED = 0x1
-_SUFFIXES = (".tar", ".tgz", ".zip", *(f".tar{compression}" for compression in COMPRESSIONS))
+_SHORT = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
+_SUFFIXES = (".tar", ".zip", *_SHORT, *(f".tar{compression}" for compression in COMPRESSIONS))
+_LONGEST_LINK_BYTES = 1 << 12
+_MOST_HOPS = 40  # as systems have it
+_SHOWN = 5
+_logger = logging.getLogger("data_pipeline")
 
 
 class ArchiveError(UserError):
@@ -32,7 +40,7 @@ class ArchiveError(UserError):
 
 def is_archive(path: Path) -> bool:
     """Whether `unpack` takes a file of this name."""
-    return path.name.endswith(_SUFFIXES)
+    return path.name.lower().endswith(_SUFFIXES)
 
 
 def unpack(
@@ -97,10 +105,16 @@ class _Unpacking:
     maximum_files: int
     members: int = 0
     size: int = 0
+    links: dict[Path, tuple[str, Path]] = field(
+        default_factory=dict
+    )  # to be made at the end: name, what it leads to
 
     def run(self) -> None:
         try:
-            self._zip() if self.archive.suffix == ".zip" else self._tar()
+            self._zip() if self.archive.suffix.lower() == ".zip" else self._tar()
+            self._copy_links()
+        except UnreadableFileError:
+            raise
         except tarfile.FilterError as error:
             raise self.error(f"{error}, which is refused") from error
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGE) as error:
@@ -112,7 +126,8 @@ class _Unpacking:
         return ArchiveError(f"{self.archive}: {problem}")
 
     def _tar(self) -> None:
-        compression = ".gz" if self.archive.suffix == ".tgz" else self.archive.suffix
+        name = name_of(self.archive)
+        compression = _SHORT.get(name.suffix, name.compression)
         with open_decompressed(self.archive, compression) as content:
             watched = _Watched(content)
             with tarfile.open(fileobj=cast(Any, watched), mode="r|") as stream:
@@ -134,12 +149,10 @@ class _Unpacking:
             assert content is not None  # regular members have content
             self.write(path, member.name, content)
         else:
-            base = path.parent if member.issym() else self.folder
-            linked = Path(os.path.normpath(base / member.linkname))
-            if not linked.is_file():
+            base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
+            linked = self.link(path, member.name, str(base / member.linkname))
+            if member.islnk() and not (linked.is_file() or linked in self.links):
                 raise self.error(f"member {member.name} is a link to {member.linkname}, no file before it")
-            with linked.open("rb") as content:
-                self.write(path, member.name, content)
 
     def _zip(self) -> None:
         with zipfile.ZipFile(self.archive) as stream:
@@ -149,12 +162,17 @@ class _Unpacking:
                     self.make_folder(path, member.filename)
                     continue
                 kind = stat.S_IFMT(member.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG):
-                    raise self.error(f"member {member.filename} is a link or device, which is refused")
+                if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
+                    raise self.error(f"member {member.filename} is a device, which is refused")
                 if member.flag_bits & _ENCRYPTED:
                     raise self.error(f"member {member.filename} is encrypted; unpack it by hand")
                 with stream.open(member) as content:
-                    self.write(path, member.filename, content)
+                    if kind == stat.S_IFLNK:
+                        target = os.fsdecode(content.read(_LONGEST_LINK_BYTES))
+                        base = PurePosixPath(member.filename).parent
+                        self.link(path, member.filename, str(base / target))
+                    else:
+                        self.write(path, member.filename, content)
 
     def place(self, name: str) -> Path:
         """Where a member goes.
@@ -168,7 +186,44 @@ class _Unpacking:
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or ":" in (pure.parts or ("",))[0]:
             raise self.error(f"member {name} would be outside the folder, which is refused")
-        return self.folder / pure
+        path = self.folder / pure
+        if behind := next((link for link in path.parents if link in self.links), None):
+            raise self.error(f"member {name} lies behind the link {self.links[behind][0]}, which is refused")
+        return path
+
+    def link(self, path: Path, name: str, target: str) -> Path:
+        """Remember a link to what, from the top of the archive, may come later; returns where that would be.
+
+        Raises:
+            ArchiveError: it leads outside the folder, or its name is there already.
+        """
+        inside = PurePosixPath(os.path.normpath(target.replace("\\", "/")))
+        if inside.is_absolute() or ".." in inside.parts:
+            raise self.error(f"member {name} is a link outside the folder, which is refused")
+        if path.exists() or path in self.links:
+            raise self.error(f"member {name} is there twice, which is refused")
+        self.links[path] = (name, self.folder / inside)
+        return self.folder / inside
+
+    def _copy_links(self) -> None:
+        """Make copies of the files that links lead to; the other links are left out, and logged."""
+        left_out = []
+        for path, (name, target) in self.links.items():
+            for _ in range(_MOST_HOPS):  # over other links, which may lead in a circle
+                link = next((place for place in (target, *target.parents) if place in self.links), None)
+                if link is None:
+                    break
+                target = self.links[link][1] / target.relative_to(link)
+            if target.is_file():
+                with target.open("rb") as content:
+                    self.write(path, name, content)
+            else:
+                left_out.append(name)
+        if left_out:
+            shown = ", ".join(left_out[:_SHOWN])
+            _logger.warning(
+                "%s: %d links to folders or to nothing are left out (%s)", self.archive, len(left_out), shown
+            )
 
     def make_folder(self, path: Path, name: str) -> None:
         try:

@@ -1,35 +1,49 @@
-"""Formats of source files: the raw records of `.jsonl`, `.txt`, `.csv` and `.parquet`, plain or compressed.
+"""Formats of source files: the raw records of JSON, text, CSV and Parquet files, plain or compressed.
 
-Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows. What a record must hold
-to become a document, and what happens to bad ones, lives in `records`; which files are read, in `local`.
+Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows. Names, compression and lines
+are `data_pipeline.text_files`' part. What a record must hold to become a document, and what happens to bad ones, lives in
+`records`; which files are read, in `local`.
 """
 
-import bz2
 import csv
-import gzip
-import io
-import lzma
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import UserError
+from data_pipeline import text_files
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.json_values import JsonError, json_layout, json_values
+from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
+from data_pipeline.text_files import (
+    BYTE_ORDER_MARK,
+    COMPRESSIONS,
+    check_content,
+    half_pair,
+    name_of,
+    numbered_lines,
+    open_decompressed,
+    skip_line,
+)
 
-KINDS = ("jsonl", "txt", "csv", "parquet")
-COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
+KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".txt": "txt",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 _PARQUET_BATCH_ROWS = 64
 _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20
-_EXCERPT_BYTES = 1 << 10
 # What the decoders raise at a damaged file.
-DAMAGE = (EOFError, OSError, MemoryError, UnicodeError, zlib.error, lzma.LZMAError, pa.ArrowException)
+DAMAGE = (*text_files.DAMAGE, pa.ArrowException)
 
 
 class DamagedFileError(UserError):
@@ -44,50 +58,19 @@ class _RecordTooLongError(Exception):
     """The lines of one CSV record exceed the maximum."""
 
 
-class RawRecord(NamedTuple):
-    """One record as the file holds it.
-
-    Attributes:
-        number: its (first) line or its row, from 1.
-        content: the bytes of a line or text file, or the fields of a row.
-        problem: why it cannot be used; the content is then how it starts. Empty for a usable record.
-    """
-
-    number: int
-    content: bytes | dict[str, Any]
-    problem: str = ""
-
-
 def kind_of(path: Path) -> str:
-    """One of `KINDS`, by the file's name without a compression's suffix; empty for any other."""
-    inner = path.with_suffix("") if path.suffix in COMPRESSIONS else path
-    return inner.suffix[1:] if inner.suffix[1:] in KINDS else ""
+    """What a file holds, a value of `KINDS`, by its name without a compression's suffix; empty for any other."""
+    return KINDS.get(name_of(path).suffix, "")
+
+
+def place_name(path: Path) -> str:
+    """What the numbers of a file's records count."""
+    return {"parquet": "row", "json": "record"}.get(kind_of(path), "line")
 
 
 def known_suffixes() -> str:
     """The names that files are read by, for messages."""
-    return f"{', '.join(f'.{kind}' for kind in KINDS)}, plain or with {', '.join(COMPRESSIONS)}"
-
-
-def open_decompressed(path: Path, compression: str | None = None) -> BinaryIO:
-    """A file's content as a stream that raises when the file is cut off.
-
-    Args:
-        path: the file.
-        compression: one of `COMPRESSIONS`, or anything else for none; by default what the name ends in.
-    """
-    compression = path.suffix if compression is None else compression
-    if compression == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if compression == ".bz2":
-        return cast(BinaryIO, bz2.open(path, "rb"))
-    if compression == ".xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
-    if compression == ".zst":
-        # Unlike zstandard's reader, Arrow's does not take the end of a file for the end of a frame.
-        stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-        return cast(BinaryIO, io.BufferedReader(stream, _BUFFER_BYTES))
-    return path.open("rb")
+    return f"{', '.join(KINDS)}, plain or with {', '.join(COMPRESSIONS)}"
 
 
 def raw_records(
@@ -101,58 +84,55 @@ def raw_records(
 
     Args:
         path: a file that `kind_of` knows.
-        text_field: the column that tables must have.
+        text_field: the column that tables must have; "" for none.
         maximum_record_bytes: longer records are skipped, and reported by their `problem`.
         row_groups: of a Parquet file, read only these.
 
     Raises:
         DamagedFileError: the file is cut off, corrupt, or not of its format; after the records before the damage.
         ColumnError: a table without the column.
+        UnreadableFileError: the name says another format than the content, or a tool is missing.
     """
     kind = kind_of(path)
     try:
         if kind == "parquet":
             yield from _parquet_rows(path, text_field, maximum_record_bytes, row_groups)
             return
+        check_content(path)
+        layout = _json_layout(path, maximum_record_bytes) if kind == "json" else "lines"
         with open_decompressed(path) as stream:
             if kind == "txt":
                 yield _whole_file(stream, maximum_record_bytes)
             elif kind == "csv":
                 yield from _csv_rows(stream, text_field, maximum_record_bytes)
-            else:
+            elif layout == "lines":
                 yield from _lines(stream, maximum_record_bytes)
-    except DAMAGE as error:
+            else:
+                yield from json_values(stream, maximum_record_bytes, in_list=layout == "list")
+    except (JsonError, *DAMAGE) as error:
         raise DamagedFileError(str(error) or type(error).__name__) from error
 
 
-def _too_long(maximum: int) -> str:
-    return f"longer than the {maximum:,} bytes of maximum_record_bytes"
+def _json_layout(path: Path, maximum: int) -> str:
+    with open_decompressed(path) as stream:
+        return json_layout(stream, maximum)
 
 
 def _whole_file(stream: BinaryIO, maximum: int) -> RawRecord:
-    content = stream.read(maximum + 1)
+    content = stream.read(len(BYTE_ORDER_MARK) + maximum + 1).removeprefix(BYTE_ORDER_MARK)
     if len(content) <= maximum:
         return RawRecord(1, b"" if content.isspace() else content)
     while stream.read(_SKIPPED_AT_ONCE):  # to its end, where damage shows
         pass
-    return RawRecord(1, content[:_EXCERPT_BYTES], _too_long(maximum))
+    return RawRecord(1, content[:EXCERPT_BYTES], too_long(maximum))
 
 
 def _lines(stream: BinaryIO, maximum: int) -> Iterator[RawRecord]:
-    number = 0
-    while line := stream.readline(maximum + 1):
-        number += 1
+    for number, line in numbered_lines(stream, maximum):
         if len(line) > maximum:
-            _skip_line(stream, line)
-            yield RawRecord(number, line[:_EXCERPT_BYTES], _too_long(maximum))
+            yield RawRecord(number, line[:EXCERPT_BYTES], too_long(maximum))
         else:
             yield RawRecord(number, line if not line.isspace() else b"")
-
-
-def _skip_line(stream: BinaryIO, part: bytes) -> None:
-    """Read on to the end of a line of which a part was read."""
-    while part and not part.endswith(b"\n"):
-        part = stream.readline(_SKIPPED_AT_ONCE)
 
 
 class _CsvLines:
@@ -180,10 +160,10 @@ class _CsvLines:
             raise StopIteration
         self.number += 1
         self.size += len(line)
-        self.excerpt = self.excerpt or line[:_EXCERPT_BYTES]
+        self.excerpt = self.excerpt or line[:EXCERPT_BYTES]
         if self.size > self.maximum:
-            _skip_line(self.stream, line)
-            raise _RecordTooLongError(_too_long(self.maximum))
+            skip_line(self.stream, line)
+            raise _RecordTooLongError(too_long(self.maximum))
         return line.decode("utf-8-sig" if self.number == 1 else "utf-8", "surrogateescape")
 
 
@@ -196,7 +176,7 @@ def _csv_rows(stream: BinaryIO, text_field: str, maximum: int) -> Iterator[RawRe
         header = next(rows, [])
     except (csv.Error, _RecordTooLongError) as error:
         raise DamagedFileError(f"no row of column names: {error}") from error
-    if text_field not in header:
+    if text_field and text_field not in header:
         raise ColumnError(f"no column {text_field!r}, only {header[:10]}")
     while True:
         lines.start_record()
@@ -213,18 +193,10 @@ def _csv_rows(stream: BinaryIO, text_field: str, maximum: int) -> Iterator[RawRe
         elif len(row) != len(header):
             problem = f"{len(row)} fields, but the first row names {len(header)} columns"
             yield RawRecord(first, lines.excerpt, problem)
-        elif any(not field.isascii() and _has_surrogate(field) for field in row):
+        elif any(half_pair(field) is not None for field in row):
             yield RawRecord(first, lines.excerpt, "invalid UTF-8")
         else:
             yield RawRecord(first, dict(zip(header, row, strict=True)))
-
-
-def _has_surrogate(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def parquet_row_groups(path: Path) -> list[int]:
@@ -240,14 +212,14 @@ def parquet_row_groups(path: Path) -> list[int]:
 def _parquet_rows(path: Path, text_field: str, maximum: int, groups: range | None) -> Iterator[RawRecord]:
     with tempfile.TemporaryFile() as unpacked:
         source: Any = path
-        if path.suffix in COMPRESSIONS:  # the format is read from its end, which a compressed stream has not
+        if name_of(path).compression:  # the format is read from its end, which a compressed stream has not
             with open_decompressed(path) as stream:
                 shutil.copyfileobj(stream, unpacked, _SKIPPED_AT_ONCE)
             source = unpacked
         with pq.ParquetFile(
             source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         ) as table:
-            if text_field not in table.schema_arrow.names:
+            if text_field and text_field not in table.schema_arrow.names:
                 raise ColumnError(f"no column {text_field!r}, only {table.schema_arrow.names[:10]}")
             groups = range(table.num_row_groups) if groups is None else groups
             row = sum(table.metadata.row_group(group).num_rows for group in range(groups.start))
@@ -278,7 +250,7 @@ def row_record(number: int, row: dict[str, Any], text_field: str, maximum_record
     if isinstance(text, str) and len(text) * 4 > maximum_record_bytes:
         encoded = text.encode("utf-8", "surrogatepass")
         if len(encoded) > maximum_record_bytes:
-            return RawRecord(number, encoded[:_EXCERPT_BYTES], _too_long(maximum_record_bytes))
+            return RawRecord(number, encoded[:EXCERPT_BYTES], too_long(maximum_record_bytes))
     return RawRecord(number, row)
 
 

@@ -23,7 +23,8 @@ from data_pipeline.engine.documents import SHARD_ROWS
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
-from data_pipeline.sources.formats import RawRecord, row_record
+from data_pipeline.sources.formats import row_record
+from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
 
 if TYPE_CHECKING:

@@ -6,30 +6,35 @@ as it can be read. File formats live in `formats`, what a record must hold in `r
 
 import functools
 import glob
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from data_pipeline.engine.documents import SHARD_ROWS, Document
+from data_pipeline.engine.documents import DOCUMENT_SHARDS, SHARD_ROWS, Document
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import (
     ColumnError,
     DamagedFileError,
-    RawRecord,
     kind_of,
     known_suffixes,
     parquet_row_groups,
+    place_name,
     raw_records,
     row_record,
 )
+from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
+from data_pipeline.text_files import Name, files_below, name_of
 
 if TYPE_CHECKING:
     from data_pipeline.sources.source import Source
 
+_SHOWN = 5
 _GROUP_BYTES = 1 << 20
 _PARQUET_PIECE_BYTES = 256 << 20
+_logger = logging.getLogger("data_pipeline")
 
 
 class _Piece(NamedTuple):
@@ -41,23 +46,42 @@ class _Piece(NamedTuple):
 
 
 def find_files(paths: list[str]) -> list[Path]:
-    """The files that names and glob patterns (`**` included) stand for: each once, in the order of the patterns.
+    """The files that names, folders and glob patterns (`**` included) stand for: each once, in the order of `paths`.
+
+    Of a folder all files of known kinds below it, in the order of their names; what is left out is logged.
 
     Raises:
-        SourceError: a pattern matches nothing, or a file of a kind that is not read here.
+        SourceError: nothing is found, a file of a kind that is not read here, or a folder of another command's output.
     """
     found: dict[Path, None] = {}
     errors = []
     for pattern in map(str, paths):
-        matches = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-        files = [Path(match) for match in matches if Path(match).is_file()]
-        if not files:
-            errors.append(f"{pattern}: no such file")
-        errors += [f"{file}: unknown kind of file" for file in files if not kind_of(file)]
+        if Path(pattern).is_dir():
+            files = _files_of_folder(Path(pattern), errors)
+        else:
+            matches = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+            files = [Path(match) for match in matches if Path(match).is_file()]
+            if not files:
+                errors.append(f"{pattern}: no such file")
+            errors += [f"{file}: unknown kind of file" for file in files if not kind_of(file)]
         found.update(dict.fromkeys(files))
     if errors:
         raise SourceError("; ".join(errors[:20]) + f" (files are read whose names end in {known_suffixes()})")
     return list(found)
+
+
+def _files_of_folder(folder: Path, errors: list[str]) -> list[Path]:
+    files = files_below(folder)
+    known = [path for path in files if kind_of(path)]
+    if shard := next((path for path in files if path.match(DOCUMENT_SHARDS)), None):
+        errors.append(f"{shard}: a document shard, as commands write them; give its folder alone as --input")
+    elif not known:
+        errors.append(f"{folder}: no file of a known kind in this folder")
+    elif others := [path.relative_to(folder).as_posix() for path in files if not kind_of(path)]:
+        _logger.warning(
+            "%s: %d files of other kinds are not read (%s)", folder, len(others), ", ".join(others[:_SHOWN])
+        )
+    return known
 
 
 def fetch_local(
@@ -87,7 +111,8 @@ def fetch_local(
     names = {f"{source.name}/{number:05d}": path for number, path in enumerate(files)}
 
     def where(record: BadRecord) -> str:
-        return f"{names.get(record.source, record.file)} line {record.line}"
+        path = names.get(record.source, Path(record.file))
+        return f"{path} {place_name(path)} {record.line}"
 
     judge(summary, source.name, output, where)
     return summary
@@ -136,7 +161,7 @@ def _group(files: list[Path]) -> Iterator[list[_Piece]]:
         if group and (size + more > _GROUP_BYTES or len(group) >= SHARD_ROWS):
             yield group
             group, size = [], 0
-        pieces = _pieces(number, path) if path.suffix == ".parquet" else [_Piece(number, path)]
+        pieces = _pieces(number, path) if name_of(path) == Name(".parquet", "") else [_Piece(number, path)]
         if len(pieces) > 1:
             if group:
                 yield group

@@ -13,13 +13,12 @@ from typing import Any
 from core.errors import UserError
 from data_pipeline.engine.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
 from data_pipeline.engine.resumable import BadRecord, Counts, read_quarantine, write_quarantine
-from data_pipeline.sources.formats import RawRecord, kind_of
+from data_pipeline.sources.formats import kind_of
+from data_pipeline.sources.raw_records import RawRecord
+from data_pipeline.text_files import check_characters, check_depth, parse_json
 
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
-# Levels of a record's lists and objects: our own limit, since that of the interpreter's JSON differs by release.
-MAXIMUM_DEPTH = 500
-_TOO_DEEP = f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"
 _EXAMPLES = 5
 _FIELDS_SHOWN = 10
 _CHARACTERS_SHOWN = 100
@@ -75,37 +74,30 @@ def documents_of(
 
 def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str) -> tuple[str, str]:
     """The text of a record and its other fields as JSON; a ValueError says what is wrong with it."""
-    if isinstance(record.content, bytes):
-        try:
-            content = record.content.decode("utf-8-sig" if record.number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"invalid UTF-8 at byte {error.start}") from error
-        if kind == "txt":
-            text, metadata = content, json.dumps({"file": path.name})
-        else:
-            text, metadata = _fields(_parse_json(content), text_field)
+    if kind == "txt" and isinstance(record.content, bytes):
+        text, metadata = _decoded(record.content), json.dumps({"file": path.name})
     else:
-        _check_depth(record.content)
-        text, metadata = _fields(record.content, text_field)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError(f"half a surrogate pair at character {error.start}") from error
+        text, metadata = _fields(fields_of(record), text_field)
+    check_characters(text)
     return text, metadata
 
 
-def _parse_json(content: str) -> dict[str, Any]:
+def fields_of(record: RawRecord) -> dict[str, Any]:
+    """The fields of a row, or of the JSON object that a line is; a ValueError says what is wrong with it."""
+    if not isinstance(record.content, bytes):
+        check_depth(record.content)
+        return record.content
+    fields = parse_json(_decoded(record.content))
+    if not isinstance(fields, dict):
+        raise UserError(f"not a JSON object but a {type(fields).__name__}")
+    return fields
+
+
+def _decoded(content: bytes) -> str:
     try:
-        record: Any = json.loads(content)
-        _check_depth(record)
-    except RecursionError as error:
-        raise UserError(f"not JSON: {_TOO_DEEP}") from error
-    except ValueError as error:
-        raise UserError(f"not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise UserError(f"not a JSON object but a {type(record).__name__}")
-    return record
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"invalid UTF-8 at byte {error.start}") from error
 
 
 def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
@@ -123,19 +115,6 @@ def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
         return text, metadata
     except TypeError as error:
         raise UserError(f"its other fields cannot be kept as JSON: {error}") from error
-
-
-def _check_depth(record: Any) -> None:
-    """Refuse what later readers might not get through, level by level so as not to recurse."""
-    level = [record]
-    for _ in range(MAXIMUM_DEPTH + 1):
-        nested = [value for value in level if isinstance(value, dict | list | tuple)]
-        if not nested:
-            return
-        level = [
-            inner for value in nested for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-    raise UserError(_TOO_DEEP)
 
 
 def write_documents(

@@ -17,6 +17,7 @@ from data_pipeline.sources.download import Downloaded, Patience, download
 from data_pipeline.sources.formats import kind_of, known_suffixes
 from data_pipeline.sources.local import fetch_local
 from data_pipeline.sources.records import SourceError
+from data_pipeline.text_files import is_system_file
 
 if TYPE_CHECKING:
     from data_pipeline.sources.source import WebSource
@@ -76,8 +77,8 @@ def fetch_remote(
     Of an archive every file of a known format is read, in the order of names.
 
     Returns:
-        Counts as `fetch_local`'s, with other_files for members of archives that are not read; and the pin of each
-        address.
+        Counts as `fetch_local`'s, with other_files for members of archives that are not read, such as those that a Mac
+        adds; and the pin of each address.
 
     Raises:
         SourceError, DownloadError, ArchiveError, LockError: see there.
@@ -92,7 +93,7 @@ def fetch_remote(
         )
     folder = Path(output) / _DOWNLOADS
     found, pins = _download_all(files, folder, lock, patience, title)
-    paths = [path for path in found if kind_of(path)]
+    paths = [path for path in found if kind_of(path) and not is_system_file(path.relative_to(folder))]
     if not paths:
         raise SourceError(f"{source.name}: no file in the archives ends in {known_suffixes()}")
     counts = fetch_local(source, paths, output, executor=executor, title=title)

@@ -118,7 +118,7 @@ class LocalSource(Source):
     """Files of this machine.
 
     Attributes:
-        paths: files and quoted patterns, ** included.
+        paths: files, folders of them, and quoted patterns, ** included.
     """
 
     paths: list[str] = field(default_factory=list)

@@ -3,13 +3,12 @@
 train.jsonl, dev.jsonl and test.jsonl in one folder, a JSON object a line: {"text": …, "endings": [a, b], "answer": 0 or 1}
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from core.files import read_text
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark
+from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark, text_of
+from data_pipeline.text_files import json_lines, read_text
 
 SPLITS = ("train", "dev", "test")
 ENDINGS = 2
@@ -27,10 +26,9 @@ class Row:
 def read_rows(path: Path) -> list[Row]:
     """The rows of one split; what is wrong with a line is said with file and line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, record in json_lines(read_text(path), f"{path}, "):
         try:
-            record = json.loads(line)
-            row = Row(record["text"], tuple(record["endings"]), record["answer"])
+            row = Row(text_of(record, "text"), tuple(record["endings"]), record["answer"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}, line {number}: is not text, endings and answer ({error!r})") from error
         if len(row.endings) != ENDINGS or row.answer not in range(ENDINGS):
@@ -41,12 +39,11 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _texts(content):
-    """What training documents must not hold, for decontamination: called with the content of each file."""
-    for line in content.splitlines():
-        yield BenchmarkText(json.loads(line)["text"])
+def _texts(row):
+    """What training documents must not hold, for decontamination: called with each row."""
+    yield BenchmarkText(text_of(row, "text"))
 
 
 ENDINGS_DATA = add_benchmark(
-    Benchmark(name="endings", title="Endings", file="endings", suffix=".jsonl", texts=_texts)
+    Benchmark(name="endings", title="Endings", file="endings", suffix=".jsonl", row_texts=_texts)
 )

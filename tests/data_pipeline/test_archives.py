@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from data_pipeline.sources.archives import ArchiveError, unpack
+from data_pipeline.sources.archives import ArchiveError, is_archive, unpack
+from data_pipeline.text_files import files_below
 
 Member = tuple[str, bytes | Callable[[tarfile.TarInfo], None]]
 FILES: list[Member] = [("a/one.txt", b"first"), ("a/b/two.jsonl", b"second" * 1000), ("empty", b"")]
@@ -33,9 +34,13 @@ def tar_bytes(members: list[Member]) -> bytes:
 
 
 def zip_bytes(members: list[tuple[str, bytes]], mode: int = 0) -> bytes:
+    return zip_with_modes([(name, content, mode) for name, content in members])
+
+
+def zip_with_modes(members: list[tuple[str, bytes, int]]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
+        for name, content, mode in members:
             info = zipfile.ZipInfo(name)
             info.external_attr = mode << 16
             archive.writestr(info, content, zipfile.ZIP_DEFLATED)
@@ -65,7 +70,7 @@ def refuse(folder: Path, name: str, content: bytes, reason: str, **limits: int) 
     archive.unlink()
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".TGZ", ".tar.zst", ".TZST", ".zip", ".Zip"])
 def test_files_come_out_with_their_content(tmp_path: Path, suffix: str) -> None:
     plain = tar_bytes(FILES)
     packed = {
@@ -73,10 +78,12 @@ def test_files_come_out_with_their_content(tmp_path: Path, suffix: str) -> None:
         ".tar.gz": gzip.compress(plain),
         ".tgz": gzip.compress(plain),
         ".tar.zst": pa.compress(plain, codec="zstd", asbytes=True),
+        ".tzst": pa.compress(plain, codec="zstd", asbytes=True),
         ".zip": zip_bytes([(name, content) for name, content in FILES if isinstance(content, bytes)]),
     }
     archive = tmp_path / f"data{suffix}"
-    archive.write_bytes(packed[suffix])
+    archive.write_bytes(packed[suffix.lower()])
+    assert is_archive(archive)
     assert unpack(archive, tmp_path / "out") == 3
     assert {name: (tmp_path / "out" / name).read_bytes() for name, _ in FILES} == dict(FILES)
     archive.write_bytes(b"")  # what is unpacked is not unpacked again
@@ -103,7 +110,53 @@ def test_writing_through_a_link_is_refused(tmp_path: Path) -> None:
     ]
     refuse(tmp_path, "data.tar", tar_bytes(members), "which is refused")
     inside: list[Member] = [("a/file", b"1"), ("folder", link(tarfile.SYMTYPE, "a")), ("folder/x", b"2")]
-    refuse(tmp_path, "data.tar", tar_bytes(inside), "is a link to a, no file before it")
+    refuse(
+        tmp_path,
+        "data.tar",
+        tar_bytes(inside),
+        "member folder/x lies behind the link folder, which is refused",
+    )
+    zipped = [("folder", b"..", stat.S_IFLNK), ("folder/x", b"2", 0)]
+    refuse(tmp_path, "data.zip", zip_with_modes(zipped), "member folder is a link outside the folder")
+
+
+def test_links_to_folders_and_to_nothing_are_left_out_and_the_rest_comes_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Links may stand before what they lead to, and lead over each other, as in archives of whole source trees."""
+    links = {
+        "early": "a/one.txt",
+        "folder": "a",
+        "over": "folder/one.txt",  # which is a/one.txt
+        "dangling": "a/absent",
+        "circle": "other",
+        "other": "circle",
+        "in/up": "../a/b",
+        "here": ".",
+        "early2": "early",
+    }
+    copies = {"early", "over", "early2"}
+    as_tar = tar_bytes([*((name, link(tarfile.SYMTYPE, target)) for name, target in links.items()), *FILES])
+    as_zip = zip_with_modes(
+        [
+            *((name, target.encode(), stat.S_IFLNK) for name, target in links.items()),
+            *((name, content, stat.S_IFREG) for name, content in FILES if isinstance(content, bytes)),
+        ]
+    )
+    for name, content in (("data.tar", as_tar), ("data.zip", as_zip)):
+        (tmp_path / name).write_bytes(content)
+        folder = tmp_path / f"{name} out"
+        assert unpack(tmp_path / name, folder) == len(FILES) + len(copies)
+        found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files_below(folder)}
+        assert found == {**dict(FILES), **dict.fromkeys(copies, b"first")}
+        assert (
+            f"{name}: 6 links to folders or to nothing are left out (folder, dangling, circle" in caplog.text
+        )
+    hard: list[Member] = [("hard", link(tarfile.LNKTYPE, "later")), ("later", b"1")]
+    (tmp_path / "hard").mkdir()
+    refuse(
+        tmp_path / "hard", "data.tar", tar_bytes(hard), "member hard is a link to later, no file before it"
+    )
 
 
 def test_links_inside_become_copies(tmp_path: Path) -> None:
@@ -124,10 +177,10 @@ def test_links_inside_become_copies(tmp_path: Path) -> None:
 
 def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
     refuse(tmp_path, "data.tar", tar_bytes([("null", device)]), "'null' is a special file, which is refused")
-    for mode in (stat.S_IFLNK, stat.S_IFCHR):
-        refuse(
-            tmp_path, "data.zip", zip_bytes([("x", b"/etc")], mode | 0o644), "member x is a link or device"
-        )
+    refuse(tmp_path, "data.zip", zip_bytes([("x", b"")], stat.S_IFCHR | 0o644), "member x is a device")
+    refuse(
+        tmp_path, "data.zip", zip_bytes([("x", b"/etc")], stat.S_IFLNK | 0o644), "a link outside the folder"
+    )
 
 
 def test_more_than_the_limits_is_refused(tmp_path: Path) -> None:

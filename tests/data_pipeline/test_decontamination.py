@@ -1,11 +1,14 @@
 """Decontamination: what is found in which spelling, what is cut, and what is dropped."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from corpus_files import contents, english, read_documents, write_documents
 
@@ -17,6 +20,7 @@ from data_pipeline.decontamination.titles import Titles
 from data_pipeline.engine.documents import Document
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.settings import DecontaminationSettings
+from data_pipeline.text_files import files_below
 
 _ARTICLE = (
     "The Keld bridge , built in 1 @,@ 840 men 's time , was a twelve @-@ arch crossing that did n't last ; "
@@ -233,6 +237,82 @@ def test_a_record_reads_its_own_files_though_another_has_their_suffix(
     assert run([text], tmp_path, {"quiz": path})["hits"] == {"quiz": 1}
     with pytest.raises(BenchmarkError, match="cannot be read as LAMBADA"):
         run([text], tmp_path / "unnamed", {"other": path})
+
+
+def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_everything_in_a_folder_is_looked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each file in another spelling of a name or format: all are found in the corpus, under any benchmark's name."""
+    folder = tmp_path / "all"
+    (folder / "deep").mkdir(parents=True)
+    passages = [english(seed, 40) for seed in range(100, 111)]
+    row = [json.dumps({"text": passage}) for passage in passages]
+    race = {"article": passages[4], "questions": [], "options": [], "answers": []}
+    (folder / "wiki.test.raw").write_bytes(f" = A title = \r\n {passages[0]} \r\n".encode("utf-8-sig"))
+    (folder / "wiki.valid.tokens.gz").write_bytes(gzip.compress(f" {passages[1]} \n".encode()))
+    (folder / "deep" / "MORE.JSONL.GZ").write_bytes(gzip.compress(f"{row[2]}\r\n\r\n".encode("utf-8-sig")))
+    (folder / "more.ndjson").write_text('{"text": "a \u2028 b \x85 c"}\n' + row[3], encoding="utf-8")
+    (folder / "0.TXT").write_text(json.dumps(race))
+    (folder / "list.json").write_text(f"[{row[5]}, {row[6]}]")
+    _parquet(
+        folder / "test-00000-of-00001.parquet", [{"text": f" {passages[7]} \n"}, {"text": " = Other = \n"}]
+    )
+    _parquet(folder / "race.parquet", [{"article": passages[8], "question": "Who?"}])
+    (folder / "table.csv").write_text(f'id,text\n1,"{passages[9]}"\n')
+    (folder / "more.jsonl.zst").write_bytes(pa.compress(row[10].encode(), codec="zstd", asbytes=True))
+    for skipped in ("._0.txt", ".DS_Store", "__MACOSX/._0.txt", ".cache/x.bin", "RACE/train/high/1.txt"):
+        (folder / skipped).parent.mkdir(exist_ok=True, parents=True)
+        (folder / skipped).write_bytes(b"\0\5\x16\7")
+    _parquet(folder / "train-00000-of-00001.parquet", [{"text": english(77)}])
+    texts = [f"{english(1)} {passage} {english(2)}" for passage in [*passages, english(77)]]
+    caplog.set_level("INFO")
+    for name in ("all", "lambada", "race", "wikitext103"):
+        assert run(texts, tmp_path / f"as {name}", {name: folder})["cut"] == len(passages), name
+    assert "2 files of training sets are left out" in caplog.text
+    titled = run([english(1)], tmp_path / "titled", {"all": folder}, metadata='{"title": "Other"}')
+    assert titled["dropped"] == {"benchmark_title": 1}
+    files = [path for path in files_below(folder) if "train" not in path.as_posix()]
+    assert len(files) == len(passages) - 1  # two in the list
+    for number, file in enumerate(files):
+        summary = run(texts, tmp_path / str(number), {"x": file})
+        assert summary["cut"] == 1 + (file.name == "list.json"), file
+
+
+@pytest.mark.parametrize("name", ["notes.md", "more.tar.gz", "old.jsonl.bak", "data.bin"])
+def test_what_in_a_folder_is_not_read_is_named(
+    tmp_path: Path, benchmarks: dict[str, Path], name: str
+) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "lambada.jsonl").write_bytes(benchmarks["lambada"].read_bytes())
+    (folder / name).touch()
+    with pytest.raises(BenchmarkError, match=rf"{folder / name}: of no known format .*move other files out"):
+        run([english(1)], tmp_path, {"x": folder})
+
+
+@pytest.mark.parametrize(
+    "name, content, problem",
+    [
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n{"text": "half \\ud83d"}',
+            "LAMBADA .line 2: half a surrogate pair at character 5",
+        ),
+        ("x.jsonl", b'{"text": "a"}\n\n{"text": "\xff"}', "LAMBADA .line 3: invalid UTF-8"),
+        ("x.jsonl", b"[" * 100_000, "LAMBADA .line 1: .*nested"),
+        ("x.txt", b'{"article": "half \\ud83d"}', "RACE .half a surrogate pair at character 5"),
+        ("x.txt.gz", gzip.compress(b"{}")[:-1], "RACE .*cut off or corrupt"),
+        ("x.json", b'[{"text": "a"}, {"body": "b"}]', "record 2: must be an object with a string"),
+        ("x.parquet", b"PAR1 and no more", "magic bytes not found"),
+    ],
+)
+def test_bad_records_of_benchmarks_are_named(tmp_path: Path, name: str, content: bytes, problem: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BenchmarkError, match=rf"{path}: cannot be read as .*{problem}"):
+        run([english(1)], tmp_path, {"x": path})
 
 
 @pytest.mark.parametrize(

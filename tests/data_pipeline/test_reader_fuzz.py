@@ -4,21 +4,26 @@ Damage is drawn from a fixed seed. What a format has no checksum for may be read
 """
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fuzz_readers
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from corpus_files import fetch_files
 
+from core.errors import UserError
 from data_pipeline.sources.formats import raw_records
 from data_pipeline.sources.records import SourceError
+from data_pipeline.text_files import read_text
 
 SECONDS = 30
 ROWS = [{"text": f"text {n} ü " * 5, "title": f"T{n}", "list": [n] * 3} for n in range(60)]
@@ -109,7 +114,7 @@ def test_damaged_files_raise_with_their_name_or_are_read(tmp_path: Path, name: s
                 pass
             outcomes.add("read")
         except ValueError as error:  # which the stages turn into their own, with the file's name
-            assert type(error).__name__ in ("DamagedFileError", "ColumnError")
+            assert type(error).__name__ in ("DamagedFileError", "ColumnError", "UnreadableFileError")
             outcomes.add("noticed")
     assert "noticed" in outcomes or name == "jsonl"  # where each record is judged alone
 
@@ -163,3 +168,44 @@ def test_every_flipped_bit_of_a_gzip_file_is_noticed_or_harmless(tmp_path: Path)
             assert list(raw_records(path)) == intact, bit
         except ValueError as error:
             assert type(error).__name__ == "DamagedFileError"
+
+
+def test_all_readers_find_what_the_standard_library_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """`fuzz_readers.py` says what is compared; there are rounds enough for each format to be read and refused."""
+    wrong = fuzz_readers.main(tmp_path, seed=1, rounds=600)
+    *problems, counts = capsys.readouterr().out.splitlines()
+    assert (wrong, problems) == (0, [])
+    assert all(found["read"] and found["refused"] for found in json.loads(counts)["formats"].values())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\n",
+        b"\r\n",
+        b" ",
+        b"[",
+        b"{",
+        b'"',
+        b"\\",
+        b'{"text": "a"},',
+        b'[{"text": "',
+        b"\xff",
+        b'{\n"a": 1}\n',
+        b"\xe2\x80\xa8",
+    ],
+)
+@pytest.mark.parametrize("name", ["jsonl", "json", "csv", "txt", "tokens"])
+def test_the_time_of_reading_grows_with_the_size_of_a_file(tmp_path: Path, name: str, piece: bytes) -> None:
+    """A quadratic reader takes sixteen times as long for four times as much; noise is a few hundredths of a second."""
+    path = tmp_path / f"a.{name}"
+    seconds = []
+    for size in (1 << 19, 1 << 21):
+        path.write_bytes(b"[" * (name == "json") + piece * (size // len(piece)))
+        started = time.process_time()
+        with contextlib.suppress(UserError):
+            read_text(path) if name == "tokens" else list(raw_records(path, text_field=""))
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 10 * seconds[0] + 0.3

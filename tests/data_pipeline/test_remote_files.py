@@ -66,6 +66,22 @@ def test_files_and_archives_become_documents(tmp_path: Path, servers: list[Remot
     assert contents(tmp_path / "again") == contents(tmp_path / "out")
 
 
+def test_what_a_mac_puts_into_archives_is_counted_and_not_read(tmp_path: Path) -> None:
+    fork = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"
+    members = {
+        "books/0.txt": b"a book",
+        "books/._0.txt": fork,
+        "__MACOSX/books/._0.txt": fork,
+        "books/.DS_Store": fork,
+        "._more.jsonl.gz": fork,
+        "MORE.NDJSON": b'{"text": "more"}',
+    }
+    with serve(Remote(tar(members)), "mac.tgz") as remote:
+        counts, _ = fetch([RemoteFile(remote.url)], tmp_path / "out")
+    assert [document.text for document in read_documents(tmp_path / "out")] == ["more", "a book"]
+    assert (counts["files"], counts["quarantined"], counts["other_files"]) == (2, 0, 4)
+
+
 def test_what_changed_since_the_first_fetch_is_refused(tmp_path: Path, servers: list[Remote]) -> None:
     plain = servers[0]
     lock = LockFile(tmp_path / "recipe.lock.json")

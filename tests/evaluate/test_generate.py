@@ -1,6 +1,9 @@
 """Generation with the cache, on real processes, against a reference that reads everything anew for every token."""
 
+import argparse
+import io
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,13 +14,14 @@ from distributed import run_distributed, run_program
 from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
+from core.errors import UserError
 from core.flags import flag_errors
 from core.model_directory import build_model, save_model
 from core.models.cache import KeyValueCache
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from evaluate.generate import TextStream, generate_texts
+from evaluate.generate import TextStream, add_arguments, generate_texts, read_prompts, typed_prompts
 from evaluate.sampling import Sampling, draw, generate_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,6 +229,41 @@ def test_the_command_reads_lines_and_gives_the_same_texts_on_two_ranks(inputs: P
     assert shown == "\n".join(text["prompt"] + text["text"] for text in result["texts"])
     assert json.loads('{"' + record) == result
     assert result["settings"] == {"tokens": 20, "temperature": 0.9, "top_k": 0, "top_p": 0.95, "seed": 1234}
+
+
+def _prompts(*options: str) -> list[str]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    found = read_prompts(parser.parse_args(options))
+    assert found is not None
+    return list(found)
+
+
+def _type(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    return list(typed_prompts())
+
+
+def test_prompts_are_the_same_typed_and_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "prompts.txt"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        for end in (b"\n", b"\r\n"):
+            content = mark + end.join(["one \u2028 \x85 line".encode(), b"", b"\xf0\x9f\x98\x80"])
+            for last in (b"", end):
+                path.write_bytes(content + last)
+                expected = ["one \u2028 \x85 line", "", "😀"]
+                assert _prompts("--prompt-file", str(path)) == _type(monkeypatch, content + last) == expected
+
+
+def test_prompts_that_are_no_text_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(b"good\ncaf\xe9")
+    with pytest.raises(UserError, match=rf"{path}: is not UTF-8 text, in line 2"):
+        _prompts("--prompt-file", str(path))
+    with pytest.raises(UserError, match="standard input, line 2: is not UTF-8 text"):
+        _type(monkeypatch, path.read_bytes())
+    with pytest.raises(UserError, match="--prompt, number 2: is not UTF-8 text"):
+        _prompts("--prompt", "good", "--prompt", os.fsdecode(b"caf\xe9"))
 
 
 def _too_many_ranks(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """LAMBADA: splitting, encoding, baseline and controls. Forward passes are tested in test_scoring."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -72,10 +73,17 @@ def test_one_row_has_no_other_context() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "a b"}\nnot json\n', r"lambada\.jsonl, line 2: is not JSON"),
+        (b'{"text": "a b"}\nnot json\n', r"lambada\.jsonl, line 2: not JSON"),
         (b'{"text": "a b"}\n\n{"word": 1}\n', r"line 3: must be an object with a string \"text\""),
         (b"[1]\n", r"line 1: must be an object"),
         (b'{"text": "alone"}\n', r"line 1: \"text\" needs two words"),
+        (b'{"text": "half a \\ud83d pair"}', r"lambada\.jsonl, line 1: half a surrogate pair at character 7"),
+        (
+            b'\n{"text": "half a pair \\udc00"}',
+            r"lambada\.jsonl, line 2: half a surrogate pair at character 12",
+        ),
+        (b"[" * 5000, r"lambada\.jsonl, line 1: its fields are nested"),
+        (b'{"text": "a b"}\n{"text": "\xff"}', r"lambada\.jsonl: is not UTF-8 text, in line 2"),
         (b"\n\n", r"lambada\.jsonl: holds no rows"),
         (b'{"text": "\xff"}', r"lambada\.jsonl: is not UTF-8"),
     ],
@@ -87,12 +95,21 @@ def test_bad_rows_are_named(tmp_path: Path, content: bytes, message: str) -> Non
         read_rows(path)
 
 
-def test_rows_are_counted_by_the_lines_of_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "lambada.jsonl"
-    path.write_text(
-        "\n".join(json.dumps({"text": f"say {word}"}) for word in ("one", "two\u2028three")) + "\r\n"
-    )
-    assert [(row.line, row.target) for row in read_rows(path)] == [(1, "one"), (2, "three")]
+@pytest.mark.parametrize("name", ["lambada.jsonl", "LAMBADA.JSONL.GZ"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_rows_are_the_same_in_every_spelling_of_a_file(
+    tmp_path: Path, name: str, mark: str, end: str, last: str
+) -> None:
+    """What other readers take for line ends, as it is in a JSON text; marks, line ends, a last line without one."""
+    texts = [f"say{separator}one two" for separator in "\u2028\u2029\x85\x0b\x0c\x1c"] + ["an emoji 😀"]
+    lines = [json.dumps({"text": text}, ensure_ascii=number % 2 == 0) for number, text in enumerate(texts)]
+    content = (mark + end.join(["", *lines]) + (end if last else "")).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
+    rows = read_rows(tmp_path / name)
+    assert [(row.line, row.target) for row in rows] == [*((line, "two") for line in range(2, 8)), (8, "😀")]
+    assert [row.context for row in rows[:-1]] == [text.removesuffix(" two") for text in texts[:-1]]
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs 500 real LAMBADA rows")

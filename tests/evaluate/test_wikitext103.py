@@ -1,8 +1,11 @@
 """WikiText-103: detokeniser, counts and windows. Forward passes are tested in test_scoring."""
 
+import gzip
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from core.config import ModelConfig
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from evaluate.scoring import Totals
 from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, overlapping_windows
 from recipes.schema import EvaluationSettings
 
@@ -50,6 +54,46 @@ def test_original_tokens_count_line_ends_as_words() -> None:
     assert count_original_tokens(" \n = A = \n \n b c . \n ") == len(
         ["=", "A", "=", "\n", "\n", "b", "c", "."]
     )
+
+
+class _Letters:
+    """A stand-in for a tokenizer: one token a character."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+
+def _scored(path: Path, content: str) -> tuple[list[int], dict[str, Any]]:
+    """What is scored of a file, and the result where each target costs 0.1."""
+    path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    benchmark = WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
+    targets = sum(window.scored for window in benchmark.windows)
+    result = benchmark.evaluate(lambda windows: Totals(0.1 * targets, targets, 0))
+    return [int(token) for window in benchmark.windows for token in window.tokens], result
+
+
+@pytest.mark.parametrize(
+    ("spelled", "said"),
+    [
+        (lambda text: text.replace("\n", "\r\n"), "CRLF line ends"),
+        (lambda text: text.replace("\n", "\r\n", 2), "CRLF line ends"),
+        (lambda text: text.replace("\n", "\r"), "CR line ends"),
+        (lambda text: "\ufeff" + text, None),
+        (lambda text: "\ufeff" + text.replace("\n", "\r\n"), "CRLF line ends"),
+    ],
+)
+@pytest.mark.parametrize("name", ["wiki.tokens", "wiki.raw.gz"])
+def test_other_line_ends_give_the_same_number_and_are_said(
+    tmp_path: Path, name: str, spelled: Callable[[str], str], said: str | None
+) -> None:
+    text = " \n = Title = \n \n Some words , and @-@ more . \n \u2028 a \x85 b \n"
+    published, expected = _scored(tmp_path / name, text)
+    scored, result = _scored(tmp_path / name, spelled(text))
+    assert "normalised" not in expected
+    assert result.pop("normalised", None) == said
+    assert (scored, result) == (published, expected)
+    kept, untouched = _scored(tmp_path / name, text.replace("Some", "\rSome"))  # no line end: text
+    assert len(kept) > len(published) and "normalised" not in untouched
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs the real validation file")

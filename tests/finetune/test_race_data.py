@@ -1,5 +1,6 @@
 """RACE files: reading in sorted order, errors by file and key, and token sequences."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -37,7 +38,17 @@ def test_files_are_read_in_sorted_order_middle_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"7\.txt: cannot be read as JSON"),
+        ("{", r"7\.txt: not JSON"),
+        ("[" * 5000, r"7\.txt: its fields are nested"),
+        (
+            json.dumps(GOOD | {"article": "half \ud83d"}),
+            r'7\.txt: "article": half a surrogate pair at character 5',
+        ),
+        (json.dumps(GOOD | {"questions": ["\udc00"]}), r'7\.txt: "questions"\[0\]: half a surrogate pair'),
+        (
+            json.dumps(GOOD | {"options": [["a", "b", "c", "\ud83d"]]}),
+            r'"options"\[0\]\[3\]: half a surrogate',
+        ),
         ("[]", r"7\.txt: must be a JSON object"),
         (json.dumps(GOOD | {"article": 3}), r'7\.txt: "article": must be a string'),
         (json.dumps({"article": "a"}), r'7\.txt: "questions": must be a list'),
@@ -70,6 +81,23 @@ def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "train" / "middle").mkdir(parents=True)
     with pytest.raises(ValueError, match="middle: holds no questions"):
         read_split(tmp_path, "train")
+
+
+def test_a_folder_is_read_whole_and_what_is_no_passage_is_named(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"test": 2})
+    folder = tmp_path / "test" / "high"
+    for name in ("._0.txt", ".DS_Store", "__MACOSX/._0.txt"):  # what a Mac adds
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    (folder / "8.TXT").write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    (folder / "9.txt.gz").write_bytes(gzip.compress(json.dumps(GOOD | {"article": "😀"}).encode()))
+    assert read_split(tmp_path, "test").passages[4:] == ["a", "😀"]
+    (folder / "notes.md").touch()
+    (folder / "more").mkdir()
+    with pytest.raises(
+        ValueError, match=r"(?s)high/more: no passage.*high/notes\.md: no passage, .* end in \.txt"
+    ):
+        read_split(tmp_path, "test")
 
 
 def test_gaps_are_filled_and_other_questions_followed() -> None:
