@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core.errors import UserError
 from core.registry import Registry
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Origin:
     file: str = ""
     url: str = ""
     sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if self.url and not self.sha256:
+            raise UserError(f"{self.url}: the record of a benchmark at an address says its sha256, too")
 
     def notes(self) -> dict[str, str]:
         """What a report says of it."""
