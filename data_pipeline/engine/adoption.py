@@ -101,7 +101,7 @@ def adopt(artifact: Artifact, other: Finished, accepted: Sequence[Difference]) -
     """
     if problems := verify(other.directory).problems:
         raise UserError(f"{other.directory}: is damaged, so it is not adopted: {'; '.join(problems)}")
-    with exclusive(artifact.directory):
+    with exclusive(artifact.own):
         if artifact.is_complete():
             return
         lines = [str(difference) for difference in accepted]
@@ -118,9 +118,9 @@ def adopt(artifact: Artifact, other: Finished, accepted: Sequence[Difference]) -
 
 def _place(artifact: Artifact, source: Path, manifest: Mapping[str, Any]) -> None:
     """Make the wanted folder of another one's files, whole or not at all."""
-    if artifact.directory.exists():
-        raise UserError(f"{artifact.directory}: is damaged (python -m workflows verify); set it aside first")
-    temporary = artifact.directory.with_name(f".{artifact.directory.name}.adopting")
+    if artifact.own.exists():
+        raise UserError(f"{artifact.own}: is damaged (python -m workflows verify); set it aside first")
+    temporary = artifact.own.with_name(f".{artifact.own.name}.adopting")
     shutil.rmtree(temporary, ignore_errors=True)
     logs = [path for path in (source / "logs").rglob("*") if path.is_file()]
     for path in [*content_files(source), *logs, source / RUN_RECORD]:
@@ -131,5 +131,5 @@ def _place(artifact: Artifact, source: Path, manifest: Mapping[str, Any]) -> Non
         except OSError:
             shutil.copy2(path, target)
     write_manifest(temporary, manifest)
-    os.replace(temporary, artifact.directory)
-    sync_directory(artifact.directory.parent)
+    os.replace(temporary, artifact.own)
+    sync_directory(artifact.own.parent)

@@ -117,9 +117,14 @@ class Artifact:
         return {name: getattr(self, name) for name in DETERMINANTS}
 
     @property
+    def own(self) -> Path:
+        """Where it is made, under its own name, and locked while it is."""
+        return Path(self.root) / self.stage / f"{self.name}-{self.key[:KEY_CHARACTERS]}"
+
+    @property
     def directory(self) -> Path:
         """Where it is: its key says which it is, under whatever name it was made."""
-        own = Path(self.root) / self.stage / f"{self.name}-{self.key[:KEY_CHARACTERS]}"
+        own = self.own
         if own.exists():
             return own
         same = sorted(own.parent.glob(f"*-{self.key[:KEY_CHARACTERS]}"))
@@ -127,7 +132,7 @@ class Artifact:
 
     @property
     def partial(self) -> Path:
-        return Path(f"{self.directory}{PARTIAL_SUFFIX}")
+        return Path(f"{self.own}{PARTIAL_SUFFIX}")
 
     def is_complete(self) -> bool:
         """True when the manifest is there, carries this key, and all files have the recorded sizes."""
@@ -145,10 +150,10 @@ class Artifact:
         return read_json(self.directory / MANIFEST)
 
     def start(self) -> Path:
-        """Create (or find again) the partial directory; call it while holding `exclusive(directory)`."""
-        if self.directory.exists() and not self.is_complete():
+        """Create (or find again) the partial directory; call it while holding `exclusive(own)`."""
+        if self.own.exists() and not self.is_complete():
             # Files of a complete artifact were changed or removed since: keep them aside, make it anew.
-            set_aside(self.directory)
+            set_aside(self.own)
         self.partial.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.partial)
         return self.partial
@@ -178,8 +183,8 @@ class Artifact:
             "outputs": outputs,
         }
         write_manifest(partial, manifest)
-        os.replace(partial, self.directory)
-        sync_directory(self.directory.parent)
+        os.replace(partial, self.own)
+        sync_directory(self.own.parent)
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:

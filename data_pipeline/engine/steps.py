@@ -248,7 +248,7 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
     """
     artifact = place.store.artifact(step)
     layout = {"processes": place.executor.workers} if step.layout is None else step.layout
-    with exclusive(artifact.directory, waiting):
+    with exclusive(artifact.own, waiting):
         if artifact.is_complete():
             return False
         partial = place.store.start(step)
@@ -257,7 +257,7 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
             _finish(step, place, artifact.partial, record)
             return True
     step.ranks(partial, place)
-    with exclusive(artifact.directory, waiting):
+    with exclusive(artifact.own, waiting):
         if artifact.is_complete():
             return False
         _finish(step, place, artifact.partial, record)

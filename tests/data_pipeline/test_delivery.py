@@ -1,5 +1,6 @@
 """What a command gives its output folder: all of one artifact, whoever else writes there, and never into an artifact."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -108,3 +109,17 @@ def test_what_a_killed_writer_left_is_no_part_of_an_artifact(tmp_path: Path) -> 
     (partial / ".hits.jsonl.0123abcd.tmp").write_text("half")
     store.start(wanted)
     assert not list(partial.glob(".*.tmp"))
+
+
+def test_two_at_once_of_one_key_under_two_names_both_finish(tmp_path: Path) -> None:
+    """As two recipes that hold the same corpus, on one folder of artifacts."""
+    store = Store(tmp_path)
+    first, second = (dataclasses.replace(step(1), name=name) for name in ("first", "second"))
+    partials = {one.name: store.start(one) for one in (second, first)}
+    for one in (first, second):
+        assert store.artifact(one).partial == partials[one.name]
+        (partials[one.name] / "result").write_text("same")
+        store.artifact(one).finish({}, {"segments": []})
+    for one in (first, second):
+        assert Store(tmp_path).is_complete(one)
+        assert (store.directory(one) / "result").read_text() == "same"

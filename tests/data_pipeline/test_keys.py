@@ -162,7 +162,7 @@ def test_a_killed_attempt_on_another_content_is_not_gone_on_with(tmp_path: Path)
     step = dataclasses.replace(copying(source), work=killed)
     with pytest.raises(KeyboardInterrupt):
         make_in(tmp_path / "runs", step)
-    assert [path.read_text() for path in (tmp_path / "runs").rglob("copy*/copy")] == ["two"]
+    assert [path.read_text() for path in (tmp_path / "runs").rglob("*.partial/copy")] == ["two"]
     source.write_text("one")
     assert (make_in(tmp_path / "runs", copying(source)) / "copy").read_text() == "one"
 

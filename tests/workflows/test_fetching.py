@@ -143,6 +143,7 @@ def test_what_is_on_the_web_is_pinned_before_keys_are_taken(
         summary = made(stage)
         assert len(remote.requests) == asked, "what was downloaded for the key is what is read"
         assert len(texts(stage)) == 20
+        first = stage.directory
         assert not list((tmp_path / "runs" / ".downloads").glob("web-*[0-9a-f]"))
         pins = {remote.url: {"sha256": hashlib.sha256(LINES).hexdigest()}}
         assert stage.artifact.manifest()["pins"] == pins == summary["pins"]
@@ -152,7 +153,7 @@ def test_what_is_on_the_web_is_pinned_before_keys_are_taken(
             "the lock file says which version is meant"
         )
         other = fetch_stage(path, tmp_path / "elsewhere", "web")
-        with pytest.raises(UserError, match=f"{remote.url}: .*{len(LINES)}|{remote.url}: got sha256"):
+        with pytest.raises(UserError, match=f"{remote.url}: got sha256"):
             other.make()
         clean = CleanDocuments(recipe=path, runs=str(tmp_path / "runs"), corpus="web")
         before = clean.directory
@@ -162,7 +163,7 @@ def test_what_is_on_the_web_is_pinned_before_keys_are_taken(
         assert not again.complete()
         made(again)
         assert texts(again)[0] == "LINE 0"
-        assert again.directory != stage.directory
+        assert again.directory != first
         assert CleanDocuments(recipe=path, runs=str(tmp_path / "runs"), corpus="web").directory != before
     begin_anew()  # and without a network
     assert fetch_stage(path, tmp_path / "runs", "web").complete()
