@@ -7,6 +7,7 @@ local disks and on NFS version 4.
 import contextlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
@@ -71,11 +72,12 @@ def decode_text(content: bytes, path: Path) -> str:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it into place.
 
-    The temporary name is fixed (`.<name>.tmp`), so that what a killed process left is overwritten.
+    The temporary name is the caller's alone (`.<name>.<random>.tmp`), so two that write one file do not write into each
+    other's. What a killed process left is for `remove_temporaries`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         sync_file(temporary)
@@ -89,6 +91,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what killed writers left below a folder; call it where no other process writes there."""
+    for temporary in Path(directory).rglob(".*.tmp"):
+        if temporary.is_file():
+            temporary.unlink(missing_ok=True)
 
 
 def sync_file(path: Path) -> None:

@@ -69,6 +69,7 @@ class Registry(Generic[Record]):
 
 _loading: list[str] = []  # names of the plug-ins that are being imported, the innermost last
 _digests: dict[str, str] = {}  # of their sources, by name
+_sources: dict[str, Path] = {}  # by name
 
 
 def load_plugin(plugin: str) -> str:
@@ -108,13 +109,30 @@ def load_plugin(plugin: str) -> str:
         raise UserError(
             f"{plugin}: a module called {path.stem} is there already ({source}); rename the plug-in"
         )
+    _sources[plugin], _digests[plugin] = source, _source_digest(source)
+    return _digests[plugin]
+
+
+def _source_digest(source: Path) -> str:
     digest = hashlib.sha256()
     for file in import_closure([source], source.parent):
         digest.update(
             file.relative_to(source.parent.resolve()).as_posix().encode() + b"\0" + file.read_bytes() + b"\0"
         )
-    _digests[plugin] = digest.hexdigest()
-    return _digests[plugin]
+    return digest.hexdigest()
+
+
+def check_plugins() -> None:
+    """Look whether the loaded plug-ins' files are what was loaded: other processes load them, too.
+
+    Raises:
+        UserError: one was edited.
+    """
+    for plugin, source in _sources.items():
+        if _source_digest(source) != _digests[plugin]:
+            raise UserError(
+                f"{source}: the plug-in was changed since this command began; the same command again takes it as it is now"
+            )
 
 
 def load_plugins(plugins: Iterable[str]) -> None:

@@ -4,17 +4,20 @@ A command is a loop over steps: each is made unless it is there, and what was as
 folder. The steps are in `data_pipeline.steps`, the commands' options in `data_pipeline.__main__`.
 """
 
+import contextlib
+import json
 import logging
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import MANIFEST, atomic_write, write_json
+from core.files import MANIFEST, atomic_write, exclusive, write_json
 from data_pipeline import steps
 from data_pipeline.corpora import Corpus, CorpusSettings
 from data_pipeline.engine.documents import DOCUMENT_SHARDS, list_shards
@@ -41,6 +44,7 @@ from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, load_tokenizer
 STAGES_FOLDER = "stages"
 LOCK_FILE = "sources.lock.json"
 FUNNEL_FILE = "funnel.json"
+_DELIVERED = ".delivered.json"
 Summaries = dict[str, dict[str, Any]]
 _logger = logging.getLogger("data_pipeline")
 
@@ -77,7 +81,7 @@ class Command:
         return documents_of(steps.fetch(source, self.lock, None))
 
     def make(self, wanted: Step, check: Callable[[Summaries], None] | None = None) -> Summaries:
-        """Make a step and all that it stands on; the summary of each, by stage, also in `funnel.json`.
+        """Make a step and all that it stands on; the summary of each, by stage.
 
         Args:
             check: looks at the summaries after each step, and raises where it makes no sense to go on.
@@ -95,31 +99,47 @@ class Command:
             summaries[step.kind.name] = summary
             if check is not None:
                 check(summaries)
-        write_json(self.output / FUNNEL_FILE, summaries)
         return summaries
 
-    def deliver(self, paths: Sequence[tuple[Path, str]]) -> None:
-        """Give finished files their names in the output folder; document shards of earlier settings go."""
-        wanted = {name for _, name in paths}
-        for source, name in paths:
-            _share(source, self.output / name)
-        for old in self.output.glob(DOCUMENT_SHARDS):
-            if old.name not in wanted:
-                old.unlink()
+    def deliver(self, wanted: Step, summaries: Summaries, paths: Sequence[tuple[Path, str]]) -> None:
+        """Give finished files their names in the output folder, all of one artifact: another command that delivers
+        there waits, and what an earlier one delivered goes."""
+        key = self.store.artifact(wanted).key
+        with delivering(self.output):
+            earlier = _delivered(self.output)
+            if earlier and earlier["key"] != key:
+                _logger.warning(
+                    "%s: held what other settings give, which is replaced (the stages' artifacts stay: %s)",
+                    self.output,
+                    self.store.root,
+                )
+            for source, name in paths:
+                _share(source, self.output / name)
+            names = {name for _, name in paths}
+            old = set(earlier.get("files", []))
+            old |= {path.name for path in self.output.glob(DOCUMENT_SHARDS)}
+            for name in old - names:
+                (self.output / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # others are in it
+                    (self.output / name).parent.rmdir()
+            write_json(self.output / FUNNEL_FILE, summaries)
+            write_json(self.output / _DELIVERED, {"key": key, "files": sorted(names)})
 
-    def deliver_documents(self, step: Step) -> None:
+    def deliver_documents(self, step: Step, summaries: Summaries) -> None:
         """Deliver a stage's shards, its list of clusters or hits, what it dropped, and its quarantine."""
         folder = self.store.directory(step)
         found = [
             path for path in folder.rglob("*") if path.is_file() and path.suffix in (".parquet", ".jsonl")
         ]
-        self.deliver([(path, path.relative_to(folder).as_posix()) for path in sorted(found)])
+        names = [(path, path.relative_to(folder).as_posix()) for path in sorted(found)]
+        self.deliver(step, summaries, names)
 
-    def deliver_tokens(self, tokens: Step) -> None:
+    def deliver_tokens(self, tokens: Step, summaries: Summaries) -> None:
         """Deliver an indexed dataset and its tokenizer."""
         corpus = sorted(self.store.directory(tokens).glob(f"{CORPUS}.*"))
         tokenizer = self.store.directory(tokens.inputs["tokenizer"]) / TOKENIZER_FILE
-        self.deliver([*((path, path.name) for path in corpus), (tokenizer, TOKENIZER_FILE)])
+        names = [*((path, path.name) for path in corpus), (tokenizer, TOKENIZER_FILE)]
+        self.deliver(tokens, summaries, names)
 
 
 @dataclass(frozen=True)
@@ -193,7 +213,7 @@ def build(command: Command, settings: BuildSettings) -> Summaries:
 
     tokens = corpus.tokenize(kind)
     summaries = command.make(tokens, check)
-    command.deliver_tokens(tokens)
+    command.deliver_tokens(tokens, summaries)
     return summaries
 
 
@@ -204,7 +224,7 @@ def tokenize(command: Command, tokenizer: GivenTokenizer) -> Summaries:
     splitter = steps.sentences(name, kind, documents) if KINDS[kind].sentences else None
     tokens = steps.tokenize(name, kind, documents, given, splitter)
     summaries = command.make(tokens)
-    command.deliver_tokens(tokens)
+    command.deliver_tokens(tokens, summaries)
     return summaries
 
 
@@ -213,14 +233,15 @@ def train(command: Command, tokenizer: GivenTokenizer) -> Summaries:
     name, kind = command.source.name, tokenizer.kind
     trained = steps.tokenizer(name, kind, kind, tokenizer.settings, command.documents())
     summaries = command.make(trained)
-    command.deliver([(command.store.directory(trained) / TOKENIZER_FILE, TOKENIZER_FILE)])
+    file = command.store.directory(trained) / TOKENIZER_FILE
+    command.deliver(trained, summaries, [(file, TOKENIZER_FILE)])
     return summaries
 
 
 def run_stage(command: Command, step: Step) -> Summaries:
     """One stage that turns documents into documents: `output/documents-*.parquet`, and `output/funnel.json`."""
     summaries = command.make(step)
-    command.deliver_documents(step)
+    command.deliver_documents(step, summaries)
     return summaries
 
 
@@ -236,6 +257,11 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
     """
     prefix = Path(output) / CORPUS
     check_alike(prefix, prefixes)
+    with delivering(output):
+        return _merge(prefixes, prefix)
+
+
+def _merge(prefixes: Sequence[Path], prefix: Path) -> dict[str, Any]:
     facts = [corpus_facts(part) for part in prefixes]
     unknown = [
         str(part) for part, fact in zip(prefixes, facts, strict=True) if "tokenizer_fingerprint" not in fact
@@ -250,12 +276,12 @@ def merge_corpora(prefixes: Sequence[Path], output: Path) -> dict[str, Any]:
         )
     merge(prefixes, prefix)
     if unknown:
-        (Path(output) / CORPUS_FILE).unlink(missing_ok=True)  # of what was there before
+        prefix.with_name(CORPUS_FILE).unlink(missing_ok=True)  # of what was there before
     dataset = IndexedDataset(prefix)
     counts = {"documents": dataset.documents, "sequences": len(dataset), "tokens": dataset.tokens}
     if not unknown:
         empty = sum(fact.get("empty_documents", 0) for fact in facts)
-        write_json(Path(output) / CORPUS_FILE, {**facts[0], **counts, "empty_documents": empty})
+        write_json(prefix.with_name(CORPUS_FILE), {**facts[0], **counts, "empty_documents": empty})
     return counts
 
 
@@ -304,13 +330,42 @@ def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@contextlib.contextmanager
+def delivering(output: Path) -> Iterator[None]:
+    """Be the only one that writes to an output folder."""
+    output = Path(output)
+    with exclusive(output / ".delivery", _logger.warning):
+        for left in [*output.glob(".*.tmp"), *output.glob(".*.link")]:  # by killed ones
+            if not left.name.startswith(f".{LOCK_FILE}"):
+                left.unlink(missing_ok=True)
+        yield
+
+
+def _delivered(output: Path) -> dict[str, Any]:
+    """What the last delivery to a folder was: the artifact's key, and the files; empty when nothing says."""
+    try:
+        found = json.loads((output / _DELIVERED).read_text(encoding="utf-8"))
+        return {"key": str(found["key"]), "files": [str(name) for name in found["files"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _share(source: Path, target: Path) -> None:
-    """Give a finished file a second name, without a copy where the file system can."""
+    """Give a finished file a second name, without a copy where the file system can.
+
+    A link is made under a name of its own and never written to: it is the artifact's file.
+    """
     if target.exists() and target.samefile(source):
         return
-    with atomic_write(target) as temporary:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link = target.with_name(f".{target.name}.{secrets.token_hex(4)}.link")
+    try:
+        os.link(source, link)
+    except OSError:
+        with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
+        return
+    try:
+        os.replace(link, target)
+    finally:
+        link.unlink(missing_ok=True)  # two names of one file: a rename does nothing

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import MANIFEST, read_json
-from data_pipeline.engine.artifacts import hash_file
+from data_pipeline.engine.hashes import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer

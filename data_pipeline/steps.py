@@ -5,13 +5,16 @@ when it is done. `data_pipeline.corpora` chains them for the corpora of a recipe
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.errors import UserError
+from core.registry import Registry
 from data_pipeline.benchmarks import BENCHMARKS
+from data_pipeline.benchmarks.benchmark import samples
 from data_pipeline.engine.lock_file import LockFile
-from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace
+from data_pipeline.engine.steps import Pins, StageKind, Step, Summary, Workplace
 from data_pipeline.settings import (
     BenchmarkSettings,
     CleaningSettings,
@@ -22,6 +25,7 @@ from data_pipeline.settings import (
 )
 from data_pipeline.sources.source import SampleSource, Source
 from data_pipeline.step_inputs import BenchmarkFile, Documents, tokenizer_files
+from data_pipeline.tokenization.kinds import KINDS
 
 _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "remote_files", "source"))
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
@@ -51,6 +55,12 @@ KINDS_OF_STEPS = (
 )
 
 
+def plugin_sources(registry: Registry[Any], names: Iterable[str]) -> dict[str, Any]:
+    """What a key says of records that a user's plug-ins added: the plug-ins' source; nothing where there are none."""
+    found = {name: registry.plugin(name) for name in names if registry.plugin(name)}
+    return {f"{registry.what} plug-ins": found} if found else {}
+
+
 def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
     """The generated corpus and benchmark files."""
 
@@ -64,7 +74,11 @@ def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
         name,
         work,
         label="write the sample's text",
-        parameters={"seed": seed, "documents": settings.documents},
+        parameters={
+            "seed": seed,
+            "documents": settings.documents,
+            **plugin_sources(BENCHMARKS, samples()),
+        },
         layout={"processes": 1},
     )
 
@@ -91,7 +105,7 @@ def fetch(source: Source, lock: LockFile | None, sample: Step | None) -> Step:
         files=source.files(),
         selectors={"corpus": source.name},
         facts=facts,
-        lock_file=lock,
+        pins=lambda folder: source.pins(lock, folder),
     )
 
 
@@ -152,20 +166,33 @@ def benchmark(
             lock=lock,
         )
 
+    def pins(downloads: Path | None) -> Pins:
+        from data_pipeline.sources.benchmarks import pin_benchmark
+
+        asks = downloads is not None
+        return pin_benchmark(name, folder=folder, revision=settings.revision, lock=lock, asks=asks)
+
     where = {}
     if folder is None and (origin := record.origin):
-        where = {"dataset": origin.dataset, "revision": settings.revision or origin.revision}
+        where["dataset"] = origin.dataset
+        if origin.url:  # of others the commit is among the pins
+            where["revision"] = settings.revision or origin.revision
     step = Step(
         BENCHMARK,
         name,
         work,
         label=f"fetch {name}",
-        parameters={"benchmark": name, "check_counts": settings.check_counts, **where},
+        parameters={
+            "benchmark": name,
+            "check_counts": settings.check_counts,
+            **where,
+            **plugin_sources(BENCHMARKS, [name]),
+        },
         files={"dataset": folder} if folder else {},
         selectors={"benchmark": name},
         facts=lambda summary: str(summary["origin"]["dataset"]),
         layout={"processes": 1},
-        lock_file=lock,
+        pins=pins,
     )
     return BenchmarkFile(name, Path(record.file), step)
 
@@ -204,7 +231,11 @@ def decontaminate(
         name,
         work,
         label="decontaminate",
-        parameters={**dataclasses.asdict(settings), "benchmarks": sorted(benchmarks)},
+        parameters={
+            **dataclasses.asdict(settings),
+            "benchmarks": sorted(benchmarks),
+            **plugin_sources(BENCHMARKS, benchmarks),
+        },
         inputs=inputs,
         files=files,
         facts=facts,
@@ -258,6 +289,7 @@ def tokenizer(name: str, family: str, kind: str, settings: TokenizerSettings, do
             "kind": kind,
             "vocabulary_size": settings.vocabulary_size,
             "sources": list(documents.sources),
+            **plugin_sources(KINDS, [kind]),
         },
         inputs=documents.steps,
         files=documents.files,
@@ -281,7 +313,7 @@ def _given_tokenizer(name: str, family: str, kind: str, path: Path) -> Step:
         name,
         work,
         label=f"take over the tokenizer of {family}",
-        parameters={"kind": kind},
+        parameters={"kind": kind, **plugin_sources(KINDS, [kind])},
         files=tokenizer_files("tokenizer", path),
         selectors={"family": family},
         facts=_tokens,

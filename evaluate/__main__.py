@@ -10,6 +10,7 @@ from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.model_directory import build_model, load_model
 from core.parallel.mesh import initialize
+from core.program.machine import tell_machine
 from core.program.ranks import publish, read_model_config, run_on_ranks
 from core.program.task_options import add_model_options, add_task_options
 from core.registry import attribute
@@ -69,6 +70,7 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
     if errors := record.errors(settings, config, ""):
         raise ConfigurationError(map(by_flag, errors))
     mesh = initialize(arguments.tensor_parallel)
+    tell_machine(arguments.machine, mesh)
     program: type[Program] = attribute(record.program)
     task = program(arguments.data, tokenizer, config.sequence_length, settings)
     score = Scorer(load_model(arguments.checkpoint, mesh), mesh, settings.batch_size, arguments.title)

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.parallel.mesh import initialize
+from core.program.machine import tell_machine
 from core.program.ranks import read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
 from core.program.task_options import add_model_options, add_task_options
@@ -74,6 +75,7 @@ def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
         sequence_length=settings.sequence_length or config.sequence_length,
     )
     mesh = initialize(arguments.tensor_parallel, timeout=run.timeout)
+    tell_machine(arguments.machine, mesh)
     tuning.run(mesh, arguments.title, arguments.controls, run.options())
 
 

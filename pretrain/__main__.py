@@ -10,6 +10,7 @@ from core.errors import ConfigurationError, UserError
 from core.files import canonical_json
 from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
+from core.program.machine import add_machine_option, tell_machine
 from core.program.output import writing
 from core.program.ranks import run_on_ranks
 from core.program.run_options import RunSettings
@@ -65,6 +66,7 @@ def _add_arguments(command: argparse.ArgumentParser, pretraining: Pretraining) -
     add_flags(command, RunSettings)
     command.add_argument("--title", default="", help="before the progress bar (default: the model's name)")
     add_plugin_option(command)
+    add_machine_option(command)
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
@@ -82,6 +84,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
     mesh = initialize(tensor, split, timeout=run.timeout)
+    tell_machine(arguments.machine, mesh)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"

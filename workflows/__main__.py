@@ -1,5 +1,5 @@
-"""`python -m workflows plan|verify|refresh-hashes`: what would run, whether artifacts are intact, and the table that
-notices changed stages. The work itself is started by `luigi --module workflows …`."""
+"""`python -m workflows plan|adopt|verify|refresh-hashes`: what would run, which artifacts of other keys are accepted for
+it, whether artifacts are intact, and the table that notices changed stages. The work itself is started by `luigi --module workflows …`."""
 
 import argparse
 import sys
@@ -7,14 +7,20 @@ from pathlib import Path
 
 import workflows
 from core.errors import told_to_user
-from core.files import MANIFEST
-from data_pipeline.engine.artifacts import verify
+from data_pipeline.engine.adoption import ADOPTED
+from data_pipeline.engine.integrity import repair, verify_store
+from data_pipeline.engine.lock_file import NotPinnedError
+from workflows.adopt import adopt_artifacts
 from workflows.source_hashes import write_table
-from workflows.stage import RecipeTask, walk
+from workflows.stage import RecipeTask, Stage, walk
 
+_TO_RUN = "to run"
+_REPAIR = "python -m workflows verify --repair"
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run
   python -m workflows plan --recipe my.toml --task EvaluateLambada
+  python -m workflows adopt                          finished artifacts of other keys, and what differs
+  python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
   python -m workflows verify --runs runs             sha256 of every file of every artifact
 """
 
@@ -28,17 +34,45 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     plan = commands.add_parser("plan", help="which stages would run, in order, and where their output goes")
-    plan.add_argument(
-        "--recipe", default="sample", help="name of a recipe, or path of a .toml file (default: sample)"
+    taking = commands.add_parser(
+        "adopt",
+        help="accept finished artifacts of other keys for those of a recipe, after a look at what differs",
     )
-    plan.add_argument("--task", default="FullReproduction", choices=workflows.__all__, metavar="TASK")
+    taking.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="artifacts to accept, and all that differs by nothing else; without any, show which there are",
+    )
+    taking.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (plan, taking):
+        command.add_argument(
+            "--recipe", default="sample", help="name of a recipe, or path of a .toml file (default: sample)"
+        )
+        command.add_argument("--task", default="FullReproduction", choices=workflows.__all__, metavar="TASK")
     check = commands.add_parser("verify", help="check every finished artifact against its manifest")
-    for command in (plan, check):
+    for command in (plan, taking, check):
         command.add_argument("--runs", default="runs", help="folder of the artifacts (default: ./runs)")
+    check.add_argument(
+        "--repair", action="store_true", help="set damaged artifacts aside: the next run makes them anew"
+    )
     commands.add_parser(
         "refresh-hashes", help="record the stages' sources as they are (for developers, after a version bump)"
     )
     return parser
+
+
+def _state(stage: Stage) -> tuple[str, str]:
+    """How a stage's artifact stands, and where it is; the network is not asked."""
+    stage.store.asks = False
+    try:
+        where = str(stage.directory)
+    except NotPinnedError as error:
+        return _TO_RUN, f"(not pinned yet: {error})"
+    if not stage.complete():
+        return _TO_RUN, where
+    return "adopted" if ADOPTED in stage.artifact.manifest() else "done", where
 
 
 def show_plan(recipe: str, runs: str, task: str) -> int:
@@ -47,25 +81,38 @@ def show_plan(recipe: str, runs: str, task: str) -> int:
     stages = list(walk(root))
     pending = 0
     for stage in stages:
-        done = stage.complete()
-        pending += not done
-        print(f"{'done   ' if done else 'to run '} {stage.label():34} {stage.directory}")
+        state, where = _state(stage)
+        pending += state == _TO_RUN
+        print(f"{state:7} {stage.label():34} {where}")
     print(f"{pending} of {len(stages)} stages to run")
     return 0
 
 
-def verify_artifacts(runs: Path) -> int:
-    """Print every problem of every finished artifact; 1 when there is one."""
-    manifests = sorted(runs.glob(f"*/*/{MANIFEST}"))
-    problems = 0
-    for manifest in manifests:
-        if manifest.parent.is_symlink() or manifest.parent.suffix == ".partial":
-            continue
-        for problem in verify(manifest.parent):
-            problems += 1
+def verify_artifacts(runs: Path, mend: bool) -> int:
+    """Print every problem of every finished artifact, and with `mend` set aside what is damaged.
+
+    Returns:
+        1 when there is a problem that was not mended.
+    """
+    checked = unfinished = problems = mended = 0
+    for found in verify_store(runs):
+        checked += not (found.unfinished or found.aside)
+        unfinished += found.unfinished
+        problems += len(found.problems)
+        for problem in found.problems:
             print(problem)
-    print(f"{len(manifests)} artifacts checked, {problems} problem(s)")
-    return 1 if problems else 0
+        if mend and (aside := repair(found)) is not None:
+            mended += len(found.problems)
+            print(f"{found.directory}: what is wrong was set aside as {aside}")
+    more = f", {unfinished} unfinished" if unfinished else ""
+    print(f"{checked} artifacts checked{more}, {problems} problem(s)")
+    if mended:
+        print("the next run makes anew what is gone, with the same bytes")
+    elif problems and not mend:
+        print(
+            f"to set damaged artifacts aside, for the next run to make them anew: {_REPAIR} --runs '{runs}'"
+        )
+    return 1 if problems > mended else 0
 
 
 def main() -> int:
@@ -73,8 +120,13 @@ def main() -> int:
     try:
         if arguments.command == "plan":
             return show_plan(arguments.recipe, arguments.runs, arguments.task)
+        if arguments.command == "adopt":
+            root: RecipeTask = getattr(workflows, arguments.task)(
+                recipe=arguments.recipe, runs=arguments.runs
+            )
+            return adopt_artifacts(list(walk(root)), arguments.folders, arguments.yes)
         if arguments.command == "verify":
-            return verify_artifacts(Path(arguments.runs))
+            return verify_artifacts(Path(arguments.runs), arguments.repair)
         write_table()
     except Exception as error:
         return told_to_user(error)

@@ -288,12 +288,24 @@ def run_record(step: Step, place: Workplace) -> dict[str, Any]:
     return dict(read_json(place.directory(step) / RUN_RECORD))
 
 
+def _machine(segment: dict[str, Any]) -> str:
+    """What a segment computed on; on another kind of processor the last digits are others."""
+    machine = segment.get("machine", {})
+    return ", ".join(
+        str(machine[name]) for name in ("processor", "instruction_set", "device") if name in machine
+    )
+
+
 def software(made: Sequence[Step], place: Workplace) -> str:
     """Versions of what made the numbers."""
     record = run_record(made[-1], place)
+    segments = [segment for step in made for segment in run_record(step, place)["segments"]]
     versions = {
         name: version for step in made for name, version in place.store.artifact(step).libraries.items()
     }
+    for segment in segments:  # the whole versions, of which keys have less
+        versions |= segment.get("libraries", {})
     versions |= {name: record[name] for name in ("python", "torch", "luigi")}
     facts = [*sorted(versions.items()), ("checkout", record["git_revision"])]
+    facts += [("computed on", machine) for machine in dict.fromkeys(map(_machine, segments)) if machine]
     return " · ".join(f"{name} {version}" for name, version in facts)

@@ -182,9 +182,17 @@ class Stage(RecipeTask):
         return ArtifactTarget(self.store, self.step)
 
     def complete(self) -> bool:
+        """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
+        nowhere and not to be reached, a file that is gone), for then nothing can be planned."""
         if not self.is_one():
             return all(member.complete() for member in self.members())
-        return self.store.is_complete(self.step)
+        try:
+            return self.store.is_complete(self.step)
+        except Exception as error:
+            if (message := message_for_user(error)) is None:
+                raise
+            print(f"{self.label()}: {message}", file=sys.stderr)
+            raise SystemExit(getattr(error, "exit_code", 1)) from error
 
     def run(self) -> None:
         if not self.is_one():

@@ -15,6 +15,8 @@ from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
 from core.tensor_files import count_parameters
+from data_pipeline.engine.hashes import ChangedFileError, hash_file
+from data_pipeline.engine.run_record import MACHINE_FILE
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, log_of
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
@@ -58,7 +60,13 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
     shape = dataclasses.asdict(model.config)
     del shape["vocabulary_size"]  # the tokenizer's
 
+    read = hash_file(recipe.path)
+
     def arguments(directory: Path, place: Workplace) -> list[str]:
+        if hash_file(recipe.path) != read:  # the ranks read it, too
+            raise ChangedFileError(
+                f"{recipe.path}: was changed since this command began; the same command again takes it as it is now"
+            )
         line = [family, "--recipe", str(recipe.path), "--model", name]
         line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
         line += ["--output", str(directory)]
@@ -98,7 +106,7 @@ def program(
 
     def run(directory: Path, place: Workplace) -> None:
         line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
-        line += ["--title", place.title]
+        line += ["--title", place.title, "--machine", str(directory / MACHINE_FILE)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
         run_ranks(module, line, ranks=recipe.parallel.world_size, log=log_of(kind, directory))

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from core.program.machine import add_machine_option
 from core.program.ranks import positive
 from core.registry import add_plugin_option
 
@@ -52,4 +53,5 @@ def add_task_options(parser: argparse.ArgumentParser, file: str, title: str) -> 
         action="store_true",
         help="also score what must do worse: a model without training, inputs that hide the answer",
     )
+    add_machine_option(parser)
     parser.add_argument("--title", default=title, help="before the progress bar (default: %(default)s)")

@@ -56,6 +56,10 @@ class Origin:
     url: str = ""
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        if self.url and not self.sha256:
+            raise UserError(f"{self.url}: the record of a benchmark at an address says its sha256, too")
+
     def notes(self) -> dict[str, str]:
         """What a report says of it."""
         return {name: getattr(self, name) for name in ("licence", "terms") if getattr(self, name)}

@@ -8,13 +8,12 @@ File system: renames and advisory locks (`flock`) must work across the processes
 as they do on local disks and on NFS version 4.
 """
 
-import contextlib
 import hashlib
-import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,80 +24,18 @@ from core.files import (
     PARTIAL_SUFFIX,
     canonical_json,
     read_json,
+    remove_temporaries,
     sync_directory,
     write_json,
 )
+from data_pipeline.engine.hashes import hash_file
 
 RUN_RECORD = "run.json"
+DAMAGED = ".damaged-"  # of the folder of one that was set aside, before the time when
 _OWN_HASH = "sha256"
-_KEY_CHARACTERS = 12  # of a key in the folder's name
+KEY_CHARACTERS = 12  # of a key in the folder's name
 _UNHASHED = (MANIFEST, RUN_RECORD)
-_HASH_BLOCK_BYTES = 1 << 20
-
-
-def hash_file(path: Path, cache: "HashCache | None" = None) -> str:
-    """sha256 of a file, in hexadecimal; with a cache, looked up by (path, size, modification time)."""
-    path = Path(path)
-    if cache is not None and (known := cache.get(path)):
-        return known
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    if cache is not None:
-        cache.put(path, digest.hexdigest())
-    return digest.hexdigest()
-
-
-def hash_tree(directory: Path, cache: "HashCache | None" = None) -> str:
-    """sha256 of a folder: of the relative names and the sha256 of all its files, hidden ones left out.
-
-    With a cache it is one entry, by the names, sizes and modification times of all files.
-    """
-    directory = Path(directory)
-    files = {
-        path.relative_to(directory).as_posix(): path
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-    }
-    listing = hashlib.sha256()
-    for name, path in files.items():
-        status = path.stat()
-        listing.update(f"{name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    entry = f"{directory.resolve()}/|{listing.hexdigest()}"
-    if cache is not None and (known := cache.entries.get(entry)):
-        return known
-    digest = hashlib.sha256(canonical_json({name: hash_file(path) for name, path in files.items()}).encode())
-    if cache is not None:
-        cache.remember(entry, digest.hexdigest())
-    return digest.hexdigest()
-
-
-class HashCache:
-    """sha256 by (absolute path, size, modification time), kept in one JSON file; losing it costs only time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        try:
-            self.entries: dict[str, str] = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.entries = {}
-
-    @staticmethod
-    def _entry(path: Path) -> str:
-        status = path.stat()
-        return f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-
-    def get(self, path: Path) -> str | None:
-        return self.entries.get(self._entry(path))
-
-    def put(self, path: Path, digest: str) -> None:
-        self.remember(self._entry(path), digest)
-
-    def remember(self, entry: str, digest: str) -> None:
-        self.entries[entry] = digest
-        with contextlib.suppress(OSError):
-            write_json(self.path, self.entries)
+DETERMINANTS = ("version", "parameters", "inputs", "files", "pins", "libraries")
 
 
 def stage_key(
@@ -107,6 +44,7 @@ def stage_key(
     parameters: Mapping[str, Any],
     inputs: Mapping[str, str],
     files: Mapping[str, str],
+    pins: Mapping[str, Any],
     libraries: Mapping[str, str],
 ) -> str:
     """The artifact's key: sha256 over all that determines its bytes.
@@ -117,7 +55,8 @@ def stage_key(
         parameters: significant parameters only (no paths, workers, devices).
         inputs: keys of the input artifacts, by role.
         files: sha256 of external files, by role.
-        libraries: versions of the libraries that affect the bytes.
+        pins: what remote sources are pinned to: a commit, or a sha256, by source.
+        libraries: versions (major.minor) of the libraries that affect the bytes.
     """
     return hashlib.sha256(
         canonical_json(
@@ -127,10 +66,23 @@ def stage_key(
                 "parameters": parameters,
                 "inputs": inputs,
                 "files": files,
+                "pins": pins,
                 "libraries": libraries,
             }
         ).encode()
     ).hexdigest()
+
+
+_RELEASE = re.compile(r"(\d+!)?\d+(\.\d+)?(?=[.+]|$)")
+_BEFORE_RELEASE = re.compile(r"\d(a|b|rc|\.dev)\d*")
+
+
+def significant_version(version: str) -> str:
+    """What of a library's version is part of keys: major.minor, for patches and builds (`+cpu`) are to give the same
+    bytes; of one before its release all but the build. `run.json` has the whole."""
+    public = version.partition("+")[0]
+    release = _RELEASE.match(public)
+    return public if release is None or _BEFORE_RELEASE.search(public) else release[0]
 
 
 @dataclass
@@ -141,7 +93,7 @@ class Artifact:
         stage: the stage's name, the first folder below the root.
         name: what it is of (a corpus, a model), for people.
         root: the `runs` folder.
-        version, parameters, inputs, files, libraries: see `stage_key`.
+        version, parameters, inputs, files, pins, libraries: see `stage_key`.
         unhashed: files that the manifest leaves out because they show times.
     """
 
@@ -152,25 +104,35 @@ class Artifact:
     parameters: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    pins: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     unhashed: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        return stage_key(self.stage, self.version, self.parameters, self.inputs, self.files, self.libraries)
+        return stage_key(self.stage, **self.determinants())
+
+    def determinants(self) -> dict[str, Any]:
+        """All that its key is a hash of, besides the stage."""
+        return {name: getattr(self, name) for name in DETERMINANTS}
+
+    @property
+    def own(self) -> Path:
+        """Where it is made, under its own name, and locked while it is."""
+        return Path(self.root) / self.stage / f"{self.name}-{self.key[:KEY_CHARACTERS]}"
 
     @property
     def directory(self) -> Path:
         """Where it is: its key says which it is, under whatever name it was made."""
-        own = Path(self.root) / self.stage / f"{self.name}-{self.key[:_KEY_CHARACTERS]}"
+        own = self.own
         if own.exists():
             return own
-        same = sorted(own.parent.glob(f"*-{self.key[:_KEY_CHARACTERS]}"))
+        same = sorted(own.parent.glob(f"*-{self.key[:KEY_CHARACTERS]}"))
         return next((other for other in same if (other / MANIFEST).exists()), own)
 
     @property
     def partial(self) -> Path:
-        return Path(f"{self.directory}{PARTIAL_SUFFIX}")
+        return Path(f"{self.own}{PARTIAL_SUFFIX}")
 
     def is_complete(self) -> bool:
         """True when the manifest is there, carries this key, and all files have the recorded sizes."""
@@ -179,7 +141,8 @@ class Artifact:
             return False
         try:
             manifest = read_json(manifest_path)
-            return manifest["key"] == self.key and not _size_errors(self.directory, manifest)
+            intact = not own_hash_errors(manifest) and not size_errors(self.directory, manifest)
+            return intact and manifest["key"] == self.key
         except (UserError, KeyError, TypeError):
             return False
 
@@ -187,12 +150,12 @@ class Artifact:
         return read_json(self.directory / MANIFEST)
 
     def start(self) -> Path:
-        """Create (or find again) the partial directory; call it while holding `exclusive(directory)`."""
-        if self.directory.exists() and not self.is_complete():
+        """Create (or find again) the partial directory; call it while holding `exclusive(own)`."""
+        if self.own.exists() and not self.is_complete():
             # Files of a complete artifact were changed or removed since: keep them aside, make it anew.
-            aside = Path(f"{self.directory}.damaged-{int(time.time())}")
-            os.replace(self.directory, aside)
+            set_aside(self.own)
         self.partial.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(self.partial)
         return self.partial
 
     def finish(self, summary: Mapping[str, Any], run_record: Mapping[str, Any]) -> None:
@@ -203,27 +166,30 @@ class Artifact:
             run_record: host, times, layout: written to `run.json`, never hashed.
         """
         partial = self.partial
+        remove_temporaries(partial)
         write_json(partial / RUN_RECORD, dict(run_record))
         outputs = {
             path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-            for path in _content_files(partial)
+            for path in content_files(partial)
             if path.relative_to(partial).as_posix() not in self.unhashed
         }
         manifest = {
             "stage": self.stage,
             "name": self.name,
             "key": self.key,
-            "version": self.version,
-            "parameters": self.parameters,
-            "inputs": self.inputs,
-            "files": self.files,
-            "libraries": self.libraries,
+            **self.determinants(),
+            "unhashed": list(self.unhashed),
             "summary": dict(summary),
             "outputs": outputs,
         }
-        write_json(partial / MANIFEST, {**manifest, _OWN_HASH: _own_hash(manifest)})
-        os.replace(partial, self.directory)
-        sync_directory(self.directory.parent)
+        write_manifest(partial, manifest)
+        os.replace(partial, self.own)
+        sync_directory(self.own.parent)
+
+
+def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest with its own hash."""
+    write_json(directory / MANIFEST, {**manifest, _OWN_HASH: _own_hash(manifest)})
 
 
 def _own_hash(manifest: Mapping[str, Any]) -> str:
@@ -232,7 +198,31 @@ def _own_hash(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def _content_files(directory: Path) -> list[Path]:
+def own_hash_errors(manifest: Any) -> list[str]:
+    """What is wrong with a manifest by itself."""
+    try:
+        whole = isinstance(manifest, dict) and manifest.get(_OWN_HASH) == _own_hash(manifest)
+    except ValueError:  # what canonical JSON does not have: NaN
+        whole = False
+    return [] if whole else ["differs from the hash in it"]
+
+
+def set_aside(directory: Path, files: Iterable[Path] | None = None) -> Path:
+    """Move an artifact's folder, or only some files in it, to one that says when; call it while holding its lock."""
+    now = int(time.time())
+    while (aside := Path(f"{directory}{DAMAGED}{now}")).exists():
+        now += 1
+    if files is None:
+        os.replace(directory, aside)
+        return aside
+    for path in files:
+        target = aside / path.relative_to(directory)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    return aside
+
+
+def content_files(directory: Path) -> list[Path]:
     """The files that a manifest covers: everything but records of the run and hidden files."""
     return sorted(
         path
@@ -244,7 +234,7 @@ def _content_files(directory: Path) -> list[Path]:
     )
 
 
-def _size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
+def size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
     errors = []
     for name, facts in manifest["outputs"].items():
         try:
@@ -254,24 +244,6 @@ def _size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:
             continue
         if size != facts["bytes"]:
             errors.append(f"{directory / name}: {size} bytes, the manifest says {facts['bytes']}")
-    return errors
-
-
-def verify(directory: Path) -> list[str]:
-    """Check every file of a finished artifact against its manifest, hashes included.
-
-    Returns one line per problem; an empty list means the artifact is intact.
-    """
-    directory = Path(directory)
-    manifest = read_json(directory / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get(_OWN_HASH) != _own_hash(manifest):
-        return [f"{directory / MANIFEST}: differs from the hash in it"]
-    errors = _size_errors(directory, manifest)
-    wrong_size = {line.split(": ")[0] for line in errors}
-    for name, facts in manifest["outputs"].items():
-        path = directory / name
-        if str(path) not in wrong_size and hash_file(path) != facts["sha256"]:
-            errors.append(f"{path}: its sha256 differs from the manifest's")
     return errors
 
 

@@ -1,7 +1,7 @@
-"""Lock files: what remote sources were when they were first fetched, so that later fetches get the same.
+"""Lock files: what remote sources were when they were first asked for, so that later fetches get the same.
 
-A lock file is JSON beside a recipe, one entry a source, meant to be kept with the recipe. To move on to newer data,
-remove the entry.
+A lock file is JSON beside a recipe, one entry a source, meant to be kept with the recipe; with it keys are taken, and
+finished artifacts found, without a network. To move on to newer data, remove the entry.
 """
 
 import json
@@ -14,6 +14,10 @@ from core.files import exclusive, write_json
 
 class LockError(UserError):
     """A source is not what the lock file says, or the lock file cannot be read; the message says what to do."""
+
+
+class NotPinnedError(UserError):
+    """Nothing says which version of a remote source is meant, and the network was not to be asked."""
 
 
 class LockFile:

@@ -6,8 +6,11 @@ finds it made makes it no more.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import logging
+import os
+import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import exclusive
-from data_pipeline.engine.artifacts import Artifact, HashCache, hash_file, hash_tree
+from core.files import canonical_json, exclusive, read_json, write_json
+from core.registry import check_plugins
+from data_pipeline.engine.artifacts import Artifact, significant_version
 from data_pipeline.engine.executors import Executor
-from data_pipeline.engine.lock_file import LockError, LockFile
+from data_pipeline.engine.hashes import ChangedFileError, HashCache, hash_path, identity
 from data_pipeline.engine.run_record import RunRecord
 
 LOGGER = logging.getLogger("data_pipeline")
+DOWNLOADS = (
+    ".downloads"  # hidden, so that no manifest covers it: in an artifact that is being made, and in a store
+)
+_READ_FILES = ".files.json"
 Summary = Mapping[str, Any]
+Pins = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,9 @@ class Step:
         layout: how its work is spread over processes; None for the executor's.
         ranks: for work by processes that hold the lock while they write: called first, without the lock; `work` then
             looks at what they left, and raises if that is not all.
-        lock_file: pins of what it fetches; the summary's "pins" must be among them.
+        pins: asked before the key is taken, of which they are part: a commit or a sha256, by remote source. What has
+            to be downloaded to know goes to the folder that is given, which becomes `DOWNLOADS` of the artifact; with
+            None, what is in no recipe and no lock file yet is a `NotPinnedError`. A summary's "pins" must agree.
     """
 
     kind: StageKind
@@ -82,7 +93,7 @@ class Step:
     facts: Callable[[Summary], str] = no_facts
     layout: Mapping[str, int] | None = None
     ranks: Callable[[Path, "Workplace"], None] | None = None
-    lock_file: LockFile | None = None
+    pins: Callable[[Path | None], Pins] | None = None
 
 
 class Store:
@@ -90,31 +101,49 @@ class Store:
 
     Args:
         root: the folder; the same step has the same key in any.
+
+    Attributes:
+        asks: whether the network may be asked what a remote source is now; else one that is pinned nowhere is a
+            `NotPinnedError`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        self._hashes = HashCache(self.root / ".hashes.json")
+        self.asks = True
+        self._hashes = HashCache(self.root / ".hashes.jsonl")
         self._artifacts: dict[Step, Artifact] = {}
 
     def artifact(self, step: Step) -> Artifact:
-        """The artifact of a step; the key is taken at the first call."""
+        """The artifact of a step; the key is taken at the first call, when its remote sources are pinned.
+
+        Raises:
+            UserError: a remote source is pinned nowhere and cannot be reached.
+        """
         if step not in self._artifacts:
-            self._artifacts[step] = Artifact(
+            artifact = Artifact(
                 root=self.root,
                 stage=step.kind.name,
                 name=step.name,
                 version=step.kind.version,
                 parameters=dict(step.parameters),
                 inputs={role: self.artifact(used).key for role, used in step.inputs.items()},
-                files={
-                    role: (hash_tree if path.is_dir() else hash_file)(path, self._hashes)
-                    for role, path in step.files.items()
+                files={role: hash_path(path, self._hashes) for role, path in step.files.items()},
+                pins=dict(step.pins(self._downloads(step) if self.asks else None)) if step.pins else {},
+                libraries={
+                    name: significant_version(importlib.metadata.version(name))
+                    for name in step.kind.libraries
                 },
-                libraries={name: importlib.metadata.version(name) for name in step.kind.libraries},
                 unhashed=step.kind.unhashed,
             )
+            if step.pins and artifact.is_complete():  # made elsewhere, of the same bytes
+                shutil.rmtree(self._downloads(step), ignore_errors=True)
+            self._artifacts[step] = artifact
         return self._artifacts[step]
+
+    def _downloads(self, step: Step) -> Path:
+        """Where what a step fetches to pin it waits until the step is made."""
+        what = canonical_json([step.kind.name, step.name, step.parameters])
+        return self.root / DOWNLOADS / f"{step.name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
     def directory(self, step: Step) -> Path:
         return self.artifact(step).directory
@@ -124,23 +153,71 @@ class Store:
         return dict(self.artifact(step).manifest()["summary"])
 
     def is_complete(self, step: Step) -> bool:
-        """Whether the artifact is there, and what it fetched is what the lock file says."""
-        try:
-            return self.artifact(step).is_complete() and not self.contradictions(step)
-        except LockError:
-            return False  # `make` says what is wrong
+        """Whether the artifact is there."""
+        return self.artifact(step).is_complete()
 
-    def contradictions(self, step: Step) -> list[str]:
-        """Where a finished artifact is not what the lock file says."""
-        if step.lock_file is None or not self.artifact(step).is_complete():
-            return []
-        pins = self.summary(step).get("pins", {})
-        locked = step.lock_file.entries() if pins else {}
-        return [
-            f"{source} was fetched as {pin}, but {step.lock_file.path} pins {locked[source]}"
-            for source, pin in pins.items()
-            if locked.get(source, pin) != pin
-        ]
+    def start(self, step: Step) -> Path:
+        """The folder in which a step is made, with what an earlier attempt left there if it read the same files; call
+        it while holding the artifact's lock.
+
+        Raises:
+            UserError: a file or a plug-in is not what it was when the key was taken.
+        """
+        check_plugins()
+        self.check_files(step)
+        partial = self.artifact(step).start()
+        files, known = {role: identity(path) for role, path in step.files.items()}, partial / _READ_FILES
+        if known.exists() and _content(known) != files:
+            LOGGER.warning("%s: files that it reads were written to since it began: it starts anew", partial)
+            shutil.rmtree(partial)
+            self.artifact(step).start()
+        if files:
+            write_json(known, files)
+        if self._downloads(step).is_dir():
+            shutil.rmtree(partial / DOWNLOADS, ignore_errors=True)
+            os.replace(self._downloads(step), partial / DOWNLOADS)
+        return partial
+
+    def check_files(self, step: Step) -> None:
+        """Look whether the files from outside are what they were when the key was taken.
+
+        Raises:
+            ChangedFileError: one is not.
+        """
+        for role, digest in self.artifact(step).files.items():
+            path = step.files[role]
+            if hash_path(path, self._hashes) != digest:
+                raise ChangedFileError(
+                    f"{path}: was changed since this command began; the same command again takes it as it is now"
+                )
+
+    def finish(self, step: Step, summary: Summary, record: RunRecord) -> None:
+        """Make a finished artifact of the folder; call it while holding the artifact's lock.
+
+        Raises:
+            UserError: what was read is not what the key says: the folder is removed, for nothing in it can be trusted.
+        """
+        artifact = self.artifact(step)
+        try:
+            self.check_files(step)
+            if (found := summary.get("pins", artifact.pins)) != artifact.pins:
+                raise UserError(
+                    f"{artifact.partial}: fetched {found}, but its key was taken for {artifact.pins}; the same command "
+                    "again takes what is pinned now"
+                )
+        except UserError:
+            shutil.rmtree(artifact.partial, ignore_errors=True)
+            raise
+        (artifact.partial / _READ_FILES).unlink(missing_ok=True)
+        artifact.finish(summary, record.finished())
+
+
+def _content(path: Path) -> Any:
+    """JSON, or None where it is damaged."""
+    try:
+        return read_json(path)
+    except UserError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -170,32 +247,27 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
         False when it was there, or another process finished it meanwhile.
     """
     artifact = place.store.artifact(step)
-    if wrong := place.store.contradictions(step):
-        raise UserError(
-            f"{artifact.directory}: {'; '.join(wrong)}: move the folder away to fetch what the lock file says, or "
-            "restore the lock file"
-        )
     layout = {"processes": place.executor.workers} if step.layout is None else step.layout
-    with exclusive(artifact.directory, waiting):
+    with exclusive(artifact.own, waiting):
         if artifact.is_complete():
             return False
-        partial = artifact.start()
-        record = RunRecord(partial, layout)
+        partial = place.store.start(step)
+        record = RunRecord(partial, layout, step.kind.libraries)
         if step.ranks is None:
-            _finish(step, place, artifact, record)
+            _finish(step, place, artifact.partial, record)
             return True
     step.ranks(partial, place)
-    with exclusive(artifact.directory, waiting):
+    with exclusive(artifact.own, waiting):
         if artifact.is_complete():
             return False
-        _finish(step, place, artifact, record)
+        _finish(step, place, artifact.partial, record)
     return True
 
 
-def _finish(step: Step, place: Workplace, artifact: Artifact, record: RunRecord) -> None:
-    with logged_to(log_of(step.kind, artifact.partial)):
-        summary = step.work(artifact.partial, place)
-    artifact.finish(summary, record.finished())
+def _finish(step: Step, place: Workplace, partial: Path, record: RunRecord) -> None:
+    with logged_to(log_of(step.kind, partial)):
+        summary = step.work(partial, place)
+    place.store.finish(step, summary, record)
 
 
 def log_of(kind: StageKind, directory: Path) -> Path:

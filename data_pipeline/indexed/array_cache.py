@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import atomic_write, canonical_json, exclusive, read_json, write_json
-from data_pipeline.engine.artifacts import hash_file
+from data_pipeline.engine.hashes import hash_file
 
 FACTS_FILE = "facts.json"
 _FORMAT_VERSION = 1

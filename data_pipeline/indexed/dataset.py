@@ -284,6 +284,9 @@ class IndexedWriter:
         self._temporary = final.with_name(f".{final.name}.tmp")
         with _writing(final):
             self.prefix.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.unlink(
+                missing_ok=True
+            )  # what a killed process left may be a link to a finished file
             self._stream: BinaryIO = self._temporary.open("wb")
 
     def __enter__(self) -> "IndexedWriter":

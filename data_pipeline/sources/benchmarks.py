@@ -11,7 +11,7 @@ from typing import Any
 
 from core.files import atomic_write
 from data_pipeline.benchmarks import BENCHMARKS, Origin
-from data_pipeline.engine.artifacts import hash_file
+from data_pipeline.engine.hashes import hash_file
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources.download import Patience
 from data_pipeline.sources.hub import HubDataset, hub_rows, pinned
@@ -53,14 +53,13 @@ def fetch_benchmark(
     origin, target = benchmark.origin, Path(output) / benchmark.file
     if origin is None:
         raise SourceError(f"{benchmark.title} cannot be fetched; give the path of its files")
-    place = str(folder.absolute()) if folder else origin.dataset
-    dataset = HubDataset(place, origin.configuration, origin.split, revision or origin.revision)
+    dataset = _dataset(origin, folder, revision)
     if origin.url and not folder:
         file = RemoteFile(origin.url, origin.sha256)
-        pins = {file.url: pin_of(download_pinned(file, target, lock, patience, benchmark.title))}
+        pins = {file.url: pin_of(download_pinned(file, target, lock, patience, benchmark.title).sha256)}
     else:
-        wanted, dataset = dataset, pinned(dataset, lock)
-        pins = pin_of_hub(wanted, dataset)
+        dataset = pinned(dataset, lock)
+        pins = pin_of_hub(dataset)
         _write(dataset, origin, target, check_counts)
     counts = origin.count(target)
     if check_counts and counts != origin.counts:
@@ -68,6 +67,27 @@ def fetch_benchmark(
             f"{dataset}: holds {counts}, expected {origin.counts}: not the published benchmark; {_OWN_DATA}"
         )
     return {**counts, "origin": {**dataset.facts(), **origin.notes()}, "pins": pins}
+
+
+def pin_benchmark(
+    name: str, *, folder: Path | None, revision: str, lock: LockFile | None, asks: bool
+) -> dict[str, dict[str, Any]]:
+    """What is fetched: the published file by its sha256, or a dataset's commit; nothing of a local folder.
+
+    Raises:
+        SourceError, LockError, NotPinnedError: see `pinned`.
+    """
+    origin = BENCHMARKS[name].origin
+    if origin is None or folder:
+        return {}
+    if origin.url:
+        return {origin.url: dict(pin_of(origin.sha256))}
+    return pin_of_hub(pinned(_dataset(origin, folder, revision), lock, asks))
+
+
+def _dataset(origin: Origin, folder: Path | None, revision: str) -> HubDataset:
+    place = str(folder.absolute()) if folder else origin.dataset
+    return HubDataset(place, origin.configuration, origin.split, revision or origin.revision)
 
 
 def _write(dataset: HubDataset, origin: Origin, target: Path, check_counts: bool) -> None:

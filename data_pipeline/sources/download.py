@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import read_json, sync_file, write_json
-from data_pipeline.engine.artifacts import free_bytes, hash_file
+from data_pipeline.engine.artifacts import free_bytes
+from data_pipeline.engine.hashes import hash_file
 
 if TYPE_CHECKING:
     from requests import Response

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from core.files import read_json, write_json
 from data_pipeline.engine.documents import SHARD_ROWS
 from data_pipeline.engine.executors import Executor
-from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.engine.lock_file import LockFile, NotPinnedError
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import row_record
 from data_pipeline.sources.raw_records import RawRecord
@@ -73,16 +73,22 @@ class HubDataset:
         return " ".join(part for part in parts if part) + ("" if self.is_local else f" at {self.revision}")
 
 
-def pinned(dataset: HubDataset, lock: LockFile | None) -> HubDataset:
-    """The dataset at one commit: the given one, the locked one, or, at the first fetch, what is on the hub now.
+def pinned(dataset: HubDataset, lock: LockFile | None, asks: bool = True) -> HubDataset:
+    """The dataset at one commit: the given one, the locked one, or, the first time, what is on the hub now.
+
+    Args:
+        asks: whether the hub may be asked.
 
     Raises:
         SourceError: the hub cannot be reached, or has no such dataset or revision.
+        NotPinnedError: it would have to be asked.
     """
     if dataset.is_local or _COMMIT.fullmatch(dataset.revision):
         return dataset
     entry = _lock_entry(dataset)
     known = lock.get(entry) if lock else None
+    if known is None and not asks:
+        raise NotPinnedError(f"{dataset}: no commit, and none in the lock file yet")
     if known is None:
         from huggingface_hub import HfApi
 
@@ -94,9 +100,9 @@ def pinned(dataset: HubDataset, lock: LockFile | None) -> HubDataset:
     return dataclasses.replace(dataset, revision=known["revision"])
 
 
-def pin_of(wanted: HubDataset, dataset: HubDataset) -> dict[str, dict[str, Any]]:
-    """What the lock file says once `pinned` made `dataset` of `wanted`; nothing for folders and commits."""
-    return {} if wanted == dataset else {_lock_entry(wanted): {"revision": dataset.revision}}
+def pin_of(dataset: HubDataset) -> dict[str, dict[str, Any]]:
+    """What keys say of a dataset at one commit, however that was found; nothing for folders, whose files are hashed."""
+    return {} if dataset.is_local else {dataset.name: {"revision": dataset.revision}}
 
 
 def _lock_entry(dataset: HubDataset) -> str:
@@ -149,7 +155,10 @@ def _explained(dataset: HubDataset) -> Iterator[None]:
                 '(often revision = "refs/convert/parquet") or another dataset'
             )
         elif _is_network(error) or "offline" in cause.lower():
-            remedy = "check the network, or give a local folder in hub layout as the dataset"
+            remedy = (
+                "check the network, or give a local folder in hub layout as the dataset; what is at a commit, in the "
+                "recipe or its lock file, and already fetched needs no network"
+            )
         else:
             remedy = "check its name, configuration, split and revision, or whether its files are damaged"
         raise SourceError(f"{dataset}: {type(error).__name__}: {cause} ({remedy})") from error

@@ -9,13 +9,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from core.registry import Registry
 from core.tables import out_of_range
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
+from data_pipeline.engine.steps import Pins
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from data_pipeline.sources.hub import HubDataset
 
 _LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,7 +72,7 @@ class Source:
         return problems + out_of_range(self, where, maximum_record_bytes=(1, _LARGEST_RECORD_BYTES))
 
     def key(self) -> dict[str, Any]:
-        """What determines its documents, besides `files`."""
+        """What determines its documents, besides `files` and `pins`."""
         facts: dict[str, Any] = {
             "source": self.name,
             "part": "",
@@ -77,6 +81,8 @@ class Source:
         }
         if self.maximum_record_bytes != MAXIMUM_RECORD_BYTES:
             facts["maximum_record_bytes"] = self.maximum_record_bytes
+        if notes := self.notes():  # the manifest holds them
+            facts["notes"] = notes
         if plugin := SOURCES.plugin(self.kind):
             common = {field.name for field in dataclasses.fields(Source)}
             own = {name: value for name, value in dataclasses.asdict(self).items() if name not in common}
@@ -85,6 +91,18 @@ class Source:
 
     def files(self) -> dict[str, Path]:
         """Files and folders of this machine that it reads, by role."""
+        return {}
+
+    def pins(self, lock: LockFile | None, folder: Path | None) -> Pins:
+        """What its remote parts are pinned to, by their names: a commit or a sha256, part of the key.
+
+        Args:
+            lock: where it stands, or is written the first time.
+            folder: for what has to be downloaded to know; None when the network is not to be asked.
+
+        Raises:
+            UserError: the network is needed, and cannot or must not be used.
+        """
         return {}
 
     def records(self) -> Iterator[Mapping[str, Any]]:
@@ -127,10 +145,17 @@ class LocalSource(Source):
     needed = "paths"
 
     def found(self) -> list[Path]:
-        """The files, in the order that document ids follow."""
+        """The files, in the order that document ids follow; looked for once, so that those that are read are those of
+        the key."""
         from data_pipeline.sources.local import find_files
 
-        return find_files(self.paths)
+        if "_found" not in self.__dict__:
+            self.__dict__["_found"] = find_files(self.paths)
+        return list(self.__dict__["_found"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers need no list of all files."""
+        return {name: value for name, value in self.__dict__.items() if name != "_found"}
 
     def files(self) -> dict[str, Path]:
         return {f"{index:05d} {path.name}": path for index, path in enumerate(self.found())}
@@ -200,21 +225,30 @@ class HubSource(Source):
 
     def key(self) -> dict[str, Any]:
         names = ["configuration", "split", "expected_rows"]
-        names += [] if self.is_local else ["dataset", "revision"]
+        names += [] if self.is_local else ["dataset"]  # the commit is among the pins
         return {**super().key(), **{name: getattr(self, name) for name in names}}
 
     def files(self) -> dict[str, Path]:
         return {"dataset": Path(self.dataset)} if self.is_local else {}
 
+    def pins(self, lock: LockFile | None, folder: Path | None) -> Pins:
+        from data_pipeline.sources.hub import pin_of, pinned
+
+        return pin_of(pinned(self._wanted(), lock, asks=folder is not None))
+
+    def _wanted(self) -> "HubDataset":
+        from data_pipeline.sources.hub import HubDataset
+
+        return HubDataset(self.dataset, self.configuration, self.split, self.revision)
+
     def fetch(
         self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
     ) -> dict[str, Any]:
-        from data_pipeline.sources.hub import HubDataset, fetch_hub, pin_of, pinned
+        from data_pipeline.sources.hub import fetch_hub, pin_of, pinned
 
-        wanted = HubDataset(self.dataset, self.configuration, self.split, self.revision)
-        dataset = pinned(wanted, lock)
+        dataset = pinned(self._wanted(), lock)
         counts = fetch_hub(self, dataset, output, executor=executor, title=title)
-        return {**counts, "origin": {**dataset.facts(), **self.notes()}, "pins": pin_of(wanted, dataset)}
+        return {**counts, "origin": {**dataset.facts(), **self.notes()}, "pins": pin_of(dataset)}
 
 
 @dataclass(frozen=True)
@@ -245,7 +279,12 @@ class WebSource(Source):
         return problems
 
     def key(self) -> dict[str, Any]:
-        return {**super().key(), "urls": self.urls, "sha256": self.sha256}
+        return {**super().key(), "urls": self.urls}  # their hashes are the pins
+
+    def pins(self, lock: LockFile | None, folder: Path | None) -> Pins:
+        from data_pipeline.sources.remote_files import pin_files
+
+        return pin_files(self, lock, folder)
 
     def fetch(
         self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None

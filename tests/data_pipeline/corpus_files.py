@@ -75,7 +75,7 @@ def contents(directory: Path) -> dict[str, str]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
         and not path.name.endswith((".lock", ".log"))
-        and path.name not in (".hashes.json", "run.json")
+        and path.name not in (".hashes.jsonl", "run.json")
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.files import write_json
-from data_pipeline.engine.artifacts import hash_file
+from data_pipeline.engine.hashes import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter
 from data_pipeline.inspection import inspect
 

@@ -9,8 +9,8 @@ from corpus_files import english, write_documents
 
 from data_pipeline import inspection
 from data_pipeline.__main__ import main
-from data_pipeline.engine.artifacts import hash_file
 from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.hashes import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
 from data_pipeline.inspection import inspect, validate
 from data_pipeline.tokenization.corpus import tokenize_corpus

@@ -1,19 +1,25 @@
 """Corpora and benchmarks of a recipe from wherever they are: what it may say, what is pinned, what the manifest tells."""
 
+import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anew import begin_anew
 from hub_layout import stay_offline, write_hub_split
 from unreliable_server import Remote, serve
 
 from core.errors import ConfigurationError, UserError
 from data_pipeline.engine.documents import list_shards, read_shard
-from data_pipeline.engine.lock_file import LockError
+from data_pipeline.engine.lock_file import LockError, LockFile
+from data_pipeline.sources.download import Patience
 from data_pipeline.sources.presets import CORPORA
+from data_pipeline.sources.remote_files import pin_files
 from recipes.reader import load_recipe
-from workflows.tasks import DecontaminateDocuments, FetchBenchmark, FetchDocuments
+from workflows.__main__ import show_plan
+from workflows.tasks import CleanDocuments, DecontaminateDocuments, FetchBenchmark, FetchDocuments
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
 LINES = b"".join(b'{"text": "line %d"}\n' % n for n in range(20))
@@ -122,29 +128,110 @@ def test_a_folder_in_hub_layout_is_a_corpus_with_its_licence_in_the_manifest(tmp
     assert again.directory != stage.directory
 
 
-def test_files_on_the_web_are_pinned_beside_the_recipe(tmp_path: Path) -> None:
+def test_what_is_on_the_web_is_pinned_before_keys_are_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "mine.lock.json"
     with serve(Remote(LINES, troubles=["break"]), "lines.jsonl") as remote:
         path = recipe(tmp_path, corpus(name="web", source="http", urls=[remote.url]))
         stage = fetch_stage(path, tmp_path / "runs", "web")
+        assert not stage.complete()
+        assert json.loads(lock.read_text()) == {
+            remote.url: {"sha256": hashlib.sha256(LINES).hexdigest(), "bytes": len(LINES)}
+        }
+        asked = len(remote.requests)
         summary = made(stage)
+        assert len(remote.requests) == asked, "what was downloaded for the key is what is read"
         assert len(texts(stage)) == 20
-        lock = tmp_path / "mine.lock.json"
-        pins = json.loads(lock.read_text())
-        assert pins == summary["pins"]
-        assert set(pins[remote.url]) == {"bytes", "sha256"}
+        first = stage.directory
+        assert not list((tmp_path / "runs" / ".downloads").glob("web-*[0-9a-f]"))
+        pins = {remote.url: {"sha256": hashlib.sha256(LINES).hexdigest()}}
+        assert stage.artifact.manifest()["pins"] == pins == summary["pins"]
         remote.content = LINES.replace(b"line", b"LINE")
+        begin_anew()
+        assert fetch_stage(path, tmp_path / "runs", "web").complete(), (
+            "the lock file says which version is meant"
+        )
         other = fetch_stage(path, tmp_path / "elsewhere", "web")
-        with pytest.raises(ValueError, match=f"{remote.url}: got sha256"):
+        with pytest.raises(UserError, match=f"{remote.url}: got sha256"):
             other.make()
-    pins[remote.url]["sha256"] = "0" * 64  # as when a colleague's lock file says something else
-    lock.write_text(json.dumps(pins))
-    assert not stage.complete()
-    with pytest.raises(UserError, match=r"was fetched as .*mine\.lock\.json pins .* restore the lock file"):
-        stage.make()
+        clean = CleanDocuments(recipe=path, runs=str(tmp_path / "runs"), corpus="web")
+        before = clean.directory
+        lock.write_text("{}")  # to move on to what is there now
+        begin_anew()
+        again = fetch_stage(path, tmp_path / "runs", "web")
+        assert not again.complete()
+        made(again)
+        assert texts(again)[0] == "LINE 0"
+        assert again.directory != first
+        assert CleanDocuments(recipe=path, runs=str(tmp_path / "runs"), corpus="web").directory != before
+    begin_anew()  # and without a network
+    assert fetch_stage(path, tmp_path / "runs", "web").complete()
+    lock.write_text("{}")
+    begin_anew()
+    with pytest.raises(UserError, match=f"{remote.url}: .*without a network, give its sha256 in the recipe"):
+        short = Patience(1, 0.01, 1)
+        source = load_recipe(path).corpora[0]
+        pin_files(source, LockFile(lock), tmp_path / "downloads", short)
     lock.write_text("{")
-    assert not stage.complete()
+    begin_anew()
     with pytest.raises(LockError, match=r"mine\.lock\.json: cannot be read .* restore it"):
-        stage.make()
+        fetch_stage(path, tmp_path / "runs", "web").artifact  # noqa: B018
+    with pytest.raises(SystemExit):
+        fetch_stage(path, tmp_path / "runs", "web").complete()
+    assert "fetch web: " in capsys.readouterr().err
+
+
+def test_a_hash_in_the_recipe_and_one_in_the_lock_file_are_one_key(tmp_path: Path) -> None:
+    digest = hashlib.sha256(LINES).hexdigest()
+    with serve(Remote(LINES), "lines.jsonl") as remote:
+        table = corpus(name="web", source="http", urls=[remote.url])
+        locked = fetch_stage(recipe(tmp_path, table), tmp_path / "runs", "web").artifact.key
+        given = recipe(tmp_path, f'{table}sha256 = ["{digest}"]\n', "given.toml")
+        assert fetch_stage(given, tmp_path / "runs", "web").artifact.key == locked
+        other = recipe(tmp_path, f'{table}sha256 = ["{"0" * 64}"]\n', "other.toml")
+        assert fetch_stage(other, tmp_path / "runs", "web").artifact.key != locked
+    assert not (tmp_path / "given.lock.json").exists()
+
+
+def test_a_branch_on_the_hub_is_its_commit_in_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = {"main": "a" * 40}
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.dataset_info",
+        lambda _, name, revision: SimpleNamespace(sha=commits[revision]),
+    )
+
+    def key(revision: str, name: str) -> str:
+        begin_anew()
+        table = corpus(name="wiki", source="huggingface", dataset="owner/wiki", revision=revision)
+        return fetch_stage(recipe(tmp_path, table, name), tmp_path / "runs", "wiki").artifact.key
+
+    first = key("main", "one.toml")
+    assert first == key("a" * 40, "two.toml")
+    commits["main"] = "b" * 40
+    assert key("main", "one.toml") == first, "the lock file holds"
+    assert key("main", "three.toml") == key("b" * 40, "four.toml") != first
+
+
+def test_a_plan_asks_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve(Remote(LINES), "lines.jsonl") as remote:
+        path = recipe(tmp_path, corpus(name="web", source="http", urls=[remote.url]))
+        assert show_plan(path, str(tmp_path / "runs"), "CorpusReport") == 0
+        assert remote.requests == []
+    lines = capsys.readouterr().out.splitlines()
+    assert "fetch web" in lines[0] and "not pinned yet" in lines[0]
+    assert all(line.startswith("to run") for line in lines[:-1])
+    assert lines[-1] == f"{len(lines) - 1} of {len(lines) - 1} stages to run"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_manifest_says_of_a_corpus_is_in_its_key(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    keys = set()
+    for name, more in (("plain", {}), ("preset", {"preset": "cc-stories"}), ("terms", {"terms": "none"})):
+        table = corpus(name="a", source="local", paths=["a.jsonl"], **more)
+        keys.add(fetch_stage(recipe(tmp_path, table, f"{name}.toml"), tmp_path / "runs", "a").artifact.key)
+    assert len(keys) == 3
 
 
 def test_a_benchmark_from_the_hub_is_what_decontamination_and_evaluation_read(tmp_path: Path) -> None:

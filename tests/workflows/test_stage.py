@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import UserError
 from data_pipeline.engine.artifacts import RUN_RECORD
+from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.steps import Workplace
 from workflows import EvaluateLambada, FullReproduction, Pretrain, TrainTokenizer
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
@@ -194,6 +197,18 @@ def test_a_changed_parameter_changes_everything_downstream_and_nothing_else(tmp_
     }
 
 
+def test_a_recipe_that_was_edited_since_trains_nothing_under_the_old_key(tmp_path: Path):
+    """The ranks read the recipe when they start, hours after the keys were taken."""
+    recipe = tmp_path / "edited.toml"
+    recipe.write_text(Path(TINY).read_text())
+    stage = Pretrain(recipe=str(recipe), runs=str(tmp_path / "runs"), model="gpt2-tiny")
+    place = Workplace(stage.store, LocalExecutor(1))
+    step = stage.step
+    recipe.write_text(Path(TINY).read_text().replace("steps = 60", "steps = 61"))
+    with pytest.raises(UserError, match=r"edited\.toml: was changed since this command began"):
+        step.ranks(tmp_path, place)
+
+
 def test_cleaning_is_upstream_of_all_models(tmp_path: Path):
     changed = tmp_path / "changed.toml"
     changed.write_text(Path(TINY).read_text() + "\n[clean]\nminimum_tokens = 64\n")
@@ -251,8 +266,9 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path):
     command = [sys.executable, "-m", "workflows", "verify", "--runs", str(tmp_path)]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "manifest.json: cannot be read as JSON" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "manifest.json: cannot be read as JSON" in result.stdout
+    assert "1 artifacts checked, 1 problem(s)" in result.stdout
+    assert result.stderr == ""
 
 
 def test_sources_are_as_the_committed_table_says():
