@@ -11,6 +11,14 @@ class NonFiniteLoss(TrainingError):
     """The loss became infinite or not a number; the message says at which step."""
 
 
+class NonFiniteGradient(TrainingError):
+    """Gradients became infinite or not a number while the loss is one; the message says at which step, and which."""
+
+
+class NonFiniteState(TrainingError):
+    """Weights or the optimizer's state hold values that are no numbers; the message says when, and which tensors."""
+
+
 class EndlessOverflow(TrainingError):
     """Gradients overflow fp16 at any loss scale."""
 

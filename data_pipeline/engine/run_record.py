@@ -26,7 +26,7 @@ class RunRecord:
         layout: how the work is spread over processes.
     """
 
-    def __init__(self, partial: Path, layout: Mapping[str, int]) -> None:
+    def __init__(self, partial: Path, layout: Mapping[str, Any]) -> None:
         self._path = partial / RUN_RECORD
         self._started = time.monotonic()
         self._segments: list[dict[str, Any]] = []

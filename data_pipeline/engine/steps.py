@@ -80,7 +80,7 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     selectors: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[Summary], str] = no_facts
-    layout: Mapping[str, int] | None = None
+    layout: Mapping[str, Any] | None = None
     ranks: Callable[[Path, "Workplace"], None] | None = None
     lock_file: LockFile | None = None
 
