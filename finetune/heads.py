@@ -114,7 +114,7 @@ class Scorer:
         """Answer every example once; exact for any number of data ranks. Collective.
 
         Raises:
-            UserError: a token of an example is none of the vocabulary's.
+            UserError: a token of an example is none of the vocabulary's, or a score is not a finite number.
 
         Args:
             what: the examples are called on the progress bar.
@@ -127,12 +127,20 @@ class Scorer:
             tensors = batch_of(examples, chosen, self.model.config.vocabulary_size)
             batch = {name: values.to(self.mesh.device) for name, values in tensors.items()}
             answers = batch.pop("answers")
-            right = (self.model.scores(**batch).argmax(dim=1) == answers).cpu().numpy()
-            return [float((right & member[chosen]).sum()) for member in members]
+            scores = self.model.scores(**batch)
+            right = (scores.argmax(dim=1) == answers).cpu().numpy()
+            return [
+                float((~scores.isfinite()).sum()),
+                *(float((right & member[chosen]).sum()) for member in members),
+            ]
 
         batches = batches_by_length(examples.lengths, self.micro_batch * examples.sequence_length)
         title = f"{self.title} ({what})"
-        sums = total_over_batches(batches, score, len(members), self.mesh, title)
+        unusable, *sums = total_over_batches(batches, score, 1 + len(members), self.mesh, title)
+        if unusable:
+            raise UserError(
+                f"{round(unusable)} of the model's scores are not finite numbers ({what}); are its weights?"
+            )
         names = ("all", *groups)
         return Accuracy(
             {name: round(value) for name, value in zip(names, sums, strict=True)},

@@ -144,7 +144,8 @@ class _Trainer:
         self.checkpoints = Checkpoints(output / "checkpoints", mesh, fingerprint, config, say)
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)  # optimizer steps
         if self.done:
-            remedy = f"in the checkpoint of step {self.done}; remove its folder to go on from the one before"
+            loaded = self.checkpoints.folder(self.done)
+            remedy = f"in {loaded}; remove this folder to go on from the checkpoint before"
             check_finite(self.model, self.optimizer, mesh, remedy)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
