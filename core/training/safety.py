@@ -111,9 +111,9 @@ def non_finite_gradient(model: nn.Module, mesh: Mesh, step: int) -> NonFiniteGra
     norms = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist()
     bad = [name for name, norm in zip(gradients, norms, strict=True) if not math.isfinite(norm)]
     return NonFiniteGradient(
-        f"the loss of step {step} is finite, but not its gradient of {_listed(_by_rank(bad, mesh))}; no weight was "
-        "changed. Lower the learning rate, or go on from an earlier checkpoint; if the same command gets past this "
-        "step, the device is faulty"
+        f"the loss of step {step} is finite, but not the norm of its gradient of {_listed(_by_rank(bad, mesh))}; no "
+        "weight was changed. Lower the learning rate, or go on from an earlier checkpoint; if the same command gets "
+        "past this step, a device is faulty"
     )
 
 
@@ -202,8 +202,8 @@ def explained_failures(mesh: Mesh) -> Iterator[None]:
 def _out_of_memory(mesh: Mesh, text: str) -> str:
     return (
         f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
-        'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more processes with --zero 2 or 3; '
-        "--sequence-parallel; a larger --tensor-parallel"
+        'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more '
+        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel"
     )
 
 

@@ -237,7 +237,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_change(
 ):
     for message in run_distributed(_train_with_a_bad_gradient, world, tmp_path, precision, zero, value, step):
         assert message.startswith(
-            f"NonFiniteGradient: the loss of step {step} is finite, but not its gradient of"
+            f"NonFiniteGradient: the loss of step {step} is finite, but not the norm of its gradient of"
         )
         assert f"{EXPAND} on rank {world - 1};" in message
     state = read_state(tmp_path)
