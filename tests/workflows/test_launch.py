@@ -74,11 +74,12 @@ def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, m
         deadline = time.monotonic() + 30
         while not (tmp_path / "called").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        if (tmp_path / "called").exists():
+            os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_ranks("pretrain", [str(tmp_path)], ranks=2, log=tmp_path / "log")
+        run_ranks("program", [str(tmp_path)], ranks=2, log=tmp_path / "log")
     assert (tmp_path / "saved").exists()
     words = (tmp_path / "called").read_text().split("\n")
     given = get_args_parser().parse_args(words)  # torchrun's own reading of it
@@ -88,6 +89,6 @@ def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, m
     )
     assert (given.nproc_per_node, given.training_script, given.training_script_args) == (
         "2",
-        "pretrain",
+        "program",
         [str(tmp_path)],
     )
