@@ -221,12 +221,12 @@ def test_what_does_not_matter_does_not_change_keys(tmp_path: Path):
 
 
 def test_with_dropout_the_cut_of_a_batch_is_in_the_key_as_it_chooses_the_masks(tmp_path: Path):
-    changed = tmp_path / "changed.toml"
     before = keys(TINY)
     for old, new, different in (
         ("micro_batch = 4", "micro_batch = 2", {"pretrain gpt2-tiny", "pretrain bert-tiny", "fine-tune bert-tiny on RACE"}),
         ("micro_batch = 64", "micro_batch = 32", {"fine-tune bert-tiny on RACE"}),
     ):  # fmt: skip
+        changed = tmp_path / f"{new}.toml"
         changed.write_text(Path(TINY).read_text().replace(old + "\n", new + "\n"))
         after = keys(changed)
         found = {label for label in before if before[label] != after[label]}
