@@ -131,7 +131,7 @@ def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: Mesh,
         tensors[name] = _local(parameter)
         for kind, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{name} ({kind})"] = _local(value)
-    # No value that is none gets lost in a sum, which takes a fifth of the time of looking at each.
+    # A value that is none is not lost in a sum, which takes a twentieth of the time of looking at each value.
     sums = torch.stack(
         [value.sum(dtype=torch.float32).to(mesh.device) for value in tensors.values()]
     ).tolist()
