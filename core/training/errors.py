@@ -7,6 +7,10 @@ class TrainingError(UserError):
     """The base of them all: a command line prints its message without a traceback."""
 
 
+class BadSamples(TrainingError):
+    """Samples that no model can learn from; the message is that of the rank that read them."""
+
+
 class NonFiniteLoss(TrainingError):
     """The loss became infinite or not a number; the message says at which step."""
 

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from core.parallel.mesh import Mesh
 from core.training.errors import (
+    BadSamples,
     LostRank,
     NonFiniteGradient,
     NonFiniteLoss,
@@ -78,6 +79,15 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
             f"ranks that must hold the same weights differ {when}: {_listed(lines)}; a device or a link is faulty, or "
             "the ranks run different software; go on from a checkpoint without the faulty host"
         )
+
+
+def bad_samples(problem: str, mesh: Mesh) -> BadSamples:
+    """What to raise on all ranks where some could not make its batches of the data. Collective.
+
+    Args:
+        problem: of this rank; empty where it has none.
+    """
+    return BadSamples(next(filter(None, _gathered(problem, mesh))))
 
 
 def non_finite_loss(

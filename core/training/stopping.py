@@ -6,7 +6,12 @@ import time
 
 from core.processes import LostTerminal, asked_to_end
 
-NO_REASON, TIME_LIMIT, SAVE_FAILED = 0, 1000, 1001  # others are numbers of signals, which are below
+NO_REASON, TIME_LIMIT, SAVE_FAILED, BAD_SAMPLES = (
+    0,
+    1000,
+    1001,
+    1002,
+)  # others are numbers of signals, which are below
 
 
 def reason_name(reason: int) -> str:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, UserError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means, micro_batches
@@ -32,6 +32,7 @@ from core.training.peak import device_peak
 from core.training.progress import say
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
+    bad_samples,
     check_finite,
     check_same_settings,
     check_same_weights,
@@ -40,7 +41,7 @@ from core.training.safety import (
     non_finite_loss,
 )
 from core.training.schedule import Schedule, WholeModel
-from core.training.stopping import NO_REASON, SAVE_FAILED, StopRequest, reason_name
+from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
 
 _BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
@@ -198,7 +199,9 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
-        batches = micro_batches(self.task, self.done, self.config, self.mesh)
+        batches, problem = self._read(self.task, self.done)
+        if self._largest(bool(problem)):
+            raise bad_samples(problem, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
         self.schedule.train(batches[:1], totals, self.done, self._scale())
         self.optimizer.zero_grad(set_to_none=True)
@@ -217,17 +220,32 @@ class _Trainer:
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
+            batches, problem = ([], "") if finished else self._read(self.task, self.done)
             # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
-            reason = int(self._largest(SAVE_FAILED if self.checkpoints.failed else stop.reason()))
+            own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
+            reason = int(self._largest(own))
             stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
                 with self.meter.paused():
                     self._save()
                 saved = self.done
+            if reason == BAD_SAMPLES:
+                raise bad_samples(problem, self.mesh)
             if finished or stopping:
                 return reason
-            self._step()
+            self._step(batches)
+
+    def _read(self, source: BatchSource, first: int, steps: int = 1) -> tuple[list[WeightedBatch], str]:
+        """This rank's micro-batches of some steps; or else what is wrong with the data, which the other ranks may not
+        see and must hear before they wait for this one."""
+        try:
+            of_steps = [
+                micro_batches(source, step, self.config, self.mesh) for step in range(first, first + steps)
+            ]
+        except UserError as error:
+            return [], str(error)
+        return [batch for of_step in of_steps for batch in of_step], ""
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
@@ -248,13 +266,11 @@ class _Trainer:
         if source is None:
             return
         available = math.ceil(source.total_samples / config.global_batch)
-        steps = range(min(config.validation_batches, available))
-        batches = [micro_batches(source, step, config, mesh) for step in steps]
-        sums = self.schedule.evaluate(batch for of_step in batches for batch in of_step)
-        counts: dict[str, float] = {}
-        for of_step in batches:
-            for term, count in global_counts(source, of_step, mesh).items():
-                counts[term] = counts.get(term, 0.0) + count
+        batches, problem = self._read(source, 0, min(config.validation_batches, available))
+        if self._largest(bool(problem)):
+            raise bad_samples(problem, mesh)
+        sums = self.schedule.evaluate(batches)
+        counts = global_counts(source, batches, mesh)
         losses = global_means(sums, counts, mesh)
         if self._largest(not _finite(losses)):
             raise non_finite_loss(losses, sums, mesh, f"in the validation after step {self.done}")
@@ -270,10 +286,9 @@ class _Trainer:
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
-    def _step(self) -> None:
+    def _step(self, batches: list[WeightedBatch]) -> None:
         for observer in self.observers:
             observer.step_started(self.done + 1)
-        batches = micro_batches(self.task, self.done, self.config, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
         rate = learning_rate(self.config, self.done)
         for group in self.optimizer.param_groups:

@@ -331,3 +331,31 @@ def test_a_checkpoint_of_no_numbers_is_named_when_it_is_loaded(tmp_path):
     folder = tmp_path / "checkpoints/step-00000002"
     for message in run_distributed(_resume_from_no_numbers, 2, tmp_path):
         assert f"weight on rank 1 holds values that are no finite numbers in {folder}; remove" in message
+
+
+class _Damaged(RandomTask):
+    """One of its samples cannot be read; only one data rank meets it."""
+
+    def batch(self, indices):
+        if 10 in indices:
+            raise UserError("corpus.bin: token 3 of document 7: token id 60000 is none of the 131 tokens")
+        return super().batch(indices)
+
+
+def _train_on_damaged_samples(output: Path, held_out: bool) -> str:
+    mesh = initialize(1)
+    task = RandomTask(GPT2, mesh) if held_out else _Damaged(GPT2, mesh)
+    task.validation = _Damaged(GPT2, mesh, 12) if held_out else None
+    training = replace(TRAINING, validation_interval=4 if held_out else 0, validation_batches=3)
+    return _message(train, task, mesh, training, output)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_samples_that_one_rank_cannot_read_stop_all_with_its_message(held_out, tmp_path):
+    # Samples 8 to 11 are step 3: rank 0 reads 8 and 9, rank 1 the others.
+    for message in run_distributed(_train_on_damaged_samples, 2, tmp_path, held_out):
+        assert message.startswith("BadSamples: corpus.bin: token 3 of document 7")
+    state = read_state(tmp_path)
+    assert state["status"] == "failed" and state["error"].startswith("corpus.bin: token 3")
+    assert state["step"] == (0 if held_out else 2)
+    assert held_out or damage(tmp_path / "checkpoints/step-00000002") is None
