@@ -96,7 +96,7 @@ def train(
     """
     options = options or RunOptions()
     errors = config.errors() + config.layout_errors(mesh.data_size) + options.errors(config)
-    if config.validation_interval and task.validation is None:
+    if not errors and config.validation_interval and task.validation is None:
         errors.append(
             f"training.validation_interval: is {config.validation_interval}, but nothing is held out to validate on: "
             "the data has too few documents (3 of 100 are held out); give more, or set it to 0"
