@@ -174,7 +174,7 @@ class _Comparison:
         their_arrays = other and each(other._query_document_sample_shuffle_indices)
         arrays()
         self.add("samples read as int64 arrays", len(chosen), arrays, their_arrays)
-        batches = GPT2Samples(stream, self.samples)
+        batches = GPT2Samples(stream, self.samples, _VOCABULARY)
         tensors = each(lambda index: batches.batch(np.array([index])))
         what = "samples read as tensors (theirs: `GPTDataset.__getitem__`, with loss mask and positions)"
         self.add(what, len(chosen), tensors, other and each(other.__getitem__))

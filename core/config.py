@@ -57,6 +57,11 @@ class ModelConfig:
     def head_size(self) -> int:
         return self.hidden // self.heads
 
+    @property
+    def drops(self) -> bool:
+        """Whether training draws dropout masks."""
+        return self.dropout > 0 or self.attention_dropout > 0
+
     def errors(self, where: str = "model") -> list[str]:
         """What is wrong with this shape, one line each, on any layout."""
         sizes = ("layers", "hidden", "heads", "sequence_length", "vocabulary_size", "vocabulary_multiple")
@@ -99,7 +104,7 @@ class TrainingConfig:
     Attributes:
         steps: optimizer steps.
         global_batch: sequences a step, over all data ranks and micro-batches.
-        micro_batch: sequences a forward pass of one data rank.
+        micro_batch: sequences a forward pass of one data rank; where the model has dropout, it chooses the masks, too.
         learning_rate, minimum_learning_rate, warmup_steps, schedule: linear warm-up, then "cosine" (one cycle),
             "linear" decay or "constant", reaching minimum_learning_rate at `steps`.
         adam_beta1, adam_beta2, adam_eps: of Adam (Kingma and Ba 2015).
@@ -184,18 +189,23 @@ class TrainingConfig:
             )
         return problems
 
-    def significant(self) -> dict[str, Any]:
-        """The settings that set the course of a run; how its work is cut and kept changes no more than rounding."""
+    def significant(self, drops: bool = False) -> dict[str, Any]:
+        """The settings that set the course of a run; how its work is cut and kept changes no more than rounding.
+
+        Args:
+            drops: the model has dropout. Its masks are drawn a micro-batch at a time (see `core.parallel.random`), so
+                that `micro_batch` and `compile` choose among them as a seed does, and are significant then.
+        """
         free = {
-            "micro_batch",
             "recompute",
-            "compile",
             "checkpoint_interval",
             "log_interval",
             "keep_last",
             "keep_every",
             "asynchronous_saving",
         }
+        if not drops:
+            free |= {"micro_batch", "compile"}
         if self.precision != "fp16":
             free |= {"initial_loss_scale", "loss_scale_window"}
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
@@ -220,12 +230,15 @@ class ParallelConfig:
             memory for activations, the same numbers.
         zero: in pretraining, what is split over the data ranks (Rajbhandari et al. 2020): 0 nothing (the paper's data
             parallelism), 1 optimizer state, 2 gradients too, 3 weights too. Less memory, more communication.
+        device: where processes compute: "cuda", each on a device of its own, or "cpu"; "auto" takes CUDA where a host
+            has a device for each of its processes, and else, on a single host, the CPU, and says so.
     """
 
     tensor_parallel: int = 1
     data_parallel: int = 1
     sequence_parallel: bool = False
     zero: int = 1
+    device: Literal["auto", "cuda", "cpu"] = "auto"
 
     @property
     def world_size(self) -> int:

@@ -116,10 +116,18 @@ def sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def exclusive(
+    directory: Path,
+    waiting: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> Iterator[None]:
     """Hold the lock `<directory>.lock`; a second process waits and is told who holds it.
 
     The kernel releases the lock when its holder dies, however it dies.
+
+    Args:
+        waiting: told once, where it has to be waited for.
+        meanwhile: called every second of a wait, as long as it may last.
     """
     path = Path(f"{directory}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +137,7 @@ def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> 
     except Timeout:
         if waiting is not None:
             waiting(f"{directory}: in use by {_holder(path)}; waiting for it")
-        lock.acquire()
+        _acquire(lock, meanwhile)
     try:
         # The holder's name is for people only, so it is written in place and never synced.
         Path(f"{path}.holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -137,6 +145,16 @@ def exclusive(directory: Path, waiting: Callable[[str], None] | None = None) -> 
     finally:
         Path(f"{path}.holder").unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: FileLock, meanwhile: Callable[[], object] | None) -> None:
+    while True:
+        try:
+            lock.acquire(timeout=-1 if meanwhile is None else 1.0)
+            return
+        except Timeout:
+            if meanwhile is not None:
+                meanwhile()
 
 
 def _holder(lock_path: Path) -> str:

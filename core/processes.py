@@ -1,4 +1,4 @@
-"""What every process of a stage needs from the operating system: dying together, and thread limits."""
+"""What every process of a stage needs from the operating system: dying together, ending in order, and thread limits."""
 
 import ctypes
 import os
@@ -28,6 +28,30 @@ def _poll_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(137)
+
+
+def asked_to_end() -> tuple[signal.Signals, ...]:
+    """The signals that ask a process to end in order: SIGTERM, SIGINT, and, unless it was started to outlive its
+    terminal (`nohup`), SIGHUP."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    return signals if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*signals, signal.SIGHUP)
+
+
+class LostTerminal:
+    """What to do with the standard streams when their terminal hangs up; make it while the terminal is there.
+
+    From then on each write to it fails, which would end the process in the middle of its orderly end.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
+    def let_go(self) -> None:
+        """What is printed from now on goes nowhere, where it went to a terminal."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in self._descriptors:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def available_cores() -> int:

@@ -69,7 +69,7 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=record.causal)
     if errors := record.errors(settings, config, ""):
         raise ConfigurationError(map(by_flag, errors))
-    mesh = initialize(arguments.tensor_parallel)
+    mesh = initialize(arguments.tensor_parallel, device=arguments.device)
     tell_machine(arguments.machine, mesh)
     program: type[Program] = attribute(record.program)
     task = program(arguments.data, tokenizer, config.sequence_length, settings)

@@ -79,7 +79,7 @@ def generate(arguments: argparse.Namespace) -> None:
     prompts = read_prompts(arguments) or typed_prompts()
     tokenizer = load_tokenizer(arguments.tokenizer)
     read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
-    mesh = initialize(arguments.tensor_parallel)
+    mesh = initialize(arguments.tensor_parallel, device=arguments.device)
     model = load_model(arguments.checkpoint, mesh)
     result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, sampling)
     if mesh.is_main and arguments.output is not None:

@@ -14,9 +14,12 @@ from core.evaluation import batches_by_length, pad, total_over_batches
 from core.model_directory import Network
 from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
+from data_pipeline.tokenization.ids import check_token_ids
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.sequences import ScoredSequence
 from recipes.schema import EvaluationSettings
+
+_OTHER_TOKENIZER = "give the tokenizer that the model was trained with"
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,16 @@ class Scorer:
             sequences: each of at most the model's sequence length + 1 tokens; the same list on every rank.
 
         Raises:
-            UserError: the summed loss is not a finite number.
+            UserError: a token is none of the vocabulary's, or the summed loss is not a finite number.
         """
+        for number, sequence in enumerate(sequences):
+            where = f"sequence {number} of {len(sequences)}"
+            check_token_ids(
+                sequence.tokens,
+                self.model.config.vocabulary_size,
+                lambda *_, where=where: where,
+                _OTHER_TOKENIZER,
+            )
         lengths = [len(sequence.tokens) - 1 for sequence in sequences]
         batches = batches_by_length(lengths, self.batch_size * self.model.config.sequence_length)
 

@@ -74,7 +74,7 @@ def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         sequence_length=settings.sequence_length or config.sequence_length,
     )
-    mesh = initialize(arguments.tensor_parallel, timeout=run.timeout)
+    mesh = initialize(arguments.tensor_parallel, timeout=run.timeout, device=arguments.device)
     tell_machine(arguments.machine, mesh)
     tuning.run(mesh, arguments.title, arguments.controls, run.options())
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,12 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from core.config import ModelConfig
+from core.errors import UserError
 from core.evaluation import batches_by_length, total_over_batches
 from core.families import FAMILIES
 from core.model_directory import load_parameters, model_path
 from core.parallel.layers import ReplicatedLinear, initialize_parameters
 from core.parallel.mesh import Mesh
 from core.registry import attribute
+from data_pipeline.tokenization.ids import check_token_ids
 from finetune.pairs import PairExamples
 
 
@@ -110,6 +113,9 @@ class Scorer:
     def __call__(self, examples: PairExamples, what: str, groups: Sequence[str] = ()) -> Accuracy:
         """Answer every example once; exact for any number of data ranks. Collective.
 
+        Raises:
+            UserError: a token of an example is none of the vocabulary's, or a score is not a finite number.
+
         Args:
             what: the examples are called on the progress bar.
             groups: whose accuracy is stated beside that of all.
@@ -118,15 +124,23 @@ class Scorer:
 
         def score(batch_of_examples: list[int]) -> list[float]:
             chosen = np.array(batch_of_examples)
-            tensors = as_tensors(examples.batch(chosen))
+            tensors = batch_of(examples, chosen, self.model.config.vocabulary_size)
             batch = {name: values.to(self.mesh.device) for name, values in tensors.items()}
             answers = batch.pop("answers")
-            right = (self.model.scores(**batch).argmax(dim=1) == answers).cpu().numpy()
-            return [float((right & member[chosen]).sum()) for member in members]
+            scores = self.model.scores(**batch)
+            right = (scores.argmax(dim=1) == answers).cpu().numpy()
+            return [
+                float((~scores.isfinite()).sum()),
+                *(float((right & member[chosen]).sum()) for member in members),
+            ]
 
         batches = batches_by_length(examples.lengths, self.micro_batch * examples.sequence_length)
         title = f"{self.title} ({what})"
-        sums = total_over_batches(batches, score, len(members), self.mesh, title)
+        unusable, *sums = total_over_batches(batches, score, 1 + len(members), self.mesh, title)
+        if unusable:
+            raise UserError(
+                f"{round(unusable)} of the model's scores are not finite numbers ({what}); are its weights?"
+            )
         names = ("all", *groups)
         return Accuracy(
             {name: round(value) for name, value in zip(names, sums, strict=True)},
@@ -134,6 +148,33 @@ class Scorer:
         )
 
 
-def as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The same arrays, not copied, as CPU tensors."""
+class Examples(Protocol):
+    """Encoded examples of a split."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's keyword arguments for these examples; among them "tokens", as many rows for each example, and
+        "answers", one an example."""
+
+
+def batch_of(examples: Examples, chosen: np.ndarray, vocabulary_size: int) -> dict[str, torch.Tensor]:
+    """The model's keyword arguments for these examples, as CPU tensors.
+
+    Raises:
+        UserError: a token is none of the vocabulary's, or an answer is negative (-100 would count as none, in silence);
+            the message names the example.
+    """
+    arrays = examples.batch(chosen)
+    tokens = arrays["tokens"]
+
+    def where(place: int, _: int) -> str:
+        return f"example {chosen[place * len(chosen) // tokens.size]}"
+
+    answers = arrays["answers"]
+    if len(answers) and answers.min() < 0:
+        raise UserError(
+            f"example {chosen[answers.argmin()]}: its answer is {answers.min()}, no number from 0"
+        )
+    check_token_ids(tokens, vocabulary_size, where, "give the tokenizer that the model was trained with")
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

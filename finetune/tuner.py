@@ -21,19 +21,10 @@ from core.training.batches import BatchSource
 from core.training.records import read_state
 from core.training.trainer import RunOptions, train
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from finetune.heads import Scorer, TunedModel, as_tensors
+from finetune.heads import Examples, Scorer, TunedModel, batch_of
 from recipes.schema import FinetuningSettings
 
 RESULT_FILE = "result.json"
-
-
-class Examples(Protocol):
-    """Encoded examples of a split."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
-        """The model's keyword arguments for these examples; among them "answers", one an example."""
 
 
 class Program(Protocol):
@@ -79,7 +70,7 @@ class Epochs:
         return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        return as_tensors(self._examples.batch(self.chosen(indices)))
+        return batch_of(self._examples, self.chosen(indices), self._config.vocabulary_size)
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         return {self._term: len(batch["answers"])}

@@ -31,7 +31,8 @@ Pretrain a model of a recipe on a tokenized corpus (paper section 4.2).
 
 The output holds model/ (when finished), metrics.jsonl, state.json (finished, stopped or failed, and the step),
 checkpoints/, and logs/ (throughput.jsonl and model.txt). The same command after an interruption goes on from the last checkpoint, on the same or another number
-of processes; SIGTERM and SIGINT finish the step and save first."""
+of processes; SIGTERM, SIGINT and SIGHUP finish the step and save first (torchrun kills after 30 s:
+--shutdown-timeout)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,7 +84,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split, timeout=run.timeout)
+    mesh = initialize(tensor, split, timeout=run.timeout, device=parallel.device)
     tell_machine(arguments.machine, mesh)
     with writing(arguments.output, mesh) as finished:
         if not finished:

@@ -8,7 +8,9 @@ import numpy as np
 from core.config import ModelConfig, TrainingConfig
 from data_pipeline.indexed.dataset import IndexedDataset
 from data_pipeline.indexed.samples import split_boundaries
-from pretrain.masking import SentencePairs, masked_sample, predictions_limit
+from data_pipeline.tokenization.ids import check_token_ids
+from pretrain.gpt2 import DAMAGED_CORPUS
+from pretrain.masking import SentencePairs, Tokens, masked_sample, predictions_limit
 from recipes.records import PRETRAININGS, Pretraining
 
 if TYPE_CHECKING:
@@ -33,7 +35,11 @@ class BertSamples:
         self.total_samples = samples
 
     def batch(self, indices: np.ndarray) -> "dict[str, torch.Tensor]":
-        """Arguments of the objective's `forward`."""
+        """Arguments of the objective's `forward`.
+
+        Raises:
+            UserError: a token is none of the vocabulary's; the message names the file and the sentence.
+        """
         import torch
 
         rows, limit = len(indices), predictions_limit(self._width)
@@ -45,7 +51,7 @@ class BertSamples:
         labels = np.zeros(rows, dtype=np.int64)
         for row, index in enumerate(indices):
             random = np.random.default_rng([self._seed, int(index)])
-            first, second, labels[row] = self._pairs.pair(int(index), random)
+            first, second, labels[row] = self._pair(int(index), random)
             sample = masked_sample(first, second, self._tokenizer, random)
             length, masked = len(sample.tokens), len(sample.positions)
             tokens[row, :length] = sample.tokens
@@ -62,6 +68,17 @@ class BertSamples:
             "order_labels": labels,
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _pair(self, index: int, random: np.random.Generator) -> tuple[Tokens, Tokens, int]:
+        *halves, swapped = self._pairs.pair(index, random)
+        for half in halves:
+            check_token_ids(
+                half,
+                self._tokenizer.vocabulary_size,
+                lambda _, wrong: f"{self._pairs.place_of(index, wrong)} (sample {index})",
+                DAMAGED_CORPUS,
+            )
+        return halves[0], halves[1], swapped
 
     def counts(self, batch: "dict[str, torch.Tensor]") -> dict[str, float]:
         return {

@@ -8,6 +8,7 @@ import numpy as np
 from core.config import ModelConfig, TrainingConfig
 from data_pipeline.indexed.blends import Blend, open_stream
 from data_pipeline.indexed.samples import SampleStream
+from data_pipeline.tokenization.ids import check_token_ids
 from recipes.records import PRETRAININGS, Pretraining
 
 if TYPE_CHECKING:
@@ -20,20 +21,33 @@ GPT2 = PRETRAININGS.add(
     "gpt2", Pretraining("gpt2", "next-token prediction", "pretrain.gpt2:GPT2Task", blends=True)
 )
 
+DAMAGED_CORPUS = "the file is damaged, or was tokenized with another tokenizer: tokenize the corpus anew"
+
 
 class GPT2Samples:
     """Batches from a sample stream: tokens and, shifted by one, targets, both [batch, sequence]."""
 
-    def __init__(self, stream: SampleStream | Blend, samples: int) -> None:
+    def __init__(self, stream: SampleStream | Blend, samples: int, vocabulary_size: int) -> None:
         self.stream = stream
         self.total_samples = samples
+        self._vocabulary_size = vocabulary_size
 
     def batch(self, indices: np.ndarray) -> "dict[str, torch.Tensor]":
-        """Arguments of the objective's `forward`, int64."""
+        """Arguments of the objective's `forward`, int64.
+
+        Raises:
+            UserError: a token is none of the vocabulary's; the message names the file and the document.
+        """
         import torch
 
-        rows = [self.stream[int(index)] for index in indices]
-        tokens = torch.from_numpy(np.stack(rows, dtype=np.int64, casting="same_kind"))
+        rows = np.stack([self.stream[int(index)] for index in indices], dtype=np.int64, casting="same_kind")
+
+        def where(place: int, _: int) -> str:
+            row, token = divmod(place, rows.shape[1])
+            return f"{self.stream.place_of(int(indices[row]), token)} (sample {indices[row]})"
+
+        check_token_ids(rows, self._vocabulary_size, where, DAMAGED_CORPUS)
+        tokens = torch.from_numpy(rows)
         return {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
 
     def counts(self, batch: "dict[str, torch.Tensor]") -> dict[str, float]:
@@ -66,10 +80,11 @@ class GPT2Task(GPT2Samples):
         wanted = training.steps * training.global_batch
         stream = open_stream(corpus, "train", wanted, length, seed)
         assert stream is not None, "only other splits may be left out"
-        super().__init__(stream, wanted)
+        size = config.vocabulary_size
+        super().__init__(stream, wanted, size)
         held_out = training.validation_batches * training.global_batch
         held_out_stream = open_stream(corpus, "validation", held_out, length, seed)
-        self.validation = None if held_out_stream is None else GPT2Samples(held_out_stream, held_out)
+        self.validation = None if held_out_stream is None else GPT2Samples(held_out_stream, held_out, size)
         self.network, self.mesh = build_model(config, mesh, training.seed), mesh
         self.model = pretraining_objective(self.network)
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import UserError
-from data_pipeline.indexed.dataset import IndexedDataset
+from data_pipeline.indexed.dataset import IndexedDataset, bin_path
+from data_pipeline.indexed.samples import refuse_other_values
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPECIAL_TOKENS = 3  # [CLS] first [SEP] second [SEP]
@@ -34,6 +35,7 @@ class SentencePairs:
     def __init__(
         self, dataset: IndexedDataset, part: tuple[int, int], samples: int, sequence_length: int, seed: int
     ) -> None:
+        refuse_other_values(dataset)
         self._dataset = dataset
         self.sequence_length = sequence_length
         documents = self.usable_documents(dataset, part)
@@ -85,6 +87,13 @@ class SentencePairs:
         truncate(halves, target, random)
         swapped = int(random.random() < 0.5)
         return halves[swapped], halves[1 - swapped], swapped
+
+    def place_of(self, index: int, token: int) -> str:
+        """Where a token of a sample is stored, for messages."""
+        first, end, _ = (int(value) for value in self.runs[index])
+        sentence = next(number for number in range(first, end) if token in self._dataset[number])
+        document = int(np.searchsorted(self._dataset.document_index, sentence, side="right")) - 1
+        return f"{bin_path(self._dataset.prefix)}: sequence {sentence}, in document {document}"
 
     def _tokens(self, first: int, end: int) -> Tokens:
         return np.concatenate([self._dataset[sentence] for sentence in range(first, end)]).astype(np.int64)

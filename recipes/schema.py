@@ -69,7 +69,7 @@ class FinetuningSettings:
     Attributes:
         epochs: passes over the training examples.
         batch_size: examples a step.
-        micro_batch: examples in a forward pass of one data rank: bounds its memory.
+        micro_batch: examples in a forward pass of one data rank: bounds its memory, and with dropout chooses the masks.
         learning_rate: the highest rate.
         warmup_fraction: share of all steps (the reference's scripts: 6.5 %).
         sequence_length: longest input in tokens; the model's for 0.
@@ -103,10 +103,12 @@ class FinetuningSettings:
             )
         return problems
 
-    def significant(self) -> dict[str, Any]:
-        """What a run's numbers depend on, besides its seed."""
+    def significant(self, drops: bool) -> dict[str, Any]:
+        """What a run's numbers depend on, besides its seed; `drops` as in `TrainingConfig.significant`."""
         facts = asdict(self)
-        del facts["seeds"], facts["micro_batch"]
+        del facts["seeds"]
+        if not drops:
+            del facts["micro_batch"]
         return facts
 
     def training_config(self, examples: int, seed: int) -> TrainingConfig:

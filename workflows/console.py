@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
 
-from core.processes import die_with_parent
+from core.processes import LostTerminal, asked_to_end, die_with_parent
 
 PIPELINE_LOGGER = "data_pipeline"
 
@@ -166,7 +166,7 @@ def _relay_pipeline_log() -> None:
 
 
 class _Interrupts:
-    """SIGTERM and SIGINT raise KeyboardInterrupt, which stages and Luigi let through; the exit code is then 130.
+    """SIGTERM, SIGINT and SIGHUP raise KeyboardInterrupt, which stages and Luigi let through; the exit code is then 130.
 
     A repeat within two seconds is the same request, come on another way (a terminal tells all processes, and Luigi
     its workers again). A later one ends this process at once, and with it everything that it started.
@@ -176,8 +176,11 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.first: float | None = None
+        self.terminal = LostTerminal()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.terminal.let_go()
         now = time.monotonic()
         if self.first is None:
             self.first = now
@@ -192,8 +195,8 @@ def _install_signals() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     interrupts = _Interrupts()
-    signal.signal(signal.SIGTERM, interrupts)
-    signal.signal(signal.SIGINT, interrupts)
+    for number in asked_to_end():
+        signal.signal(number, interrupts)
     usual = sys.excepthook
 
     def quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -210,9 +213,12 @@ def in_luigi_worker() -> bool:
 
 
 def start_luigi_worker() -> None:
-    """Make such a process die with the command, and leave Ctrl-C to it: the command sends SIGTERM on."""
+    """Make such a process die with the command, and leave to it what a terminal tells all: it sends SIGTERM on."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminal = LostTerminal()
+    if signal.SIGHUP in asked_to_end():
+        signal.signal(signal.SIGHUP, lambda *_: terminal.let_go())
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def finetune(
         trained(kind, collect),
         label=f"fine-tune {model} on {record.title}{seeds}",
         parameters={
-            **settings.significant(),
+            **settings.significant(recipe.models[model].config.drops),
             "seed": seed,
             **plugin_parameters(FINE_TUNING.plugin(record.name)),
         },

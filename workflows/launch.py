@@ -24,8 +24,10 @@ from core.processes import available_cores
 from data_pipeline.engine.run_record import CHECKOUT
 from workflows.console import say
 
-# torchrun itself kills ranks 30 s after it was asked to stop; a little later we kill what is left.
-GRACE_SECONDS = 35.0
+# How long ranks have, when they are asked to stop, to finish a step and save: torchrun kills them then (by itself after
+# 30 s, and a step of a large model takes longer), and a little later we kill what is left.
+SHUTDOWN_SECONDS = 600
+_GRACE_SECONDS = SHUTDOWN_SECONDS + 5.0
 _SHOWN_LINES = 15
 # torchrun, dying with the process whose id comes first. (A function between fork and exec would do the same, but is
 # unsafe beside Luigi's threads.)
@@ -44,11 +46,12 @@ def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -
     """Run `python -m module arguments` as `ranks` processes of one machine; returns torchrun's exit code.
 
     All its output goes to `log` (appended). On a terminal its progress bar shows live; lines that say where it
-    resumes are shown in any case. It dies with this process, however that ends. On KeyboardInterrupt it is asked to
-    stop, given time for its checkpoint, and the interrupt goes on when no rank is left.
+    resumes, and notes, are shown in any case. It dies with this process, however that ends. On KeyboardInterrupt it is asked to
+    stop, given time for its checkpoint, and the interrupt goes on when no rank is left. A second one ends it at once.
     """
     command = [sys.executable, "-c", _TORCHRUN, str(os.getpid()), "--standalone"]
-    command += ["--nproc-per-node", str(ranks), "-m", module, *arguments]
+    command += ["--nproc-per-node", str(ranks), "--shutdown-timeout", str(SHUTDOWN_SECONDS)]
+    command += ["-m", module, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, available_cores() // ranks))}
     log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = _channel()
@@ -121,7 +124,7 @@ def _pump(reader: int, relay: "Relay", seconds: float | None = None) -> bool:
 def _stop(process: subprocess.Popen, reader: int, relay: "Relay") -> None:
     """Ask for an orderly end; too long a wait makes it a hard one."""
     process.send_signal(signal.SIGTERM)
-    if _pump(reader, relay, GRACE_SECONDS):
+    if _pump(reader, relay, _GRACE_SECONDS):
         process.wait()
         return
     process.kill()  # its ranks die with it
@@ -192,6 +195,6 @@ def _split(block: bytes) -> list[bytes]:
 
 
 def _show_line(line: str) -> None:
-    """Of a program's own lines, the console shows where it resumes."""
-    if "resum" in line.lower():
+    """Of a program's own lines, the console shows where it resumes, and notes."""
+    if "resum" in line.lower() or line.startswith("note: "):
         say(f"        {line.strip()}")

@@ -70,7 +70,7 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
         line = [family, "--recipe", str(recipe.path), "--model", name]
         line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
         line += ["--output", str(directory)]
-        return line + to_flags(recipe.parallel, leave_out=("data_parallel", "tensor_parallel"))
+        return line + to_flags(recipe.parallel, leave_out=("data_parallel", "tensor_parallel", "device"))
 
     def collect(directory: Path) -> Summary:
         return {
@@ -90,7 +90,7 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
         name,
         trained(kind, collect),
         label=f"pretrain {name}",
-        parameters={"model": shape, "training": model.training.significant(), **plugins},
+        parameters={"model": shape, "training": model.training.significant(model.config.drops), **plugins},
         inputs={"data": data, "tokenizer": tokenizer},
         selectors={"model": name},
         facts=facts,
@@ -106,6 +106,7 @@ def program(
 
     def run(directory: Path, place: Workplace) -> None:
         line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
+        line += ["--device", recipe.parallel.device]
         line += ["--title", place.title, "--machine", str(directory / MACHINE_FILE)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]

@@ -59,9 +59,10 @@ class _VocabularyParallelCrossEntropy(torch.autograd.Function):
         total, target_logit = all_reduce(sums, group)
 
         scored = targets != IGNORED
+        unknown = scored & ((targets < 0) | (targets >= vocabulary_size))
         ctx.save_for_backward(softmax, exponentials / total, local_targets, is_local, scored)
         ctx.dtype = logits.dtype
-        return torch.where(scored, total.log() - target_logit, 0.0)
+        return torch.where(scored, total.log() - target_logit, 0.0).masked_fill(unknown, torch.nan)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
@@ -88,7 +89,7 @@ def vocabulary_parallel_cross_entropy(
     Args:
         logits: this rank's columns, [..., padded vocabulary / tensor ranks]. The padded ones become -inf; where a
             gradient is asked for, all are used up.
-        targets: vocabulary ids, [...]; `IGNORED` (-100) gives loss 0 and no gradient.
+        targets: vocabulary ids, [...]; `IGNORED` (-100) gives loss 0 and no gradient, what is no token a loss of NaN.
         group: the tensor group.
         vocabulary_size: real tokens; padded columns beyond them take no part.
 

@@ -120,7 +120,8 @@ class ReplicatedLinear(nn.Module):
 
 
 class VocabularyParallelEmbedding(nn.Module):
-    """An embedding split along the vocabulary: ids of other ranks' rows give zeros, g adds the ranks up."""
+    """An embedding split along the vocabulary: ids of other ranks' rows give zeros, g adds the ranks up. An id that has no
+    row on any rank gives NaN (on a single rank, torch's error)."""
 
     def __init__(self, vocabulary_size: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
@@ -138,7 +139,9 @@ class VocabularyParallelEmbedding(nn.Module):
         rows = tokens - self.start
         elsewhere = (rows < 0) | (rows >= self.rows)
         embedded = F.embedding(rows.masked_fill(elsewhere, 0), local(self.weight))
-        return self.leave(embedded.masked_fill(elsewhere.unsqueeze(-1), 0.0), self.group)
+        nowhere = (tokens < 0) | (tokens >= self.rows * self.group.size())
+        absent = torch.zeros_like(embedded[..., :1]).masked_fill(nowhere.unsqueeze(-1), torch.nan)
+        return self.leave(torch.where(elsewhere.unsqueeze(-1), absent, embedded), self.group)
 
     def logits(
         self, hidden: torch.Tensor, split: bool = False, bias: torch.Tensor | None = None

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,7 @@ def initialize(
     tensor_parallel: int = 1,
     sequence_parallel: bool = False,
     timeout: datetime.timedelta = DEFAULT_TIMEOUT,
+    device: str = "auto",
 ) -> Mesh:
     """Join the process group (torchrun's, or a world of one) and lay the grid.
 
@@ -98,13 +100,15 @@ def initialize(
         sequence_parallel: split what lies between tensor-parallel regions along the sequence (for training; sequences
             must be a multiple of tensor_parallel). One tensor rank has nothing to split.
         timeout: how long a collective waits for a rank before it fails.
+        device: "cuda", "cpu", or "auto": see `ParallelConfig`.
 
     Raises:
-        UserError: the world cannot be divided so, or the ranks were asked for different layouts.
+        UserError: the world cannot be divided so, the ranks were asked for different layouts, or the devices for them
+            are not there.
     """
-    device = _device()
+    place = _device(device)
     if not dist.is_initialized():
-        _join(device, timeout)
+        _join(place, timeout)
     world_size = dist.get_world_size()
     _check_same_layout(tensor_parallel, sequence_parallel)
     if tensor_parallel < 1 or world_size % tensor_parallel:
@@ -113,11 +117,11 @@ def initialize(
             f"start a multiple of {tensor_parallel} (torchrun --nproc-per-node)"
         )
     device_mesh = init_device_mesh(
-        device.type, (world_size // tensor_parallel, 1, tensor_parallel), mesh_dim_names=("dp", "shard", "tp")
+        place.type, (world_size // tensor_parallel, 1, tensor_parallel), mesh_dim_names=("dp", "shard", "tp")
     )
     sequence_parallel = sequence_parallel and tensor_parallel > 1
     streams = RandomStreams(
-        device,
+        place,
         data_rank=device_mesh.get_local_rank("dp"),
         tensor_rank=device_mesh.get_local_rank("tp"),
         tensor_size=tensor_parallel,
@@ -126,7 +130,7 @@ def initialize(
     for dimension in ("dp", "tp"):  # a mesh's groups do not take over the time-out of the world's
         _set_pg_timeout(timeout, device_mesh.get_group(dimension))
     control_group, watch_group = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
-    return Mesh(device_mesh, device, control_group, watch_group, timeout, streams, sequence_parallel)
+    return Mesh(device_mesh, place, control_group, watch_group, timeout, streams, sequence_parallel)
 
 
 def _check_same_layout(*layout: object) -> None:
@@ -141,12 +145,25 @@ def _check_same_layout(*layout: object) -> None:
             )
 
 
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
+def _device(asked: str) -> torch.device:
+    """Where this rank computes; a CUDA device is for one rank alone."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "cpu" or (asked == "auto" and not devices):
+        return torch.device("cpu")
+    if devices < max(ranks, local_rank + 1):
+        several_hosts = int(os.environ.get("WORLD_SIZE", "1")) > ranks  # the others may have devices enough
+        found = f"{ranks} processes on this host, CUDA devices: {devices}"
+        if asked == "cuda" or several_hosts:
+            raise UserError(f'{found}; start as many processes as devices, or compute with device = "cpu"')
+        if local_rank == 0:
+            note = f"note: {found}; computing on the CPU (as many processes as devices use these)"
+            print(note, file=sys.stderr, flush=True)
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def _join(device: torch.device, timeout: datetime.timedelta) -> None:

@@ -5,7 +5,8 @@ across data ranks; dropout on attention probabilities must differ across tensor 
 Under sequence parallelism the ranks hold different parts of the residual stream too, and one stream a rank serves.
 
 Streams are derived, not carried: each micro-batch seeds both from (seed, step, micro-batch, rank), so a resumed
-run needs no saved random state. The residual stream is torch's default generator; attention swaps its own state in.
+run needs no saved random state. A whole micro-batch draws from one stream (a stream a sample would need the attention
+of each sample apart), so masks depend on `micro_batch` and on the layout: other ones, as good. The residual stream is torch's default generator; attention swaps its own state in.
 """
 
 import contextlib

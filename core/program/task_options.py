@@ -3,9 +3,13 @@
 import argparse
 from pathlib import Path
 
+from core.config import ParallelConfig
+from core.flags import add_flags
 from core.program.machine import add_machine_option
 from core.program.ranks import positive
 from core.registry import add_plugin_option
+
+_NOT_FOR_TASKS = ("tensor_parallel", "data_parallel", "sequence_parallel", "zero")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +35,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share one copy of the model (default: %(default)s)",
     )
+    add_flags(parser, ParallelConfig, leave_out=_NOT_FOR_TASKS)
     add_plugin_option(parser)
 
 

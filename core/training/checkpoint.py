@@ -70,6 +70,10 @@ class Checkpoints:
         """This rank knows that a save in the background failed; `wait` then raises on every rank."""
         return self._failure is not None
 
+    def folder(self, step: int) -> Path:
+        """Of the checkpoint after `step` steps."""
+        return self.directory / f"step-{step:08d}"
+
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
     ) -> None:
@@ -173,7 +177,7 @@ class Checkpoints:
         """What the thread does, on all ranks; a failure on any is known to all of them in the end."""
         if self._mesh.device.type == "cuda":
             torch.cuda.set_device(self._mesh.device)  # a thread's own setting
-        final = self.directory / f"step-{record['step']:08d}"
+        final = self.folder(record["step"])
         temporary = self.directory / f".{final.name}.tmp"
         try:
             self._on_main(lambda: self._prepare(temporary))

@@ -7,8 +7,20 @@ class TrainingError(UserError):
     """The base of them all: a command line prints its message without a traceback."""
 
 
+class BadSamples(TrainingError):
+    """Samples that no model can learn from; the message is that of the rank that read them."""
+
+
 class NonFiniteLoss(TrainingError):
     """The loss became infinite or not a number; the message says at which step."""
+
+
+class NonFiniteGradient(TrainingError):
+    """Gradients became infinite or not a number while the loss is one; the message says at which step, and which."""
+
+
+class NonFiniteState(TrainingError):
+    """Weights or the optimizer's state hold values that are no numbers; the message says when, and which tensors."""
 
 
 class EndlessOverflow(TrainingError):

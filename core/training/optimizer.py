@@ -57,7 +57,8 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scal
     dimension that some gradient is split on.
 
     Returns:
-        the norm before clipping; not finite when a gradient is not, and the gradients are then of no use.
+        the norm before clipping; not finite when a gradient is not (or is so large that its square is not), and the
+        gradients are then left as they are, of no use.
     """
     gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
     assert not any(p.is_partial() for g in gradients for p in g.placements), "see complete_gradients"
@@ -74,6 +75,8 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scal
             if mesh.size(dimension) > 1:
                 dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
     norm = math.sqrt(sum(value.item() for value in by_dimensions.values())) / loss_scale
+    if not math.isfinite(norm):
+        return norm
     factor = maximum / (norm + 1e-6) if 0 < maximum < norm else 1.0
     if factor != 1.0 or loss_scale != 1.0:
         torch._foreach_mul_(local, factor / loss_scale)

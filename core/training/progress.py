@@ -1,5 +1,6 @@
 """What a training shows while it runs: a bar on a terminal, else a line every ten seconds."""
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -13,6 +14,12 @@ _PLAIN_LINE_INTERVAL_SECONDS = 10.0
 _BAR_FORMAT = "{desc} {bar} {n_fmt}/{total_fmt}{postfix}, {remaining} left"
 _SMALLEST_BAR = 5
 _LONGEST_LEFT = ", 00:00:00 left"
+
+
+def say(line: str) -> None:
+    """A line on stderr, where it can be written: a terminal that is gone or a full disk ends no training."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class ProgressLine(Observer):
@@ -59,9 +66,10 @@ class ProgressLine(Observer):
 
     def _print(self, line: str) -> None:
         if self._bar.disable:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
         else:
-            self._bar.write(line, file=sys.stderr)
+            with contextlib.suppress(OSError):
+                self._bar.write(line, file=sys.stderr)
 
     def _room(self) -> int:
         """Columns for the fields, each with a comma before it."""

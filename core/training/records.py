@@ -26,7 +26,7 @@ def write_state(output: Path, status: str, step: int, **facts: Any) -> None:
     """Say in `state.json` how the run stands: running, finished, stopped or failed."""
     output.mkdir(parents=True, exist_ok=True)
     temporary = output / f".{STATE_FILE}.tmp"
-    temporary.write_text(json.dumps({"status": status, "step": step, **facts}) + "\n", encoding="utf-8")
+    temporary.write_text(_line({"status": status, "step": step, **facts}), encoding="utf-8")
     os.replace(temporary, output / STATE_FILE)
 
 
@@ -72,19 +72,24 @@ class Recorder(Observer):
             return
         rates = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(throughput).items()}
         rates["memory_bytes"] = throughput.memory_bytes
-        self._throughput.write(json.dumps({"step": record["step"], "time": time.time(), **rates}) + "\n")
+        self._throughput.write(_line({"step": record["step"], "time": time.time(), **rates}))
         self._throughput.flush()
 
     def validated(self, record: dict[str, Any]) -> None:
         self._write(record)
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._metrics.write(json.dumps(record) + "\n")
+        self._metrics.write(_line(record))
         self._metrics.flush()
 
     def ended(self) -> None:
         self._metrics.close()
         self._throughput.close()
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A record as JSON, which has no NaN and no infinity: the trainer stops before there is one."""
+    return json.dumps(record, allow_nan=False) + "\n"
 
 
 def _cut_after(path: Path, step: int) -> None:

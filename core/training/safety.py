@@ -5,6 +5,7 @@ A run that goes wrong in silence costs more than one that stops.
 
 import contextlib
 import datetime
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,15 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from core.parallel.mesh import Mesh
-from core.training.errors import LostRank, OutOfMemory, RanksDisagree
+from core.training.errors import (
+    BadSamples,
+    LostRank,
+    NonFiniteGradient,
+    NonFiniteLoss,
+    NonFiniteState,
+    OutOfMemory,
+    RanksDisagree,
+)
 
 _LONGEST_ROLL_CALL = datetime.timedelta(seconds=60)
 _SHOWN = 5
@@ -30,8 +39,7 @@ def check_same_settings(settings: Mapping[str, Any], mesh: Mesh) -> None:
     Raises:
         RanksDisagree: some rank has other settings than rank 0; the message names it and the first of them.
     """
-    given: list[Mapping[str, Any]] = [{}] * mesh.world_size
-    dist.all_gather_object(given, dict(settings), group=mesh.control_group)
+    given = _gathered(dict(settings), mesh)
     lines = []
     for rank, theirs in enumerate(given):
         for name, value in given[0].items():
@@ -73,11 +81,101 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
         )
 
 
+def bad_samples(problem: str, mesh: Mesh) -> BadSamples:
+    """What to raise on all ranks where some could not make its batches of the data. Collective.
+
+    Args:
+        problem: of this rank; empty where it has none.
+    """
+    return BadSamples(next(filter(None, _gathered(problem, mesh))))
+
+
+def non_finite_loss(
+    losses: Mapping[str, float], sums: Mapping[str, torch.Tensor], mesh: Mesh, what: str
+) -> NonFiniteLoss:
+    """What to raise where some rank's mean loss is no number. Collective.
+
+    Args:
+        losses: by term, the means that this rank sees.
+        sums: by term, this rank's own part of them.
+        what: the loss, and when; for the message.
+    """
+    bad = {term: value for term, value in losses.items() if not math.isfinite(value)}
+    own = any(not math.isfinite(value.item()) for value in sums.values())
+    seen = _gathered((bad, own), mesh)
+    term, value = next(item for theirs, _ in seen for item in theirs.items())
+    ranks = ", ".join(str(rank) for rank, (_, is_source) in enumerate(seen) if is_source)
+    return NonFiniteLoss(
+        f"the {term} loss is {value} {what}, on rank {ranks}; lower the learning rate, or go on from an earlier "
+        "checkpoint"
+    )
+
+
+def non_finite_gradient(model: nn.Module, mesh: Mesh, step: int) -> NonFiniteGradient:
+    """What to raise where the gradients' norm is no number on some rank, while the loss is one. Collective.
+
+    Args:
+        step: the one that was not done, 1 is the first.
+    """
+    gradients = {name: _local(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    norms = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist()
+    bad = [name for name, norm in zip(gradients, norms, strict=True) if not math.isfinite(norm)]
+    return NonFiniteGradient(
+        f"the loss of step {step} is finite, but not the norm of its gradient of {_listed(_by_rank(bad, mesh))}; no "
+        "weight was changed. Lower the learning rate, or go on from an earlier checkpoint; if the same command gets "
+        "past this step, a device is faulty"
+    )
+
+
+def check_finite(model: nn.Module, optimizer: torch.optim.Optimizer, mesh: Mesh, when: str) -> None:
+    """Look at all that a checkpoint keeps: weights and the optimizer's state. Collective.
+
+    Args:
+        when: and what to do, for the message.
+
+    Raises:
+        NonFiniteState: on all ranks; the message names the tensors and the ranks.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        tensors[name] = _local(parameter)
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name} ({kind})"] = _local(value)
+    # A value that is none is not lost in a sum, which takes a twentieth of the time of looking at each value.
+    sums = torch.stack(
+        [value.sum(dtype=torch.float32).to(mesh.device) for value in tensors.values()]
+    ).tolist()
+    suspects = [name for name, value in zip(tensors, sums, strict=True) if not math.isfinite(value)]
+    bad = [name for name in suspects if not tensors[name].isfinite().all()]
+    if lines := _by_rank(bad, mesh):
+        raise NonFiniteState(f"{_listed(lines)} holds values that are no finite numbers {when}")
+
+
+def _by_rank(own: list[str], mesh: Mesh) -> list[str]:
+    """A line for each thing that some rank names, with these ranks. Collective."""
+    ranks: dict[str, list[int]] = {}
+    for rank, names in enumerate(_gathered(own, mesh)):
+        for name in names:
+            ranks.setdefault(name, []).append(rank)
+    return [f"{name} on rank {', '.join(map(str, found))}" for name, found in ranks.items()]
+
+
+def _gathered(own: Any, mesh: Mesh) -> list[Any]:
+    """What every rank gives, by rank. Collective."""
+    given: list[Any] = [None] * mesh.world_size
+    dist.all_gather_object(given, own, group=mesh.control_group)
+    return given
+
+
+def _local(value: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a tensor."""
+    value = value.detach()
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def _checksum(parameter: torch.Tensor) -> torch.Tensor:
     """The sum of the local values' bits, which tells any change of one of them: [] int64."""
-    values = parameter.detach()
-    values = values.to_local() if isinstance(values, DTensor) else values
-    return values.contiguous().view(torch.int32).sum(dtype=torch.int64)
+    return _local(parameter).contiguous().view(torch.int32).sum(dtype=torch.int64)
 
 
 def _part(parameter: torch.Tensor, rank: int, mesh: Mesh) -> tuple[int, ...]:
@@ -114,8 +212,8 @@ def explained_failures(mesh: Mesh) -> Iterator[None]:
 def _out_of_memory(mesh: Mesh, text: str) -> str:
     return (
         f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
-        'results); recompute = "selective", then "full"; precision = "bf16"; more processes with --zero 2 or 3; '
-        "--sequence-parallel; a larger --tensor-parallel"
+        'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more '
+        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel"
     )
 
 

@@ -4,7 +4,14 @@ import math
 import signal
 import time
 
-NO_REASON, TIME_LIMIT, SAVE_FAILED = 0, 1, 100  # others are numbers of signals, between these two
+from core.processes import LostTerminal, asked_to_end
+
+NO_REASON, TIME_LIMIT, SAVE_FAILED, BAD_SAMPLES = (
+    0,
+    1000,
+    1001,
+    1002,
+)  # others are numbers of signals, which are below
 
 
 def reason_name(reason: int) -> str:
@@ -13,7 +20,10 @@ def reason_name(reason: int) -> str:
 
 
 class StopRequest:
-    """While inside, SIGTERM and SIGINT, or the time limit, ask the loop to stop after the current step."""
+    """While inside, SIGTERM, SIGINT and SIGHUP, or the time limit, ask the loop to stop after the current step.
+
+    SIGHUP says that the terminal is gone, as when an ssh connection is closed: what would be printed goes nowhere then.
+    """
 
     def __init__(self, minutes: float) -> None:
         self._reason = NO_REASON
@@ -26,11 +36,13 @@ class StopRequest:
         return self._reason
 
     def _request(self, number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._terminal.let_go()
         self._reason = number
 
     def __enter__(self) -> "StopRequest":
-        signals = (signal.SIGTERM, signal.SIGINT)
-        self._previous = {number: signal.signal(number, self._request) for number in signals}
+        self._terminal = LostTerminal()
+        self._previous = {number: signal.signal(number, self._request) for number in asked_to_end()}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,23 +18,33 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, UserError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means, micro_batches
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
-from core.training.errors import NonFiniteLoss
 from core.training.loss_scale import LossScale
 from core.training.observers import Observer, Run
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
+from core.training.progress import say
 from core.training.records import read_state, standard_observers, write_state
-from core.training.safety import check_same_settings, check_same_weights, explained_failures
-from core.training.schedule import LossSums, Schedule, WholeModel
-from core.training.stopping import NO_REASON, SAVE_FAILED, StopRequest, reason_name
+from core.training.safety import (
+    bad_samples,
+    check_finite,
+    check_same_settings,
+    check_same_weights,
+    explained_failures,
+    non_finite_gradient,
+    non_finite_loss,
+)
+from core.training.schedule import Schedule, WholeModel
+from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
+
+_BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -75,17 +84,24 @@ def train(
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
     Writes `output/model/` when finished, `metrics.jsonl`, `logs/`, `state.json`, and `checkpoints/` (private).
-    SIGTERM, SIGINT and the time limit finish the step, save a checkpoint and return "stopped".
+    SIGTERM, SIGINT, SIGHUP and the time limit finish the step, save a checkpoint and return "stopped".
 
     Args:
         observers: hear of what happens on this rank, after those that `options` ask for.
 
     Raises:
-        ConfigurationError: the batch cannot be dealt to the data ranks, or the options cannot be met.
+        ConfigurationError: the batch cannot be dealt to the data ranks, the options cannot be met, or a validation is
+            asked for and there is nothing to validate on.
         TrainingError: something the user can mend; `state.json` then says "failed".
     """
     options = options or RunOptions()
-    if errors := config.errors() + config.layout_errors(mesh.data_size) + options.errors(config):
+    errors = config.errors() + config.layout_errors(mesh.data_size) + options.errors(config)
+    if not errors and config.validation_interval and task.validation is None:
+        errors.append(
+            f"training.validation_interval: is {config.validation_interval}, but nothing is held out to validate on: "
+            "the data has too few documents (3 of 100 are held out); give more, or set it to 0"
+        )
+    if errors:
         raise ConfigurationError(errors)
     output = Path(output)
     if read_state(output).get("status") == "finished":
@@ -126,8 +142,12 @@ class _Trainer:
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
         fingerprint = hashlib.sha256(course.encode()).hexdigest()
-        self.checkpoints = Checkpoints(output / "checkpoints", mesh, fingerprint, config, _say)
+        self.checkpoints = Checkpoints(output / "checkpoints", mesh, fingerprint, config, say)
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)  # optimizer steps
+        if self.done:
+            loaded = self.checkpoints.folder(self.done)
+            remedy = f"in {loaded}; remove this folder to go on from the checkpoint before"
+            check_finite(self.model, self.optimizer, mesh, remedy)
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
@@ -145,13 +165,14 @@ class _Trainer:
             self.checkpoints.wait()
             finished = self.done == self.config.steps
             if finished:
+                self._check_weights()
                 self.task.save(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             facts = {} if finished else {"reason": reason_name(reason)}
             write_state(self.output, status, self.done, **facts)
             if not finished:
-                _say(
+                say(
                     f"stopped by {facts['reason']} after step {self.done}; the same command goes on from there"
                 )
         return TrainingResult(status, self.done)
@@ -167,7 +188,7 @@ class _Trainer:
         config, done, meter = self.config, self.done, self.meter
         run = Run(self.output, done, config, self.model, self.mesh, meter.peak, meter.paused)
         if done and self.mesh.is_main:
-            _say(f"{self.options.title} resumes at step {done} of {config.steps}")
+            say(f"{self.options.title} resumes at step {done} of {config.steps}")
         with contextlib.ExitStack() as endings:
             standard = standard_observers(run, self.options) if self.mesh.is_main else ()
             for observer in itertools.chain(standard, observers):
@@ -178,7 +199,9 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
-        batches = micro_batches(self.task, self.done, self.config, self.mesh)
+        batches, problem = self._read(self.task, self.done)
+        if self._largest(bool(problem)):
+            raise bad_samples(problem, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
         self.schedule.train(batches[:1], totals, self.done, self._scale())
         self.optimizer.zero_grad(set_to_none=True)
@@ -197,24 +220,45 @@ class _Trainer:
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
+            batches, problem = ([], "") if finished else self._read(self.task, self.done)
             # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
-            reason = int(self._largest(SAVE_FAILED if self.checkpoints.failed else stop.reason()))
+            own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
+            reason = int(self._largest(own))
             stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
                 with self.meter.paused():
                     self._save()
                 saved = self.done
+            if reason == BAD_SAMPLES:
+                raise bad_samples(problem, self.mesh)
             if finished or stopping:
                 return reason
-            self._step()
+            self._step(batches)
+
+    def _read(self, source: BatchSource, first: int, steps: int = 1) -> tuple[list[WeightedBatch], str]:
+        """This rank's micro-batches of some steps; or else what is wrong with the data, which the other ranks may not
+        see and must hear before they wait for this one."""
+        try:
+            of_steps = [
+                micro_batches(source, step, self.config, self.mesh) for step in range(first, first + steps)
+            ]
+        except UserError as error:
+            return [], str(error)
+        return [batch for of_step in of_steps for batch in of_step], ""
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
-        check_same_weights(self.model, self.mesh, f"after step {self.done}")
+        self._check_weights()
         self.checkpoints.save(self.done, self.model, self.optimizer, facts)
         for observer in self.observers:
             observer.checkpoint_taken(self.done)
+
+    def _check_weights(self) -> None:
+        """What is about to be kept must be worth it."""
+        when = f"after step {self.done}"
+        check_finite(self.model, self.optimizer, self.mesh, f"{when}; lower the learning rate")
+        check_same_weights(self.model, self.mesh, when)
 
     def _validate(self) -> None:
         """Mean loss over the first validation batches, dropout off."""
@@ -222,14 +266,14 @@ class _Trainer:
         if source is None:
             return
         available = math.ceil(source.total_samples / config.global_batch)
-        steps = range(min(config.validation_batches, available))
-        batches = [micro_batches(source, step, config, mesh) for step in steps]
-        sums = self.schedule.evaluate(batch for of_step in batches for batch in of_step)
-        counts: dict[str, float] = {}
-        for of_step in batches:
-            for term, count in global_counts(source, of_step, mesh).items():
-                counts[term] = counts.get(term, 0.0) + count
+        batches, problem = self._read(source, 0, min(config.validation_batches, available))
+        if self._largest(bool(problem)):
+            raise bad_samples(problem, mesh)
+        sums = self.schedule.evaluate(batches)
+        counts = global_counts(source, batches, mesh)
         losses = global_means(sums, counts, mesh)
+        if self._largest(not _finite(losses)):
+            raise non_finite_loss(losses, sums, mesh, f"in the validation after step {self.done}")
         for observer in self.observers if losses else ():
             observer.validated({"step": self.done, "validation_loss": sum(losses.values())})
 
@@ -242,20 +286,18 @@ class _Trainer:
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
-    def _step(self) -> None:
+    def _step(self, batches: list[WeightedBatch]) -> None:
         for observer in self.observers:
             observer.step_started(self.done + 1)
-        batches = micro_batches(self.task, self.done, self.config, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
         rate = learning_rate(self.config, self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses, norm = self._gradients(batches, totals)
         overflows = 0
-        while self._overflowed(norm):
+        while (result := self._gradients(batches, totals)) is None:
             self.optimizer.zero_grad(set_to_none=True)
-            losses, norm = self._gradients(batches, totals)
             overflows += 1
+        losses, norm = result
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -277,39 +319,29 @@ class _Trainer:
 
     def _gradients(
         self, batches: list[WeightedBatch], totals: dict[str, float]
-    ) -> tuple[dict[str, float], float]:
-        """The step's mean losses, its gradients (in the parameters, clipped), and their norm before that."""
-        scale = self._scale()
-        sums = self.schedule.train(batches, totals, self.done, scale)
+    ) -> tuple[dict[str, float], float] | None:
+        """The step's mean losses, its gradients (in the parameters, clipped), and their norm before that; None where
+        fp16 overflowed on any rank, so that the step is to be tried again at another loss scale.
+
+        Raises:
+            NonFiniteLoss, NonFiniteGradient: on all ranks, whichever of them saw it.
+        """
+        sums = self.schedule.train(batches, totals, self.done, self._scale())
         losses = global_means(sums, totals, self.mesh)
-        self._check_finite(losses, sums)
-        return losses, clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, scale)
-
-    def _overflowed(self, norm: float) -> bool:
-        """With fp16: whether gradients overflowed on any rank, so that the step is to be tried again."""
-        if self.loss_scale is None:
-            return False
-        overflowed = self._largest(not math.isfinite(norm)) > 0
-        self.loss_scale.update(overflowed)
-        return overflowed
-
-    def _check_finite(self, losses: dict[str, float], sums: LossSums) -> None:
-        """Stop at a mean loss that is no number, and say which ranks' own `sums` are none. All see the same mean."""
-        bad = [term for term, value in losses.items() if not math.isfinite(value)]
-        if not bad:
-            return
-        finite: list[bool] = [True] * self.mesh.world_size
-        own = all(math.isfinite(sums[term].item()) for term in bad)
-        dist.all_gather_object(finite, own, group=self.mesh.control_group)
-        ranks = ", ".join(str(rank) for rank, is_finite in enumerate(finite) if not is_finite)
-        raise NonFiniteLoss(
-            f"the {bad[0]} loss is {losses[bad[0]]} at step {self.done + 1}, on rank {ranks}; lower the learning rate, "
-            "or go on from an earlier checkpoint"
-        )
+        norm = clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, self._scale())
+        bad = _BAD_LOSS if not _finite(losses) else _BAD_GRADIENT if not math.isfinite(norm) else 0
+        worst = self._largest(bad)
+        if worst == _BAD_LOSS:
+            raise non_finite_loss(losses, sums, self.mesh, f"at step {self.done + 1}")
+        if self.loss_scale:
+            self.loss_scale.update(worst == _BAD_GRADIENT)
+        elif worst == _BAD_GRADIENT:
+            raise non_finite_gradient(self.model, self.mesh, self.done + 1)
+        return None if worst else (losses, norm)
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _finite(losses: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in losses.values())
 
 
 def set_recompute(model: nn.Module, recompute: str) -> None:

@@ -46,7 +46,7 @@ class RunRecord:
         libraries: distributions whose whole versions are told; keys have less of them.
     """
 
-    def __init__(self, partial: Path, layout: Mapping[str, int], libraries: Iterable[str] = ()) -> None:
+    def __init__(self, partial: Path, layout: Mapping[str, Any], libraries: Iterable[str] = ()) -> None:
         self._path, self._machine = partial / RUN_RECORD, partial / MACHINE_FILE
         self._started = time.monotonic()
         self._segments: list[dict[str, Any]] = []

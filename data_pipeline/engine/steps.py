@@ -91,7 +91,7 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     selectors: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[Summary], str] = no_facts
-    layout: Mapping[str, int] | None = None
+    layout: Mapping[str, Any] | None = None
     ranks: Callable[[Path, "Workplace"], None] | None = None
     pins: Callable[[Path | None], Pins] | None = None
 

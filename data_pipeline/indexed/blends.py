@@ -163,6 +163,10 @@ class Blend:
         """The tokens of a sample, [sequence_length + 1], as they are stored."""
         return self.streams[int(self.corpus[index])][int(self.sample[index])]
 
+    def place_of(self, index: int, token: int) -> str:
+        """Where a token of a sample is stored, for messages."""
+        return self.streams[int(self.corpus[index])].place_of(int(self.sample[index]), token)
+
 
 def normalized(weights: Sequence[float]) -> list[float]:
     """Weights of sum 1."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from data_pipeline.indexed.array_cache import Arrays, cached_arrays
-from data_pipeline.indexed.dataset import IndexedDataset, index_path
+from data_pipeline.indexed.dataset import IndexedDataset, bin_path, index_path
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_SPLIT = (969.0, 30.0, 1.0)
@@ -27,6 +27,16 @@ def split_boundaries(sequences: int, weights: tuple[float, ...] = DEFAULT_SPLIT)
     """Boundaries of consecutive parts: sequence i belongs to part p when boundaries[p] <= i < boundaries[p + 1]."""
     shares = np.cumsum([0.0, *(np.array(weights) / np.sum(weights))])
     return [round(float(share) * float(sequences)) for share in shares]
+
+
+def refuse_other_values(dataset: IndexedDataset) -> None:
+    """Check that a dataset holds integers.
+
+    Raises:
+        UserError: it holds something else, as the format may.
+    """
+    if dataset.dtype.kind == "f":
+        raise UserError(f"{index_path(dataset.prefix)}: holds {dataset.dtype.name} values, no token ids")
 
 
 class SampleStream:
@@ -58,8 +68,7 @@ class SampleStream:
     ) -> None:
         self.dataset = dataset
         self._length = sequence_length
-        if dataset.dtype.kind == "f":
-            raise UserError(f"{index_path(dataset.prefix)}: holds {dataset.dtype.name} values, no token ids")
+        refuse_other_values(dataset)
         lengths = dataset.lengths[part[0] : part[1]]
         if not lengths.any():
             raise UserError(f"{dataset.prefix}: sequences {part[0]} to {part[1]} hold no tokens")
@@ -96,6 +105,15 @@ class SampleStream:
         parts[0] = parts[0][offset:]
         parts[-1] = parts[-1][: last_offset + 1]
         return np.concatenate(parts)
+
+    def place_of(self, index: int, token: int) -> str:
+        """Where a token of a sample is stored, for messages."""
+        first, offset = self.sample_index[int(self.order[index])].tolist()
+        left = offset + token
+        while left >= (length := int(self.dataset.lengths[self.documents[first]])):
+            left -= length
+            first += 1
+        return f"{bin_path(self.dataset.prefix)}: token {left} of document {self.documents[first]}"
 
 
 def _build(

@@ -95,5 +95,9 @@ def test_what_sets_the_course_of_a_run():
         settings, micro_batch=4, recompute="full", keep_last=9, keep_every=500, asynchronous_saving=False
     )
     assert settings.significant() == otherwise_cut.significant()
+    assert settings.significant(drops=True) != otherwise_cut.significant(drops=True), "other masks of dropout"
+    kept = replace(otherwise_cut, micro_batch=1)
+    assert settings.significant(drops=True) == kept.significant(drops=True)
+    assert settings.significant(drops=True) != replace(settings, compile=True).significant(drops=True)
     assert "loss_scale_window" not in settings.significant()
     assert replace(settings, precision="fp16").significant()["loss_scale_window"] == 1000

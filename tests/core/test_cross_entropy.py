@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from distributed import run_distributed
 
 from core.parallel.cross_entropy import IGNORED, vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
+from core.parallel.layers import VocabularyParallelEmbedding, initialize_parameters
 from core.parallel.mesh import initialize
 
 PADDED = 160
@@ -64,3 +65,31 @@ def _ties() -> list[int]:
 
 def test_of_equal_logits_the_lowest_id_wins():
     assert run_distributed(_ties, 2) == [[0, 0], [0, 0]]
+
+
+def _no_tokens() -> list[float]:
+    group = initialize(torch.distributed.get_world_size()).tensor_group
+    logits, targets = _inputs(131)
+    targets[0, 1:] = torch.tensor([131, PADDED - 1, PADDED, -1])  # in the padding, beyond it, and negative
+    local = logits.chunk(group.size(), -1)[group.rank()].clone()
+    return vocabulary_parallel_cross_entropy(local, targets, group=group, vocabulary_size=131).tolist()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_target_that_is_no_token_has_no_finite_loss(ranks):
+    for losses in run_distributed(_no_tokens, ranks):
+        assert losses[0][0] == 0.0, "ignored"
+        assert np.isnan(losses[0][1:]).all() and np.isfinite(losses[1:]).all()
+
+
+def _embedded(ids: list[int]) -> np.ndarray:
+    mesh = initialize(2)
+    embedding = VocabularyParallelEmbedding(PADDED, 4, mesh, 0.02)
+    initialize_parameters(embedding, 1)
+    return embedding(torch.tensor([ids])).detach().numpy()[0]
+
+
+def test_an_id_without_a_row_on_any_rank_embeds_to_no_number():
+    for embedded in run_distributed(_embedded, 2, [0, PADDED - 1, PADDED, -1, 80, 79]):
+        assert np.isnan(embedded[[2, 3]]).all()
+        assert np.isfinite(embedded[[0, 1, 4, 5]]).all() and embedded[[0, 1, 4, 5]].any(axis=1).all()

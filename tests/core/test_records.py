@@ -313,8 +313,9 @@ def _fail(output: Path) -> tuple[list, list, list[str], dict]:
     """What two observers of a run hear that the first ends with an error; the files still open, and its state."""
     mesh = initialize()
     observers = [_Failing(), _Listener()]
+    training = replace(TRAINING, validation_interval=0)
     with contextlib.suppress(OSError):
-        train(RandomTask(GPT2, mesh), mesh, TRAINING, output, RunOptions(tensorboard=True), observers)
+        train(RandomTask(GPT2, mesh), mesh, training, output, RunOptions(tensorboard=True), observers)
     held = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
     return (
         *(observer.heard for observer in observers),

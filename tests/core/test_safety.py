@@ -1,6 +1,8 @@
 """What stops a run before it costs: ranks that disagree, a rank that hangs, no memory, the time limit, no numbers."""
 
 import datetime
+import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,15 @@ from distributed import run_distributed
 from objectives import GPT2, RandomTask
 from observing import AfterStep
 
+import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.errors import UserError
 from core.parallel.mesh import initialize
+from core.training.checkpoint import damage
 from core.training.errors import LostRank, OutOfMemory
 from core.training.records import read_state
 from core.training.safety import check_same_weights, explained_failures
+from core.training.schedule import WholeModel
 from core.training.trainer import RunOptions, train
 
 TRAINING = TrainingConfig(
@@ -198,3 +203,159 @@ def _train_with_one_bad_rank(output: Path) -> str:
 def test_a_loss_that_is_no_number_names_the_ranks(tmp_path):
     for message in run_distributed(_train_with_one_bad_rank, 4, tmp_path):
         assert message.startswith("NonFiniteLoss: the language_model loss is nan at step 1, on rank 2, 3;")
+
+
+EXPAND = "network.transformer.layers.1.feed_forward.expand.weight"
+
+
+def _poisoned_gradient(mesh, poisoned_step: int, rank: int, value: float) -> None:
+    """In this step (1 is the first) a number of one rank's gradient becomes `value`; the loss stays as it is."""
+    passes = WholeModel.train
+
+    def poisoning(schedule, batches, totals, step, loss_scale):
+        sums = passes(schedule, batches, totals, step, loss_scale)
+        if step + 1 == poisoned_step and mesh.rank == rank:
+            schedule.model.get_parameter(EXPAND).grad.to_local().view(-1)[0] = value
+        return sums
+
+    WholeModel.train = poisoning
+
+
+def _train_with_a_bad_gradient(output: Path, precision: str, zero: int, value: float, step: int) -> str:
+    mesh = initialize(2)
+    _poisoned_gradient(mesh, step, mesh.world_size - 1, value)
+    training = replace(TRAINING, precision=precision)
+    return _message(train, RandomTask(GPT2, mesh), mesh, training, output, RunOptions(zero=zero))
+
+
+@pytest.mark.parametrize(
+    ("world", "precision", "zero", "value", "step"),
+    [(2, "fp32", 1, math.inf, 3), (4, "bf16", 1, math.nan, 3), (4, "fp32", 3, -math.inf, 4), (2, "fp32", 1, 1e30, 3)],
+)  # fmt: skip
+def test_a_gradient_that_is_no_number_stops_before_the_weights_change(
+    world, precision, zero, value, step, tmp_path
+):
+    for message in run_distributed(_train_with_a_bad_gradient, world, tmp_path, precision, zero, value, step):
+        assert message.startswith(
+            f"NonFiniteGradient: the loss of step {step} is finite, but not the norm of its gradient of"
+        )
+        assert f"{EXPAND} on rank {world - 1};" in message
+    state = read_state(tmp_path)
+    assert state["status"] == "failed" and state["step"] == step - 1 and "gradient" in state["error"]
+    assert damage(tmp_path / "checkpoints/step-00000002") is None
+    assert not (tmp_path / "model").exists()
+    assert [record["step"] for record in _strict_lines(tmp_path)] == list(range(1, step))
+    # The fault is gone, as a faulty device's is: the same command goes on from the checkpoint, to an undisturbed end.
+    assert run_distributed(_train_undisturbed, world, tmp_path, precision, zero) == ["finished"] * world
+    run_distributed(_train_undisturbed, world, tmp_path / "clean", precision, zero)
+    weights = "model/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (tmp_path / "clean" / weights).read_bytes()
+
+
+def _train_undisturbed(output: Path, precision: str, zero: int) -> str:
+    mesh = initialize(2)
+    training = replace(TRAINING, precision=precision)
+    return train(RandomTask(GPT2, mesh), mesh, training, output, RunOptions(zero=zero)).status
+
+
+def _strict_lines(output: Path) -> list[dict]:
+    """The records, by a reader that knows no NaN and no Infinity, as any but Python's."""
+
+    def refuse(name: str):
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def _train_with_spoiled_state(output: Path, kind: str, step: int) -> str:
+    """After `step` steps a number of rank 1's weights, or of its optimizer's state, is none."""
+    mesh = initialize(2)
+    task, optimizers = RandomTask(GPT2, mesh), []
+    build = trainer.build_optimizer
+    trainer.build_optimizer = lambda *arguments: optimizers.append(build(*arguments)) or optimizers[0]
+    weight = task.network.token_embedding.weight
+
+    def spoil(done: int) -> None:
+        if done == step and mesh.rank == 1:
+            values = weight if kind == "weight" else optimizers[0].state[weight][kind]
+            values.detach().to_local().view(-1)[-1] = math.nan
+
+    return _message(train, task, mesh, TRAINING, output, None, [AfterStep(spoil)])
+
+
+@pytest.mark.parametrize(("kind", "step"), [("weight", 2), ("exp_avg_sq", 2), ("weight", 4)])
+def test_weights_that_are_no_numbers_are_never_saved(kind, step, tmp_path):
+    for message in run_distributed(_train_with_spoiled_state, 2, tmp_path, kind, step):
+        assert message.startswith("NonFiniteState: network.token_embedding.weight")
+        assert f"on rank 1 holds values that are no finite numbers after step {step};" in message
+        assert ("(exp_avg_sq)" in message) == (kind == "exp_avg_sq")
+    saved = {path.name for path in (tmp_path / "checkpoints").glob("step-*")}
+    assert saved == ({"step-00000002"} if step == 4 else set()) and not (tmp_path / "model").exists()
+
+
+def _train_with_a_bad_validation(output: Path) -> str:
+    mesh = initialize(2)
+    task = RandomTask(GPT2, mesh)
+    task.validation = RandomTask(GPT2, mesh, 8)
+    forward = task.model.forward
+
+    def poisoned(**batch):
+        terms = forward(**batch)
+        bad = not task.model.training and mesh.rank == 1
+        return {name: value * math.inf for name, value in terms.items()} if bad else terms
+
+    task.model.forward = poisoned
+    return _message(train, task, mesh, replace(TRAINING, validation_interval=2), output)
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run_and_is_not_recorded(tmp_path):
+    for message in run_distributed(_train_with_a_bad_validation, 2, tmp_path):
+        assert message.startswith(
+            "NonFiniteLoss: the language_model loss is inf in the validation after step 0, on"
+        )
+    assert _strict_lines(tmp_path) == []
+
+
+def _resume_from_no_numbers(output: Path) -> str:
+    """A checkpoint as an earlier version could save it: intact, and of no use."""
+    check, build = trainer.check_finite, trainer.build_optimizer
+    trainer.check_finite = lambda *_: None
+    _train_with_spoiled_state(output, "weight", 2)
+    trainer.check_finite, trainer.build_optimizer = check, build
+    mesh = initialize(2)
+    return _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output)
+
+
+def test_a_checkpoint_of_no_numbers_is_named_when_it_is_loaded(tmp_path):
+    folder = tmp_path / "checkpoints/step-00000002"
+    for message in run_distributed(_resume_from_no_numbers, 2, tmp_path):
+        assert f"weight on rank 1 holds values that are no finite numbers in {folder}; remove" in message
+
+
+class _Damaged(RandomTask):
+    """One of its samples cannot be read; only one data rank meets it."""
+
+    def batch(self, indices):
+        if 10 in indices:
+            raise UserError("corpus.bin: token 3 of document 7: token id 60000 is none of the 131 tokens")
+        return super().batch(indices)
+
+
+def _train_on_damaged_samples(output: Path, held_out: bool) -> str:
+    mesh = initialize(1)
+    task = RandomTask(GPT2, mesh) if held_out else _Damaged(GPT2, mesh)
+    task.validation = _Damaged(GPT2, mesh, 12) if held_out else None
+    training = replace(TRAINING, validation_interval=4 if held_out else 0, validation_batches=3)
+    return _message(train, task, mesh, training, output)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_samples_that_one_rank_cannot_read_stop_all_with_its_message(held_out, tmp_path):
+    # Samples 8 to 11 are step 3: rank 0 reads 8 and 9, rank 1 the others.
+    for message in run_distributed(_train_on_damaged_samples, 2, tmp_path, held_out):
+        assert message.startswith("BadSamples: corpus.bin: token 3 of document 7")
+    state = read_state(tmp_path)
+    assert state["status"] == "failed" and state["error"].startswith("corpus.bin: token 3")
+    assert state["step"] == (0 if held_out else 2)
+    assert held_out or damage(tmp_path / "checkpoints/step-00000002") is None

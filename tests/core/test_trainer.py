@@ -120,7 +120,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, stopped):
 
 def _train_on_other_data(output: Path) -> None:
     mesh = initialize(1)
-    train(RandomTask(GPT2, mesh), mesh, LONG, output, RunOptions(identity="another corpus"))
+    task = RandomTask(GPT2, mesh)
+    task.validation = RandomTask(GPT2, mesh, 8)
+    train(task, mesh, LONG, output, RunOptions(identity="another corpus"))
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):
@@ -133,7 +135,9 @@ def _train_and_stop(output: Path) -> str:
     mesh = initialize(2)
     # A signal that reaches one rank stops all.
     observers = [signal_after(2, signal.SIGTERM)] if mesh.rank == 1 else []
-    return train(RandomTask(DROPPING, mesh), mesh, TRAINING, output, observers=observers).status
+    task = RandomTask(DROPPING, mesh)
+    task.validation = RandomTask(DROPPING, mesh, 8)
+    return train(task, mesh, TRAINING, output, observers=observers).status
 
 
 def test_a_signal_saves_and_says_so(tmp_path):
@@ -176,7 +180,20 @@ def _exploding(output: Path) -> None:
     task = RandomTask(GPT2, mesh)
     with torch.no_grad():
         task.network.position_embedding.weight.to_local().fill_(math.nan)
-    train(task, mesh, TRAINING, output)
+    train(task, mesh, replace(TRAINING, validation_interval=0), output)
+
+
+def _nothing_held_out(output: Path) -> None:
+    mesh = initialize(1)
+    train(RandomTask(GPT2, mesh), mesh, TRAINING, output)
+
+
+def test_a_validation_of_nothing_is_an_error_before_anything_starts(tmp_path):
+    with pytest.raises(
+        AssertionError, match="validation_interval: is 4, but nothing is held out to validate on"
+    ):
+        run_distributed(_nothing_held_out, 1, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
@@ -194,3 +211,13 @@ def test_learning_rate_schedules():
     linear = replace(cosine, schedule="linear", minimum_learning_rate=0.0)
     assert learning_rate(linear, 35) == pytest.approx(0.75)
     assert learning_rate(replace(cosine, schedule="constant"), 100) == 1.0
+
+
+@pytest.mark.parametrize("model", [GPT2, DROPPING], ids=["no dropout", "dropout"])
+def test_micro_batch_is_significant_where_it_changes_numbers(tmp_path, model):
+    cuts = [replace(TRAINING, micro_batch=micro, steps=3, validation_interval=0) for micro in (1, 2)]
+    for cut in cuts:
+        run_distributed(_train, 1, tmp_path / str(cut.micro_batch), 1, cut, model)
+    one, two = (_losses(tmp_path / str(cut.micro_batch)) for cut in cuts)
+    same_key = cuts[0].significant(model.drops) == cuts[1].significant(model.drops)
+    assert same_key == np.allclose(one, two, rtol=1e-5) == (not model.drops)

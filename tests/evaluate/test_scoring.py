@@ -9,6 +9,7 @@ import torch
 from distributed import run_distributed
 
 from core.config import ModelConfig
+from core.errors import UserError
 from core.evaluation import batches_by_length, total_over_batches
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
@@ -162,3 +163,21 @@ def _not_finite() -> Any:
 
 def test_a_broken_model_is_an_error() -> None:
     run_distributed(_not_finite, 1)
+
+
+def _no_token(wrong: int, scored: bool, tensor: int) -> str:
+    mesh = initialize(tensor)
+    sequences = _passages()[:4]
+    tokens = sequences[2].tokens.copy()
+    tokens[-1 if scored else 0] = wrong
+    sequences[2] = ScoredSequence(tokens, sequences[2].scored)
+    with pytest.raises(UserError) as error:
+        Scorer(build_model(CONFIG, mesh), mesh, batch_size=3)(sequences)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_an_id_that_is_no_token_is_an_error_on_any_layout(tensor: int) -> None:
+    for scored in (False, True):
+        for message in run_distributed(_no_token, tensor, CONFIG.vocabulary_size, scored, tensor):
+            assert message.startswith(f"sequence 2 of 4: token id {CONFIG.vocabulary_size} is none of the")

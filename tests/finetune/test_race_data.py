@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from core.config import ModelConfig
+from core.errors import UserError
 from data_pipeline.benchmarks.race import Question, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
+from finetune.heads import batch_of
 from finetune.pairs import PairExamples
 from finetune.race import LONGEST_QUESTION_TOKENS, RACE, encode_split, question_with_option
 from recipes.schema import FinetuningSettings
@@ -179,3 +181,34 @@ def test_batches_of_several_questions_match_single_ones(tokenizer: Tokenizer, tm
             assert (together[name][rows, :width] == single[name]).all()
             assert not together[name][rows, width:].any()  # [PAD] is 0 here
         assert together["answers"][place] == single["answers"][0]
+
+
+class _Examples:
+    """Two rows an example, as a task of a user's own may make them."""
+
+    def __init__(self, token: int = 5, answer: int = 1) -> None:
+        self.token, self.answer = token, answer
+
+    def __len__(self) -> int:
+        return 9
+
+    def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        tokens = np.full((2 * len(examples), 4), 5)
+        tokens[2 * list(examples).index(7) + 1, 3] = self.token
+        answers = np.where(examples == 7, self.answer, 1)
+        return {"tokens": tokens, "answers": answers}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (_Examples(token=20), "example 7: token id 20 is none of the 20 tokens"),
+        (_Examples(token=-1), "example 7: token id -1 is none"),
+        (_Examples(answer=-100), "example 7: its answer is -100, no number from 0"),
+    ],
+)
+def test_an_example_that_no_model_can_read_or_answer_is_named(wrong: _Examples, said: str) -> None:
+    chosen = np.array([2, 0, 7, 5])
+    assert batch_of(_Examples(), chosen, 20)["tokens"].shape == (8, 4)
+    with pytest.raises(UserError, match=said):
+        batch_of(wrong, chosen, 20)

@@ -11,6 +11,7 @@ import torch
 from distributed import run_distributed, run_program
 
 from core.config import ModelConfig, TrainingConfig
+from core.errors import UserError
 from core.model_directory import build_model, read_config, save_model
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import train
@@ -212,3 +213,19 @@ def test_the_command_learns_to_find_the_answer_in_the_passage(inputs: Path, tmp_
     again = _finetune(inputs, output, *settings, "--controls")
     assert json.loads(again.stdout) == result
     assert (output / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def _score_with_no_numbers(inputs: Path) -> str:
+    mesh = initialize(1)
+    model = MultipleChoice(read_config(inputs / "dropout"), mesh, OPTIONS, "race")
+    model.load_pretrained(inputs / "dropout", 1)
+    with torch.no_grad():
+        model.multiple_choice_head.bias.to_local().fill_(float("nan"))
+    with pytest.raises(UserError) as error:
+        Scorer(model.eval(), mesh, micro_batch=2)(_split(inputs, "test"), "test", LEVELS)
+    return str(error.value)
+
+
+def test_scores_that_are_no_numbers_give_no_accuracy(inputs: Path) -> None:
+    for message in run_distributed(_score_with_no_numbers, 2, inputs):
+        assert "of the model's scores are not finite numbers (test)" in message

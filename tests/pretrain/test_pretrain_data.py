@@ -122,7 +122,7 @@ def test_batches_of_a_blend_are_int64_and_shifted_by_one(tmp_path: Path) -> None
     parts = [(write(tmp_path / name), 1.0) for name in ("one", "two")]
     blend = open_stream(write_blend(tmp_path / "blend.json", parts).path, "train", 20, 30, 1)
     assert isinstance(blend, Blend)
-    batch = GPT2Samples(blend, 20).batch(np.array([3, 4]))
+    batch = GPT2Samples(blend, 20, 50_000).batch(np.array([3, 4]))
     assert batch["tokens"].dtype == torch.int64 and batch["tokens"].shape == (2, 30)
     assert batch["tokens"][1].tolist() == blend[4][:-1].tolist()
     assert batch["targets"][1].tolist() == blend[4][1:].tolist()

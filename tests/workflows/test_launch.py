@@ -1,8 +1,31 @@
-"""Relaying a program's output: lines to the log, redrawn bars to the terminal."""
+"""Relaying a program's output: lines to the log, redrawn bars to the terminal. And ending it in order."""
 
 import io
+import os
+import signal
+import threading
+import time
+from pathlib import Path
 
-from workflows.launch import Relay
+import pytest
+from torch.distributed.run import get_args_parser
+
+from workflows import launch
+from workflows.launch import Relay, run_ranks
+
+# Stands in for torchrun: says how it was called, and ends some time after it was asked to.
+_SLOW_TO_END = """
+import signal, sys, time
+from pathlib import Path
+output = Path(sys.argv[-1])
+def end(*_):
+    time.sleep(1.0)
+    (output / "saved").touch()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+(output / "called").write_text("\\n".join(sys.argv[2:]))
+time.sleep(60)
+"""
 
 
 def relayed(blocks: list[bytes], on_terminal: bool = True) -> tuple[str, str, list[str]]:
@@ -34,3 +57,38 @@ def test_a_line_after_a_bar_that_was_wiped_is_not_lost():
     log, _, shown = relayed([b"\r50%|###  |", b"\r          \r", b"resumes at step 3\n"], on_terminal=False)
     assert "resumes at step 3" in log
     assert shown == ["resumes at step 3"]
+
+
+def test_notes_and_where_it_resumes_are_shown(capfd):
+    for line in ("note: 2 processes, 1 device", "a step", "resumes at step 3", "a footnote: none"):
+        launch._show_line(line)
+    shown = capfd.readouterr()
+    assert "note: 2 processes" in shown.out + shown.err and "resumes at step 3" in shown.out + shown.err
+    assert "a step" not in shown.out + shown.err and "footnote" not in shown.out + shown.err
+
+
+def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(launch, "_TORCHRUN", _SLOW_TO_END)
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "called").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if (tmp_path / "called").exists():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_ranks("program", [str(tmp_path)], ranks=2, log=tmp_path / "log")
+    assert (tmp_path / "saved").exists()
+    words = (tmp_path / "called").read_text().split("\n")
+    given = get_args_parser().parse_args(words)  # torchrun's own reading of it
+    assert given.shutdown_timeout == launch.SHUTDOWN_SECONDS >= 300
+    assert given.shutdown_timeout < launch._GRACE_SECONDS, (
+        "torchrun kills first, and by its own children's ids"
+    )
+    assert (given.nproc_per_node, given.training_script, given.training_script_args) == (
+        "2",
+        "program",
+        [str(tmp_path)],
+    )

@@ -18,6 +18,7 @@ from workflows.stage import walk
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
+NO_DROPOUT = "dropout = 0.0\nattention_dropout = 0.0"
 
 # A stage of two steps, each a file; it dies (or fails) at the second when told to.
 DUMMY = """
@@ -219,16 +220,33 @@ def test_cleaning_is_upstream_of_all_models(tmp_path: Path):
 
 def test_what_does_not_matter_does_not_change_keys(tmp_path: Path):
     changed = tmp_path / "elsewhere.toml"
-    text = Path(TINY).read_text()
+    text = without_dropout = Path(TINY).read_text().replace("heads = 2", "heads = 2\n" + NO_DROPOUT)
     for old, new in (
         ("micro_batch = 4", "micro_batch = 2"),
+        ("micro_batch = 64", "micro_batch = 32"),
         ("checkpoint_interval = 5", "checkpoint_interval = 7"),
         ("tensor_parallel = 2", "tensor_parallel = 1\ndata_parallel = 2"),
     ):
         assert old in text
         text = text.replace(old, new)
     changed.write_text(text)
-    assert keys(changed, cpu_workers=1) == keys(TINY, cpu_workers=7)
+    plain = tmp_path / "plain.toml"
+    plain.write_text(without_dropout)
+    assert keys(changed, cpu_workers=1) == keys(plain, cpu_workers=7)
+
+
+def test_with_dropout_the_cut_of_a_batch_is_in_the_key_as_it_chooses_the_masks(tmp_path: Path):
+    before = keys(TINY)
+    for old, new, different in (
+        ("micro_batch = 4", "micro_batch = 2", {"pretrain gpt2-tiny", "pretrain bert-tiny", "fine-tune bert-tiny on RACE"}),
+        ("micro_batch = 64", "micro_batch = 32", {"fine-tune bert-tiny on RACE"}),
+    ):  # fmt: skip
+        changed = tmp_path / f"{new}.toml"
+        changed.write_text(Path(TINY).read_text().replace(old + "\n", new + "\n"))
+        after = keys(changed)
+        found = {label for label in before if before[label] != after[label]}
+        measured = {"WikiText-103 of gpt2-tiny", "LAMBADA of gpt2-tiny", "write the report"}
+        assert found - measured == different
 
 
 def test_external_files_count_by_content_not_by_path(tmp_path: Path):
