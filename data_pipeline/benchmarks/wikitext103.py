@@ -25,6 +25,11 @@ def count_original_tokens(text: str) -> int:
     return len(text.strip().split(" "))
 
 
+def is_title(line: str) -> bool:
+    """Whether a line is the title of an article."""
+    return _TITLE.match(line) is not None
+
+
 def _texts(content: str) -> Iterator[BenchmarkText]:
     for line in content.split("\n"):
         heading = _TITLE.match(line)
@@ -99,6 +104,7 @@ WIKITEXT103 = add_benchmark(
             write=write_rows,
             count=count,
             counts={"words": 245_566},
+            others={"validation set": {"words": 217_642}},
         ),
         sample=Sample("wikitext103/wiki.test.tokens", _write_sample, share=0.004, whole=True),
     )

@@ -10,7 +10,14 @@ import pytest
 from core.config import ModelConfig
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, overlapping_windows
+from evaluate.wikitext103 import (
+    WIKITEXT103,
+    WikiText103,
+    articles,
+    blocks_of_windows,
+    detokenize,
+    overlapping_windows,
+)
 from recipes.schema import EvaluationSettings
 
 REAL_DATA = os.environ.get("REAL_DATA")
@@ -60,6 +67,32 @@ def test_golden_counts_of_the_validation_set() -> None:
     assert benchmark.original_tokens == 217642
     assert benchmark.tokens == 236892
     assert len(benchmark.windows) == 1 + math.ceil((236891 - 1024) / 32)
+    assert len(benchmark.block_words) == 60, "its articles"
+    assert benchmark.block_words.sum() == pytest.approx(217642 - 1, abs=5)  # blanks at the ends
+    exact = [part.count(" ") for part in articles((folder / "wikitext103.valid.tokens").read_text())]
+    np.testing.assert_allclose(benchmark.block_words, exact, atol=60)  # windows begin every 32 tokens
+
+
+def test_a_file_is_cut_at_its_titles_or_else_between_words() -> None:
+    text = " \n = One = \n \n = = Part = = \n words \n \n = Two = \n more \n = Three ( 3 ) = \n end \n"
+    assert "".join(articles(text)) == text
+    assert [part.split("=")[1].strip() for part in articles(text)] == ["One", "Two", "Three ( 3 )"]
+    untitled = " ".join(f"word{number:03}" for number in range(100))
+    assert "".join(articles(untitled)) == untitled
+    assert {len(part.split()) for part in articles(untitled)} <= {4, 5, 6} and len(articles(untitled)) == 20
+    assert articles("one word") == ["one", " word"] and articles("word") == ["word"]
+
+
+@pytest.mark.parametrize("length", [8, 64, 400])
+def test_windows_are_grouped_by_article_and_words_by_windows(length: int) -> None:
+    """Articles of 100, 200 and 300 tokens with 1, 2 and 3 tokens a word; windows may be longer than articles."""
+    windows = overlapping_windows(np.arange(600), length, length // 2)
+    blocks, words = blocks_of_windows(windows, [100, 200, 300], [100, 100, 100])
+    assert (np.diff(blocks) >= 0).all() and set(blocks) == set(range(len(words)))
+    assert words.sum() == pytest.approx(300) and (words > 0).all()
+    assert len(words) == (2 if length == 400 else 3)
+    if length == 8:
+        np.testing.assert_allclose(words, [100, 100, 100], atol=4)
 
 
 @pytest.mark.parametrize("count", [2, 5, 8, 9, 10, 11, 16, 17, 18, 40, 41])
