@@ -13,12 +13,12 @@ from core.files import content_hash
 from core.flags import add_flags, by_flag, from_flags
 from core.model_directory import build_model, load_model, model_fingerprint
 from core.parallel.mesh import initialize
-from core.program.output import ASKED, finished_result, from_main
+from core.program.asked import ASKED, finished_result, from_main
 from core.program.ranks import check_tokenizer, publish, read_model_config, run_on_ranks
 from core.program.task_options import add_model_options, add_task_options
 from core.registry import attribute
 from data_pipeline.benchmarks import BENCHMARKS
-from data_pipeline.benchmarks.benchmark import identified
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.generate import add_arguments, generate
 from evaluate.scoring import Program, Scorer

@@ -15,7 +15,7 @@ from core.files import read_text
 from core.flags import add_flags, from_flags
 from core.model_directory import Network, load_model
 from core.parallel.mesh import Mesh, initialize
-from core.program.output import from_main
+from core.program.asked import from_main
 from core.program.ranks import check_tokenizer, positive, publish, read_model_config
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.sampling import Sampling, generate_tokens

@@ -8,7 +8,7 @@ from pathlib import Path
 from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.parallel.mesh import initialize
-from core.program.output import from_main
+from core.program.asked import from_main
 from core.program.ranks import check_tokenizer, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
 from core.program.task_options import add_model_options, add_task_options

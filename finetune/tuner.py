@@ -16,13 +16,14 @@ from core.evaluation import precision_of
 from core.files import canonical_json, content_hash, write_json
 from core.model_directory import model_fingerprint, read_config, save_parameters
 from core.parallel.mesh import Mesh
-from core.program.output import ASKED, check_asked, finished_result, from_main, on_main, writing
+from core.program.asked import ASKED, check_asked, finished_result, from_main
+from core.program.output import on_main, writing
 from core.program.ranks import publish
 from core.training.batches import BatchSource
 from core.training.records import read_state
 from core.training.trainer import RunOptions, train
 from data_pipeline.benchmarks import BENCHMARKS
-from data_pipeline.benchmarks.benchmark import identified
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.heads import Scorer, TunedModel, as_tensors
 from recipes.records import FINE_TUNING

@@ -13,7 +13,8 @@ from core.families import FAMILIES
 from core.files import canonical_json, content_hash, read_json
 from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
-from core.program.output import check_asked, from_main, writing
+from core.program.asked import check_asked, from_main
+from core.program.output import writing
 from core.program.ranks import run_on_ranks
 from core.program.run_options import RunSettings
 from core.registry import add_plugin_option, attribute

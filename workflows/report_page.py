@@ -319,9 +319,20 @@ def stages_section(made: Sequence[Step], place: Workplace) -> Section:
         for step, record in zip(made, records, strict=True)
     ]
     total = format_seconds(sum(record["seconds"] for record in records))
-    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt)."
+    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt). The same bytes in every run are "
+    note += "promised on one kind of processor: another rounds otherwise."
+    if machines := sorted({text for record in records if (text := machine(record))}):
+        note += f" These stages ran on: {'; '.join(machines)}."
     styles = {"layout": "left", "outcome": "left", "artifact": "code"}
     return Section("How it was made", [Table(head, rows, note, styles)])
+
+
+def machine(record: Mapping[str, Any]) -> str:
+    """What the last attempt of a stage computed on, as far as its record says."""
+    segment = record["segments"][-1]
+    facts = {**segment, **segment.get("machine", {})}
+    known = {name: facts[name] for name in ("processor", "instruction_set", "device") if facts.get(name)}
+    return ", ".join(map(str, known.values()))
 
 
 def run_record(step: Step, place: Workplace) -> dict[str, Any]:

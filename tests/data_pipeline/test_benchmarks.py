@@ -13,7 +13,7 @@ from unreliable_server import Remote, serve
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS, wikitext103
-from data_pipeline.benchmarks.benchmark import identified
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.benchmarks.race import read_split, write_rows
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources import presets

@@ -25,7 +25,9 @@ ROWS = 30  # of the embedding, for 18 tokens
 def _write_models(folder: Path) -> None:
     mesh = initialize(1)
     for name, seed in (("bert", 1), ("another", 2)):
-        config = ModelConfig("bert", 1, 16, 2, 48, ROWS, vocabulary_multiple=8)
+        config = ModelConfig(
+            "bert", 1, 16, 2, 48, ROWS, vocabulary_multiple=8, dropout=0.0, attention_dropout=0.0
+        )
         fingerprint = load_tokenizer(folder / "vocab.txt").fingerprint
         save_model(build_model(config, mesh, seed), folder / name, mesh, fingerprint)
 

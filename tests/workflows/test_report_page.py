@@ -87,7 +87,10 @@ RECORD = {
     "resumed": 1,
     "segments": [
         {"layout": {"processes": 1}},
-        {"layout": {"sequence_parallel": False, "tensor_parallel": 2}},
+        {
+            "layout": {"sequence_parallel": False, "tensor_parallel": 2},
+            "machine": {"processor": "Some CPU", "instruction_set": "AVX2"},
+        },
     ],
     "python": "3.11",
     "torch": "2",
@@ -197,6 +200,8 @@ def test_a_stage_shows_the_layout_of_its_last_attempt(page: Page, place: Workpla
     layout = "sequence parallel False, tensor parallel 2"
     row = ["pretrain tiny", "1 min 01 s", layout, "1", "step 40", artifact]
     assert table(page, "How it was made").rows == [row]  # fmt: skip
+    note = table(page, "How it was made").note
+    assert "promised on one kind of processor" in note and "ran on: Some CPU, AVX2." in note
     assert (
         page.software
         == f"luigi 3 · numpy {importlib.metadata.version('numpy')} · python 3.11 · torch 2 · checkout abc"

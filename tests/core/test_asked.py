@@ -8,7 +8,7 @@ import pytest
 
 import core.files
 from core.files import content_hash
-from core.program.output import check_asked, differences, finished_result
+from core.program.asked import check_asked, differences, finished_result
 
 ASKED = {
     "settings": {"epochs": 3, "learning_rate": 2e-5, "betas": (0.9, 0.95)},
