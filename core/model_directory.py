@@ -87,7 +87,7 @@ def read_tokenizer_fingerprint(directory: Path) -> str:
     Raises:
         UserError: as `read_config`.
     """
-    return str(_read_record(directory)[1].get(FINGERPRINT, ""))
+    return str(_read_record(directory)[1].get(FINGERPRINT) or "")
 
 
 def model_record(config: ModelConfig, tokenizer_fingerprint: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) ->
         entry = by_name[name]
         return entry.to_ours([files.read(stored_names[part]) for part in entry.theirs], config)
 
-    record = model_record(config, str(table.get(FINGERPRINT, "")))
+    record = model_record(config, str(table.get(FINGERPRINT) or ""))
     shapes = {entry.ours: entry.shape for entry in entries}
     found = {name: source / name for name in _TOKENIZER_FILES if (source / name).is_file()}
     copies = {f"{TOKENIZER_FOLDER}/{name}": path for name, path in found.items()}

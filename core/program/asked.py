@@ -43,14 +43,15 @@ def check_asked(output: Path, asked: Mapping[str, Any]) -> None:
     """Keep what a training is asked with in its output, `asked.json`; the main rank calls it.
 
     Raises:
-        UserError: what is trained there, or has checkpoints, was asked with something else.
+        UserError: what is trained there, or has checkpoints, was asked with something else, or a finished one does not
+            say with what. (Of one under way the checkpoints say it, too.)
     """
     path = output / ASKED_FILE
-    begun = read_state(output).get("status") == "finished" or any(output.glob("checkpoints/step-*"))
-    if begun:
-        made = read_json(path) if path.exists() else None
-        what = "the training there" if made is not None else "the training there, of an earlier version,"
-        refuse_other(output, what, made, asked, "remove it to train anew")
+    finished = read_state(output).get("status") == "finished"
+    known = path.exists()
+    if finished or (known and any(output.glob("checkpoints/step-*"))):
+        made = read_json(path) if known else None
+        refuse_other(output, "the training there", made, asked, "remove it to train anew")
     else:
         write_json(path, asked)
 

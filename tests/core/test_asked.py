@@ -53,6 +53,10 @@ def test_a_training_that_is_worth_something_is_not_taken_for_another(tmp_path: P
     ):
         check_asked(tmp_path, other)
     (tmp_path / "asked.json").unlink()
+    if status != "finished":
+        return check_asked(
+            tmp_path, ASKED
+        )  # of an earlier version; the checkpoints themselves say whose they are
     with pytest.raises(ValueError, match="does not say what it was asked with"):
         check_asked(tmp_path, ASKED)
 

@@ -92,7 +92,7 @@ def _evaluate(folder: Path, task: str, **options: Any) -> dict[str, Any] | str:
             arguments.run(arguments)
     except UserError as error:
         return str(error)
-    return json.loads(printed.getvalue())
+    return json.loads(printed.getvalue() or "{}")  # only the main rank prints
 
 
 def _asked_again(folder: Path, output: str) -> list[dict[str, Any] | str]:

@@ -52,7 +52,7 @@ def _finetune(folder: Path, output: Path, **options: Any) -> Any:
     """The program's result, or its message."""
     paths = {"checkpoint": "bert", "tokenizer": "vocab.txt", "data": "RACE"}
     given = {name: folder / options.pop(name, path) for name, path in paths.items()}
-    given |= {"output": output, "epochs": 1, "batch_size": 4, **options}
+    given |= {"output": output, "epochs": 1, "batch_size": 4, "micro_batch": 4, **options}
     line = ["race"]
     for name, value in given.items():
         line += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
@@ -63,7 +63,7 @@ def _finetune(folder: Path, output: Path, **options: Any) -> Any:
             arguments.run(arguments)
     except UserError as error:
         return str(error)
-    return json.loads(printed.getvalue())
+    return json.loads(printed.getvalue() or "{}")  # only the main rank prints
 
 
 ASKS: list[tuple[dict[str, Any], str]] = [
