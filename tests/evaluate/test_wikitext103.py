@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core.config import ModelConfig
+from core.evaluation import ratio_standard_error
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.wikitext103 import (
@@ -144,3 +145,24 @@ def test_a_stride_longer_than_the_model_reads_is_refused(stride: int, wrong: boo
     found = WIKITEXT103.errors(EvaluationSettings(stride=stride), model, "evaluation")
     line = "evaluation.stride: must be from 1 to the model's sequence length, 8, is 9"
     assert found == ([line] if wrong else [])
+
+
+@pytest.mark.parametrize("stride", [32, 512, 1024])
+def test_the_standard_error_is_that_of_leaving_out_whole_articles(stride: int) -> None:
+    """Losses with an effect of each article, known to the token; windows know articles to a stride only."""
+    random = np.random.RandomState(4)
+    lengths = random.randint(3000, 6000, 40)
+    words = (lengths / random.normal(1.1, 0.05, 40)).astype(int)
+    article = np.repeat(np.arange(40), lengths)[1:]  # of each target
+    losses = random.normal(3.5, 0.3, 40)[article] + random.normal(0, 2, len(article))
+    sums = np.bincount(article, weights=losses)
+    left_out = (sums.sum() - sums) / (words.sum() - words)
+    jackknife = math.sqrt(39 / 40 * np.square(left_out - left_out.mean()).sum())
+    windows = overlapping_windows(np.arange(len(article) + 1), 1024, stride)
+    ends = np.cumsum([window.scored for window in windows])
+    of_window = np.add.reduceat(losses, [0, *ends[:-1]])
+    blocks, block_words = blocks_of_windows(windows, list(lengths), list(words))
+    error = ratio_standard_error(np.bincount(blocks, weights=of_window), block_words)
+    assert error == pytest.approx(jackknife, rel=0.05)
+    alone = ratio_standard_error(of_window, np.full(len(windows), words.sum() / len(windows)))
+    assert (alone is not None and alone < 0.7 * jackknife) or stride > 32, "windows are not independent"
