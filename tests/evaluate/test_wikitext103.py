@@ -147,8 +147,8 @@ def test_a_stride_longer_than_the_model_reads_is_refused(stride: int, wrong: boo
     assert found == ([line] if wrong else [])
 
 
-@pytest.mark.parametrize("stride", [32, 512, 1024])
-def test_the_standard_error_is_that_of_leaving_out_whole_articles(stride: int) -> None:
+@pytest.mark.parametrize(("stride", "close"), [(32, 0.02), (512, 0.05), (1024, 0.1)])
+def test_the_standard_error_is_that_of_leaving_out_whole_articles(stride: int, close: float) -> None:
     """Losses with an effect of each article, known to the token; windows know articles to a stride only."""
     random = np.random.RandomState(4)
     lengths = random.randint(3000, 6000, 40)
@@ -163,6 +163,7 @@ def test_the_standard_error_is_that_of_leaving_out_whole_articles(stride: int) -
     of_window = np.add.reduceat(losses, [0, *ends[:-1]])
     blocks, block_words = blocks_of_windows(windows, list(lengths), list(words))
     error = ratio_standard_error(np.bincount(blocks, weights=of_window), block_words)
-    assert error == pytest.approx(jackknife, rel=0.05)
+    assert error == pytest.approx(jackknife, rel=close)
     alone = ratio_standard_error(of_window, np.full(len(windows), words.sum() / len(windows)))
-    assert (alone is not None and alone < 0.7 * jackknife) or stride > 32, "windows are not independent"
+    if stride == 32:
+        assert alone is not None and alone < 0.7 * jackknife, "windows are not independent"
