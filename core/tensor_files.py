@@ -159,9 +159,9 @@ def write_directory(
             total = sum(_bytes(shape) for shape in shapes.values())
             _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
         _write_json(temporary / CONFIG_FILE, config)
-        for place, file in (copies or {}).items():
+        for place, copied in (copies or {}).items():
             (temporary / place).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, temporary / place)
+            shutil.copyfile(copied, temporary / place)
         if replace and directory.exists():
             shutil.rmtree(directory)
         os.replace(temporary, directory)  # fails where something is
