@@ -16,7 +16,7 @@ Models to and from Hugging Face's format, safetensors only: {kinds}.
   python -m core export-hf out exported              # what transformers' from_pretrained loads
 
 Tensors go by one at a time: a model needs no more memory than a few copies of its largest tensor. `transformers` is not
-needed. The tokenizer's files are not copied; they are used where they lie."""
+needed. A tokenizer's files beside the weights go with an import, so that another tokenizer is refused."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -53,6 +53,14 @@ class ModelConfig:
         multiple = self.vocabulary_multiple
         return (self.vocabulary_size + multiple - 1) // multiple * multiple
 
+    def for_tokens(self, tokens: int) -> "ModelConfig":
+        """The same shape for a tokenizer of fewer tokens: rows of the embedding beyond them count as padding, which
+        takes no part in softmax, loss and choice."""
+        assert tokens <= self.vocabulary_size
+        return dataclasses.replace(
+            self, vocabulary_size=tokens, vocabulary_multiple=self.padded_vocabulary_size
+        )
+
     @property
     def head_size(self) -> int:
         return self.hidden // self.heads

@@ -1,13 +1,12 @@
-"""Batches dealt to data ranks, and sums that do not depend on their number.
+"""Batches dealt to data ranks, sums that do not depend on their number, and how sure a mean is.
 
-Batches are cut before they are dealt, data rank r takes batches r, r + n, …, each batch's sums are float64, and the
-sums of all batches are added exactly. So the digits of a result are the same for any number of data ranks (given the
-same threads a rank), and no row is ever scored twice to fill a batch.
+Batches are cut before they are dealt, data rank r takes batches r, r + n, …, each item's scores are float64, and their
+sums are exact. So the digits of a result are the same for any number of data ranks (given the same threads a rank), and
+no row is ever scored twice to fill a batch.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,37 +15,70 @@ from tqdm import tqdm
 
 from core.parallel.mesh import Mesh
 
-Batch = TypeVar("Batch")
 
-
-def total_over_batches(
-    batches: Sequence[Batch],
-    score: Callable[[Batch], Sequence[float]],
+def scores_of_items(
+    batches: Sequence[Sequence[int]],
+    score: Callable[[Sequence[int]], np.ndarray],
     columns: int,
     mesh: Mesh,
     title: str = "",
-) -> list[float]:
-    """Score every batch once, on some data rank, and add the sums up.
+) -> np.ndarray:
+    """Score every batch once, on some data rank.
 
     Collective over all ranks; the ranks of a tensor group score the same batches together.
 
     Args:
-        batches: the same list on every rank.
-        score: `columns` sums of one batch, called in inference mode.
+        batches: of items, each item 0 … n - 1 in one of them; the same list on every rank.
+        score: [items of the batch, columns] numbers, called in inference mode.
         title: description of the progress bar, which the main rank shows on a terminal.
 
     Returns:
-        `columns` totals, the same on every rank, each the correctly rounded sum of the batches' float64 sums.
+        [n, columns] float64, the same on every rank.
     """
-    sums = torch.zeros(len(batches), columns, dtype=torch.float64)
+    scores = torch.zeros(sum(map(len, batches)), columns, dtype=torch.float64)
     dealt = range(mesh.data_rank, len(batches), mesh.data_size)
     with torch.inference_mode():
         for index in tqdm(dealt, desc=title, unit="batch", disable=None if mesh.is_main else True):
-            sums[index] = torch.tensor(score(batches[index]), dtype=torch.float64)
-    # Adding the other ranks' zeros is exact. `fsum`: one rounding, whatever the Python version's `sum` does.
-    sums = sums.to(mesh.device)
-    dist.all_reduce(sums, group=mesh.data_group)
-    return [math.fsum(column) for column in sums.T.tolist()]
+            scores[list(batches[index])] = torch.as_tensor(score(batches[index]), dtype=torch.float64)
+    scores = scores.to(mesh.device)
+    dist.all_reduce(scores, group=mesh.data_group)  # adding the other ranks' zeros is exact
+    return scores.cpu().numpy()
+
+
+def exact_sum(values: np.ndarray) -> float:
+    """The correctly rounded sum, whatever the order."""
+    return math.fsum(values.tolist())
+
+
+def ratio_standard_error(
+    sums: np.ndarray, sizes: np.ndarray, groups: np.ndarray | None = None
+) -> float | None:
+    """The standard error of Σ sums / Σ sizes, over independent groups of items: of a ratio of means by linearization
+    (Cochran, Sampling Techniques, 1977, section 6.4), which for sizes of 1 is the sample's standard deviation over √n.
+
+    Args:
+        sums, sizes: [items]: loss and words, or right answers and ones.
+        groups: [items], equal numbers for items that are not independent of each other; by default all are.
+
+    Returns:
+        None for fewer than two groups.
+    """
+    if groups is not None:
+        _, places = np.unique(groups, return_inverse=True)
+        sums, sizes = np.bincount(places, weights=sums), np.bincount(places, weights=sizes)
+    count = len(sums)
+    if count < 2:
+        return None
+    residuals = sums - sums.sum() / sizes.sum() * sizes
+    return math.sqrt(count / (count - 1) * float(residuals @ residuals)) / float(sizes.sum())
+
+
+_PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def precision_of(model: torch.nn.Module) -> str:
+    """What a model computes in: "fp32", "bf16" or "fp16"."""
+    return _PRECISIONS[next(model.parameters()).dtype]
 
 
 def pad(rows: Sequence[np.ndarray], value: int) -> np.ndarray:

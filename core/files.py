@@ -5,11 +5,12 @@ local disks and on NFS version 4.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from core.errors import UserError
 
 MANIFEST = "manifest.json"  # in a finished artifact
 PARTIAL_SUFFIX = ".partial"  # of the folder of one that is being made
+_HASHED_WHOLE_BYTES = 4 << 30
+_SAMPLES, _SAMPLE_BYTES = 4096, 1 << 16
 
 
 def canonical_json(value: Any) -> str:
@@ -66,6 +69,48 @@ def decode_text(content: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: is not UTF-8 text, in line {line} ({error})") from error
+
+
+def content_hash(path: Path, names: Sequence[str] = ("*",)) -> str:
+    """sha256 of a file, or of a folder: of the relative names and the sha256 of its files, hidden ones left out.
+
+    A file of more than 4 GiB is told by its size and 4096 evenly spaced blocks of 64 KiB, the last bytes among them.
+
+    Args:
+        names: patterns of the file names in a folder that count.
+
+    Raises:
+        UserError: something cannot be read; the message names it.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return _file_hash(path)
+        found = {
+            file.relative_to(path): file for name in names for file in path.rglob(name) if file.is_file()
+        }
+        shown = {name.as_posix(): file for name, file in found.items() if not _is_hidden(name)}
+        return hashlib.sha256(
+            canonical_json({name: _file_hash(file) for name, file in shown.items()}).encode()
+        ).hexdigest()
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size <= _HASHED_WHOLE_BYTES:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256(f"{size} ".encode())
+        for number in range(_SAMPLES):
+            stream.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            digest.update(stream.read(_SAMPLE_BYTES))
+        return digest.hexdigest()
 
 
 @contextlib.contextmanager

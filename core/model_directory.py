@@ -1,14 +1,14 @@
 """Model directories: what a training stage delivers and everything else reads.
 
-`config.json` holds the model's shape; `model.safetensors` (or several files with an index, when large) holds
+`config.json` holds the model's shape and the fingerprint of the tokenizer it reads by, where that is known; `model.safetensors` (or several files with an index, when large) holds
 whole tensors under the model's own names, fp32, independent of any parallel layout. Every rank reads just its
 slice, in any layout. The files themselves are `core.tensor_files`'.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,14 +17,17 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
 from core.families import FAMILIES
+from core.files import content_hash
 from core.models.transformer import EmbeddedTransformer
 from core.parallel.layers import initialize_parameters, local
 from core.parallel.mesh import Mesh
 from core.registry import attribute
 from core.tables import from_table
-from core.tensor_files import CONFIG_FILE, TensorFiles, write_directory, writing_order
+from core.tensor_files import CONFIG_FILE, WEIGHTS_FILES, TensorFiles, write_directory, writing_order
 
 FORMAT = "megatron-reproduction/1"
+FINGERPRINT = "tokenizer_fingerprint"  # in `config.json`
+TOKENIZER_FOLDER = "tokenizer"  # in an imported model's directory: the files that lay beside its weights
 
 Network = EmbeddedTransformer
 
@@ -70,6 +73,30 @@ def read_config(directory: Path) -> ModelConfig:
     Raises:
         UserError: no model there, or a damaged or foreign `config.json`.
     """
+    path, record = _read_record(directory)
+    errors: list[str] = []
+    config = from_table(ModelConfig, record.get("model", {}), str(path), errors)
+    if config is None:
+        raise ConfigurationError(errors)
+    return config
+
+
+def read_tokenizer_fingerprint(directory: Path) -> str:
+    """What the model's `config.json` says of its tokenizer; empty where it says nothing.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    return str(_read_record(directory)[1].get(FINGERPRINT) or "")
+
+
+def model_record(config: ModelConfig, tokenizer_fingerprint: str) -> dict[str, Any]:
+    """The content of `config.json`."""
+    known = {FINGERPRINT: tokenizer_fingerprint} if tokenizer_fingerprint else {}
+    return {"format": FORMAT, "model": asdict(config), **known}
+
+
+def _read_record(directory: Path) -> tuple[Path, dict[str, Any]]:
     path = model_path(directory) / CONFIG_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -80,29 +107,24 @@ def read_config(directory: Path) -> ModelConfig:
             f"{path}: not a model of this project (format is not {FORMAT!r}); make one of a Hugging Face model with "
             "python -m core import-hf"
         )
-    errors: list[str] = []
-    config = from_table(ModelConfig, record.get("model", {}), str(path), errors)
-    if config is None:
-        raise ConfigurationError(errors)
-    return config
+    return path, record
 
 
-def quick_fingerprint(directory: Path) -> str:
-    """Tells one model directory from another without reading it all: sha256 over each file's first MiB."""
-    digest = hashlib.sha256()
-    for path in sorted(model_path(directory).iterdir()):
-        with path.open("rb") as stream:
-            digest.update(f"{path.name} {path.stat().st_size} ".encode() + stream.read(1 << 20))
-    return digest.hexdigest()
+def model_fingerprint(directory: Path) -> str:
+    """Tells a model from any other: sha256 over `config.json` and the weights, see `content_hash`."""
+    return content_hash(model_path(directory), (CONFIG_FILE, *WEIGHTS_FILES))
 
 
-def load_model(directory: Path, mesh: Mesh) -> Network:
+def load_model(directory: Path, mesh: Mesh, config: ModelConfig | None = None) -> Network:
     """Read a model; every rank reads its own slices. Returns it in eval mode, fp32, on the mesh's device.
+
+    Args:
+        config: what `read_config` gives, perhaps for fewer tokens (`for_tokens`).
 
     Raises:
         UserError: no model there, damaged files, or a shape that the mesh cannot hold.
     """
-    model = _empty_model(read_config(directory), mesh)
+    model = _empty_model(config or read_config(directory), mesh)
     load_parameters(model, model_path(directory))
     return model.eval()
 
@@ -140,12 +162,18 @@ def _own_slices(parameter: torch.Tensor) -> tuple[slice, ...]:
     return tuple(slices)
 
 
-def save_model(model: Network, directory: Path, mesh: Mesh) -> None:
-    """Write a model directory; all ranks call it, the main rank writes, the directory appears whole."""
-    save_parameters(model, model.config, directory, mesh)
+def save_model(model: Network, directory: Path, mesh: Mesh, tokenizer_fingerprint: str = "") -> None:
+    """Write a model directory; all ranks call it, the main rank writes, the directory appears whole.
+
+    Args:
+        tokenizer_fingerprint: of the tokenizer that it was trained with; another is then refused where it is used.
+    """
+    save_parameters(model, model.config, directory, mesh, tokenizer_fingerprint)
 
 
-def save_parameters(module: nn.Module, config: ModelConfig, directory: Path, mesh: Mesh) -> None:
+def save_parameters(
+    module: nn.Module, config: ModelConfig, directory: Path, mesh: Mesh, tokenizer_fingerprint: str = ""
+) -> None:
     """Write a module's parameters and the model's configuration; see `save_model`.
 
     Tensors are gathered and written one at a time, so no rank ever holds a large model whole.
@@ -157,7 +185,7 @@ def save_parameters(module: nn.Module, config: ModelConfig, directory: Path, mes
         return _gathered(parameters[name]).float().cpu()
 
     if mesh.is_main:
-        record = {"format": FORMAT, "model": asdict(config)}
+        record = model_record(config, tokenizer_fingerprint)
         write_directory(directory, record, shapes, whole, replace=True)
     else:
         for name in writing_order(shapes):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILES = ("*.safetensors", INDEX_FILE)  # patterns of their names
 LARGEST_FILE_BYTES = 4 << 30
 
 Shape = tuple[int, ...]
@@ -130,6 +131,7 @@ def write_directory(
     read: Callable[[str], "torch.Tensor"],
     metadata: Mapping[str, str] | None = None,
     replace: bool = False,
+    copies: Mapping[str, Path] | None = None,
 ) -> None:
     """Write `config.json` and fp32 tensors; the directory appears whole, or not at all.
 
@@ -139,6 +141,7 @@ def write_directory(
         shapes: of each tensor, by name.
         read: gives a tensor when its turn comes, see `writing_order`.
         metadata: in the header of every file.
+        copies: small files that go with it, by their place in the directory.
         replace: what is at `directory` goes when all is written; else it may hold nothing.
     """
     directory = Path(directory)
@@ -156,6 +159,9 @@ def write_directory(
             total = sum(_bytes(shape) for shape in shapes.values())
             _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
         _write_json(temporary / CONFIG_FILE, config)
+        for place, copied in (copies or {}).items():
+            (temporary / place).parent.mkdir(exist_ok=True)
+            shutil.copyfile(copied, temporary / place)
         if replace and directory.exists():
             shutil.rmtree(directory)
         os.replace(temporary, directory)  # fails where something is

@@ -5,17 +5,22 @@ import functools
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from core.errors import ConfigurationError
+from core.evaluation import precision_of
+from core.files import content_hash
 from core.flags import add_flags, by_flag, from_flags
-from core.model_directory import build_model, load_model
+from core.model_directory import build_model, load_model, model_fingerprint
 from core.parallel.mesh import initialize
+from core.program.asked import ASKED, finished_result, from_main
 from core.program.machine import tell_machine
-from core.program.ranks import publish, read_model_config, run_on_ranks
+from core.program.ranks import check_tokenizer, publish, read_model_config, run_on_ranks
 from core.program.task_options import add_model_options, add_task_options
 from core.registry import attribute
 from data_pipeline.benchmarks import BENCHMARKS
-from data_pipeline.tokenization.tokenizers import load_tokenizer
+from data_pipeline.benchmarks.identity import identified
+from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.generate import add_arguments, generate
 from evaluate.scoring import Program, Scorer
 from recipes.records import ZERO_SHOT, ZeroShot
@@ -45,7 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
         add_model_options(command)
         add_task_options(command, BENCHMARKS[record.benchmark].file, f"evaluate {record.name}")
         command.add_argument(
-            "--output", type=Path, metavar="FILE", help="write the result's JSON object here, too"
+            "--output",
+            type=Path,
+            metavar="FILE",
+            help="write the result's JSON object here, too; a finished one is printed, and one that was asked with other "
+            "settings, data or models is an error",
         )
         others = {field.name for field in fields(EvaluationSettings)} - set(record.settings)
         add_flags(command, EvaluationSettings, leave_out=others)
@@ -71,17 +80,45 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
         raise ConfigurationError(map(by_flag, errors))
     mesh = initialize(arguments.tensor_parallel, device=arguments.device)
     tell_machine(arguments.machine, mesh)
+    tokenizer_is = from_main(mesh, lambda: check_tokenizer(arguments, tokenizer, load_tokenizer))
+    asked = from_main(mesh, lambda: _asked(record, arguments, settings, tokenizer))
+    remedy = "remove it to evaluate anew"
+    if arguments.output and (
+        done := from_main(mesh, lambda: finished_result(arguments.output, asked, remedy))
+    ):
+        if mesh.is_main:
+            publish(done, None)
+        return
     program: type[Program] = attribute(record.program)
     task = program(arguments.data, tokenizer, config.sequence_length, settings)
-    score = Scorer(load_model(arguments.checkpoint, mesh), mesh, settings.batch_size, arguments.title)
+    model = load_model(arguments.checkpoint, mesh, config)
+    score = Scorer(model, mesh, settings.batch_size, arguments.title)
     result = {"task": record.name, **task.evaluate(score)}
     if arguments.controls:
         title = f"{arguments.title} (controls)"
-        controls = Scorer(score.model, mesh, settings.batch_size, title)
+        controls = Scorer(model, mesh, settings.batch_size, title)
         untrained = Scorer(build_model(config, mesh), mesh, settings.batch_size, title)
         result |= task.controls(controls, untrained)
     if mesh.is_main:
-        publish(result, arguments.output)
+        result["data"] = identified(BENCHMARKS[record.benchmark], arguments.data, asked["data"])
+        result |= {"precision": precision_of(model), "tokenizer_is": tokenizer_is}
+        publish({**result, ASKED: asked}, arguments.output)
+
+
+def _asked(
+    record: ZeroShot, arguments: argparse.Namespace, settings: EvaluationSettings, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """All that a result depends on, besides software and rounding."""
+    plugin = ZERO_SHOT.plugin(record.name)
+    return {
+        "task": record.name,
+        "settings": {name: getattr(settings, name) for name in record.settings},
+        "controls": arguments.controls,
+        "data": content_hash(arguments.data),
+        "model": model_fingerprint(arguments.checkpoint),
+        "tokenizer": tokenizer.fingerprint,
+        **({"plugin": plugin} if plugin else {}),
+    }
 
 
 if __name__ == "__main__":

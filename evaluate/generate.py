@@ -15,7 +15,8 @@ from core.errors import UserError
 from core.flags import add_flags, from_flags
 from core.model_directory import Network, load_model
 from core.parallel.mesh import Mesh, initialize
-from core.program.ranks import positive, publish, read_model_config
+from core.program.asked import from_main
+from core.program.ranks import check_tokenizer, positive, publish, read_model_config
 from data_pipeline.text_files import half_pair, read_text
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from evaluate.sampling import Sampling, generate_tokens
@@ -78,9 +79,10 @@ def generate(arguments: argparse.Namespace) -> None:
     sampling = from_flags(Sampling, arguments)
     prompts = read_prompts(arguments) or typed_prompts()
     tokenizer = load_tokenizer(arguments.tokenizer)
-    read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
+    config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
     mesh = initialize(arguments.tensor_parallel, device=arguments.device)
-    model = load_model(arguments.checkpoint, mesh)
+    from_main(mesh, lambda: check_tokenizer(arguments, tokenizer, load_tokenizer))
+    model = load_model(arguments.checkpoint, mesh, config)
     result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, sampling)
     if mesh.is_main and arguments.output is not None:
         publish(result, arguments.output)

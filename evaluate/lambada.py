@@ -82,11 +82,16 @@ class Lambada:
             raise UserError(f"{self.path}, {error}") from error
 
     def evaluate(self, score: "Scorer") -> dict[str, Any]:
-        correct = score(self.sequences).correct
+        from core.evaluation import ratio_standard_error  # torch, which workflows do without
+
+        totals = score(self.sequences)
+        correct = totals.correct
         return {
             "accuracy": correct / len(self.rows),
             "correct": correct,
             "total": len(self.rows),
+            "standard_error": ratio_standard_error(totals.right, np.ones(len(self.rows))),
+            "standard_error_over": f"{len(self.rows)} passages",
             "baseline_accuracy": most_frequent_target_accuracy(self.rows),
             "sequence_length": self.sequence_length,
         }
@@ -108,7 +113,7 @@ LAMBADA = add_zero_shot(
         program="evaluate.lambada:Lambada",
         causal=True,
         columns=(
-            Column("accuracy", "accuracy", "percent"),
+            Column("accuracy", "accuracy", "percent", error="standard_error"),
             Column("correct", "correct"),
             Column("passages", "total"),
             Column("most frequent word", "baseline_accuracy", "percent"),

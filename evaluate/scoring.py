@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
-from core.evaluation import batches_by_length, pad, total_over_batches
+from core.evaluation import batches_by_length, exact_sum, pad, scores_of_items
 from core.model_directory import Network
 from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
@@ -30,11 +30,15 @@ class Totals:
         loss: summed negative log likelihood of the scored targets, in nats.
         targets: how many targets were scored.
         correct: sequences all of whose scored targets are the model's first choice.
+        losses: of each sequence, the sum over its scored targets.
+        right: of each sequence, 1 where all its scored targets are the model's first choice, or 0.
     """
 
     loss: float
     targets: int
     correct: int
+    losses: np.ndarray
+    right: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,15 +79,17 @@ class Scorer:
         lengths = [len(sequence.tokens) - 1 for sequence in sequences]
         batches = batches_by_length(lengths, self.batch_size * self.model.config.sequence_length)
 
-        def score(batch: list[int]) -> list[float]:
+        def score(batch: Sequence[int]) -> np.ndarray:
             return _score_batch(self.model, [sequences[index] for index in batch], self.mesh)
 
-        loss, targets, correct = total_over_batches(batches, score, 3, self.mesh, self.title)
+        losses, right = scores_of_items(batches, score, 2, self.mesh, self.title).T
+        loss = exact_sum(losses)
         if not math.isfinite(loss):
             raise UserError(
                 "the model's loss is not a finite number; was its training stopped by an overflow?"
             )
-        return Totals(loss, round(targets), round(correct))
+        targets = sum(sequence.scored for sequence in sequences)
+        return Totals(loss, targets, int(right.sum()), losses, right)
 
 
 class Program(Protocol):
@@ -101,8 +107,8 @@ class Program(Protocol):
         """What must be worse, added to the result: with the same model, or one with its initial weights."""
 
 
-def _score_batch(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> list[float]:
-    """Sum of losses, number of targets, and number of all-correct sequences of one batch."""
+def _score_batch(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> np.ndarray:
+    """Of each sequence the sum of its losses, and whether all its targets are the first choice: [batch, 2]."""
     inputs = pad([sequence.tokens[:-1] for sequence in batch], value=0)  # [b, s]
     counts = np.array([sequence.scored for sequence in batch])
     rows = np.repeat(np.arange(len(batch)), counts)  # [scored], as is all below
@@ -112,7 +118,8 @@ def _score_batch(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> lis
     losses, best = _losses_and_best(model, mesh, *on_device)
     right = (best == on_device[3]).cpu().numpy()
     right_in_row = np.bincount(rows, weights=right, minlength=len(batch))
-    return [losses.double().sum().item(), len(wanted), (right_in_row == counts).sum()]
+    loss_of_row = np.bincount(rows, weights=losses.double().cpu().numpy(), minlength=len(batch))
+    return np.stack([loss_of_row, right_in_row == counts], axis=1)
 
 
 def _scored_positions(sequence: ScoredSequence) -> np.ndarray:

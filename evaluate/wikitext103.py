@@ -1,4 +1,4 @@
-"""Zero-shot perplexity on WikiText-103 (paper section 5.2, equation 4 of its appendix).
+"""Zero-shot perplexity on WikiText-103 (paper section 5.2, equation 4 of its appendix), and how sure it is.
 
 The benchmark's file is tokenized by words (` @-@ `, `<unk>`, blanks before punctuation), a language model reads
 sub-word pieces of ordinary text. So the text is detokenised first, and the summed loss is divided by the number
@@ -6,6 +6,7 @@ of the *file's own* words: the perplexity is then comparable between tokenizers.
 sums over ranks (`evaluate.scoring`).
 """
 
+import itertools
 import math
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError
-from data_pipeline.benchmarks.wikitext103 import count_original_tokens, normalise
+from data_pipeline.benchmarks.wikitext103 import count_original_tokens, is_title, normalise
 from data_pipeline.text_files import read_text
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.sequences import ScoredSequence
@@ -23,6 +24,8 @@ from recipes.schema import EvaluationSettings
 
 if TYPE_CHECKING:
     from evaluate.scoring import Scorer
+
+_STRETCHES = 20  # of a text without titles
 
 # What detokenisation does, in this order. The first pattern's slashes are as the established evaluation has
 # them: it never matches ordinary text, and is kept so that nobody "mends" it and changes every number.
@@ -98,6 +101,43 @@ def overlapping_windows(tokens: np.ndarray, length: int, stride: int) -> list[Sc
     return windows
 
 
+def articles(text: str) -> list[str]:
+    """A file cut where articles begin; where it has no two titles, into 20 stretches of whole words."""
+    titles = [line.start() for line in re.finditer(r"^.*$", text, re.MULTILINE) if is_title(line[0])]
+    cuts = titles[1:]
+    if not cuts:
+        cuts = [text.find(" ", len(text) * number // _STRETCHES) for number in range(1, _STRETCHES)]
+    edges = sorted({0, *(cut for cut in cuts if cut > 0), len(text)})
+    return [text[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def blocks_of_windows(
+    windows: list[ScoredSequence], lengths: list[int], words: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows in blocks of about an article, which may be taken to be independent of each other; neighbouring windows
+    may not.
+
+    An article is detokenised and encoded apart here, so where it begins is known to a few tokens; it begins with the
+    window whose scored targets are nearest. The words of a block are those between its first target and its last.
+
+    Args:
+        windows: of the whole text.
+        lengths, words: of each article, in tokens and in original words.
+
+    Returns:
+        the block of each window, and the words of each block.
+    """
+    scored = np.array([window.scored for window in windows])
+    targets = np.concatenate([[0], np.cumsum(scored)])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    starts = starts * (targets[-1] / max(starts[-1], 1))
+    article = np.searchsorted(starts[1:-1], (targets[:-1] + targets[1:]) / 2, side="right")
+    used, blocks = np.unique(article, return_inverse=True)
+    firsts = np.searchsorted(blocks, np.arange(len(used)))  # windows of one article are neighbours
+    edges = np.append(targets[:-1][firsts], targets[-1])
+    return blocks, np.diff(np.interp(edges, starts, np.concatenate([[0], np.cumsum(words)])))
+
+
 class WikiText103:
     """The benchmark's file, read and encoded for one model's tokenizer and sequence length.
 
@@ -121,21 +161,30 @@ class WikiText103:
         self.sequence_length = sequence_length
         self.stride = settings.stride
         self.windows = overlapping_windows(tokens, sequence_length, settings.stride)
+        parts = articles(text)
+        lengths = [len(ids) for ids in tokenizer.encode_batch([detokenize(part) for part in parts])]
+        words = [part.count(" ") for part in parts]
+        self.blocks, self.block_words = blocks_of_windows(self.windows, lengths, words)
 
-    def perplexities(self, score: "Scorer") -> tuple[float, float]:
-        """Perplexity per original word, the benchmark's number, and per token of the model's vocabulary."""
-        totals = score(self.windows)
-        assert totals.targets == self.tokens - 1
-        return (
-            _exponential(totals.loss / (self.original_tokens - 1), self.path),
-            _exponential(totals.loss / (self.tokens - 1), self.path),
-        )
+    def perplexity(self, score: "Scorer") -> float:
+        """Perplexity per original word, the benchmark's number."""
+        return _exponential(score(self.windows).loss / (self.original_tokens - 1), self.path)
 
     def evaluate(self, score: "Scorer") -> dict[str, Any]:
-        perplexity, token_perplexity = self.perplexities(score)
+        from core.evaluation import ratio_standard_error  # torch, which workflows do without
+
+        totals = score(self.windows)
+        assert totals.targets == self.tokens - 1
+        perplexity = _exponential(totals.loss / (self.original_tokens - 1), self.path)
+        losses = np.bincount(self.blocks, weights=totals.losses)
+        error = ratio_standard_error(losses, self.block_words)
         return {
             "perplexity": perplexity,
-            "token_perplexity": token_perplexity,
+            "standard_error": None
+            if error is None
+            else perplexity * error,  # of exp(x) is exp(x) times that of x
+            "standard_error_over": f"{len(self.block_words)} stretches of text",
+            "token_perplexity": _exponential(totals.loss / (self.tokens - 1), self.path),
             "original_tokens": self.original_tokens,
             "tokens": self.tokens,
             "sequence_length": self.sequence_length,
@@ -145,7 +194,7 @@ class WikiText103:
 
     def controls(self, score: "Scorer", untrained: "Scorer") -> dict[str, Any]:
         """What the same file gives for a model with its initial weights."""
-        return {"untrained_perplexity": self.perplexities(untrained)[0]}
+        return {"untrained_perplexity": self.perplexity(untrained)}
 
 
 def _exponential(mean_loss: float, path: Path) -> float:
@@ -174,7 +223,7 @@ WIKITEXT103 = add_zero_shot(
         program="evaluate.wikitext103:WikiText103",
         causal=True,
         columns=(
-            Column("perplexity", "perplexity"),
+            Column("perplexity", "perplexity", error="standard_error"),
             Column("untrained", "untrained_perplexity"),
             Column("per token", "token_perplexity"),
             Column("words", "original_tokens"),

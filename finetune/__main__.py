@@ -8,8 +8,9 @@ from pathlib import Path
 from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.parallel.mesh import initialize
+from core.program.asked import from_main
 from core.program.machine import tell_machine
-from core.program.ranks import read_model_config, run_on_ranks
+from core.program.ranks import check_tokenizer, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
 from core.program.task_options import add_model_options, add_task_options
 from core.registry import attribute
@@ -25,7 +26,7 @@ Fine-tune a pretrained BERT on a task of the paper's section 5.3, then score it.
   torchrun --nproc-per-node 2 -m finetune race --checkpoint bert --tokenizer vocab.txt --data RACE/ --output race
 
 The output holds model/, metrics.jsonl, state.json and result.json. The same command after an interruption goes on
-from the last checkpoint; a finished one only prints its result."""
+from the last checkpoint; a finished one only prints its result, and with other settings, data or models is refused."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,11 +73,12 @@ def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
         output=arguments.output,
         settings=settings,
         seed=arguments.seed,
-        sequence_length=settings.sequence_length or config.sequence_length,
+        config=config,
     )
     mesh = initialize(arguments.tensor_parallel, timeout=run.timeout, device=arguments.device)
     tell_machine(arguments.machine, mesh)
-    tuning.run(mesh, arguments.title, arguments.controls, run.options())
+    tokenizer_is = from_main(mesh, lambda: check_tokenizer(arguments, tokenizer, load_tokenizer))
+    tuning.run(mesh, arguments.title, arguments.controls, tokenizer_is, run.options())
 
 
 if __name__ == "__main__":

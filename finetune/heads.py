@@ -12,7 +12,7 @@ from torch import nn
 
 from core.config import ModelConfig
 from core.errors import UserError
-from core.evaluation import batches_by_length, total_over_batches
+from core.evaluation import batches_by_length, ratio_standard_error, scores_of_items
 from core.families import FAMILIES
 from core.model_directory import load_parameters, model_path
 from core.parallel.layers import ReplicatedLinear, initialize_parameters
@@ -85,10 +85,18 @@ class MultipleChoice(TunedModel):
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Right answers and examples: over all, and by group."""
+    """Right answers and examples: over all, and by group.
+
+    Attributes:
+        standard_error: of their share. Examples that share a second text (questions about one passage) are not
+            independent: it is over second texts.
+        texts: how many second texts there are.
+    """
 
     correct: dict[str, int]
     total: dict[str, int]
+    standard_error: dict[str, float | None]
+    texts: int
 
     @property
     def share(self) -> dict[str, float]:
@@ -122,29 +130,31 @@ class Scorer:
         """
         members = [np.ones(len(examples), bool), *(examples.groups == group for group in groups)]
 
-        def score(batch_of_examples: list[int]) -> list[float]:
+        def score(batch_of_examples: Sequence[int]) -> np.ndarray:
             chosen = np.array(batch_of_examples)
             tensors = batch_of(examples, chosen, self.model.config.vocabulary_size)
             batch = {name: values.to(self.mesh.device) for name, values in tensors.items()}
             answers = batch.pop("answers")
             scores = self.model.scores(**batch)
-            right = (scores.argmax(dim=1) == answers).cpu().numpy()
-            return [
-                float((~scores.isfinite()).sum()),
-                *(float((right & member[chosen]).sum()) for member in members),
-            ]
+            right = scores.argmax(dim=1) == answers
+            return torch.stack([right, ~scores.isfinite().all(dim=1)], dim=1).cpu().numpy()
 
         batches = batches_by_length(examples.lengths, self.micro_batch * examples.sequence_length)
         title = f"{self.title} ({what})"
-        unusable, *sums = total_over_batches(batches, score, 1 + len(members), self.mesh, title)
-        if unusable:
+        right, unusable = scores_of_items(batches, score, 2, self.mesh, title).T
+        if unusable.any():
             raise UserError(
-                f"{round(unusable)} of the model's scores are not finite numbers ({what}); are its weights?"
+                f"the model's scores of {int(unusable.sum())} questions are not finite numbers ({what}); are its weights?"
             )
-        names = ("all", *groups)
+        of = dict(zip(("all", *groups), members, strict=True))
         return Accuracy(
-            {name: round(value) for name, value in zip(names, sums, strict=True)},
-            {name: int(member.sum()) for name, member in zip(names, members, strict=True)},
+            {name: int(right[member].sum()) for name, member in of.items()},
+            {name: int(member.sum()) for name, member in of.items()},
+            {
+                name: ratio_standard_error(right[m], np.ones(m.sum()), examples.second_of[m])
+                for name, m in of.items()
+            },
+            len(np.unique(examples.second_of)),
         )
 
 

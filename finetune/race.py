@@ -84,6 +84,8 @@ class Race:
             "accuracy": on_test.share,
             "correct": on_test.correct,
             "total": on_test.total,
+            "standard_error": on_test.standard_error,
+            "standard_error_over": f"{on_test.texts} passages",
             "dev_accuracy": score(self.examples("dev"), "dev", LEVELS).share,
             "chance": 1 / OPTIONS,
         }
@@ -114,9 +116,9 @@ RACE = add_fine_tuning(
         program="finetune.race:Race",
         causal=False,
         columns=(
-            Column("accuracy", "accuracy.all", "percent"),
-            Column("middle", "accuracy.middle", "percent"),
-            Column("high", "accuracy.high", "percent"),
+            Column("accuracy", "accuracy.all", "percent", error="standard_error.all"),
+            Column("middle", "accuracy.middle", "percent", error="standard_error.middle"),
+            Column("high", "accuracy.high", "percent", error="standard_error.high"),
             Column("chance", "chance", "percent"),
             Column("passage left out", "blank_passage_accuracy.all", "percent"),
             Column("dev, median of seeds", "dev_accuracy_median", "percent"),

@@ -12,16 +12,21 @@ import numpy as np
 import torch
 
 from core.config import ModelConfig
-from core.files import read_json, write_json
-from core.model_directory import quick_fingerprint, read_config, save_parameters
+from core.evaluation import precision_of
+from core.files import canonical_json, content_hash, write_json
+from core.model_directory import model_fingerprint, read_config, save_parameters
 from core.parallel.mesh import Mesh
+from core.program.asked import ASKED, check_asked, finished_result, from_main
 from core.program.output import on_main, writing
 from core.program.ranks import publish
 from core.training.batches import BatchSource
 from core.training.records import read_state
 from core.training.trainer import RunOptions, train
+from data_pipeline.benchmarks import BENCHMARKS
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.heads import Examples, Scorer, TunedModel, batch_of
+from recipes.records import FINE_TUNING
 from recipes.schema import FinetuningSettings
 
 RESULT_FILE = "result.json"
@@ -52,13 +57,22 @@ class Epochs:
 
     validation: BatchSource | None = None
 
-    def __init__(self, model: TunedModel, examples: Examples, mesh: Mesh, epochs: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: TunedModel,
+        examples: Examples,
+        mesh: Mesh,
+        epochs: int,
+        seed: int,
+        tokenizer_fingerprint: str = "",
+    ) -> None:
         self.model = model
         self.total_samples = epochs * len(examples)
         self._term, self._config = model.term, model.config
         self._examples = examples
         self._mesh = mesh
         self._seed = seed
+        self._tokenizer_fingerprint = tokenizer_fingerprint
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
@@ -76,7 +90,7 @@ class Epochs:
         return {self._term: len(batch["answers"])}
 
     def save(self, directory: Path) -> None:
-        save_parameters(self.model, self._config, directory, self._mesh)
+        save_parameters(self.model, self._config, directory, self._mesh, self._tokenizer_fingerprint)
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ class Tuning:
         checkpoint: the pretrained model.
         data: of the task.
         output: where model, records and result go.
-        sequence_length: longest input in tokens.
+        config: the pretrained model's shape, for the tokenizer.
     """
 
     name: str
@@ -100,38 +114,73 @@ class Tuning:
     output: Path
     settings: FinetuningSettings
     seed: int
-    sequence_length: int
+    config: ModelConfig
 
-    def run(self, mesh: Mesh, title: str, controls: bool, options: dict[str, Any]) -> None:
-        """Train (or go on), score and publish, each unless it is done. Collective."""
+    @property
+    def sequence_length(self) -> int:
+        """Longest input in tokens."""
+        return self.settings.sequence_length or self.config.sequence_length
+
+    def asked(self) -> dict[str, Any]:
+        """All that the training depends on, besides software and rounding; the main rank asks."""
+        plugin = FINE_TUNING.plugin(self.name)
+        return {
+            "task": self.name,
+            "settings": {
+                **self.settings.significant(self.config.drops),
+                "seed": self.seed,
+                "sequence_length": self.sequence_length,
+            },
+            "data": content_hash(self.data),
+            "model": model_fingerprint(self.checkpoint),
+            "tokenizer": self.tokenizer.fingerprint,
+            **({"plugin": plugin} if plugin else {}),
+        }
+
+    def run(self, mesh: Mesh, title: str, controls: bool, tokenizer_is: str, options: dict[str, Any]) -> None:
+        """Train (or go on), score and publish, each unless it is done. Collective.
+
+        Args:
+            controls: whether what must be worse is scored, too.
+            tokenizer_is: what `check_tokenizer` found.
+        """
         with writing(self.output, mesh) as finished:
             if finished:
                 return
-            path = self.output / RESULT_FILE
-            if not on_main(mesh, path.exists()):
+            path, remedy = self.output / RESULT_FILE, "remove it to score the finished model anew"
+            asked = from_main(mesh, self.asked)
+            full = {**asked, "controls": controls}
+            from_main(mesh, lambda: check_asked(self.output, asked))
+            result = from_main(mesh, lambda: finished_result(path, full, remedy))
+            if result is None:
                 task = self.program(self.data, self.tokenizer, self.sequence_length)
-                if not self._train(task, mesh, title, options):
+                if not self._train(task, mesh, asked, title, options):
                     return
                 model = task.model(read_config(self.output / "model"), mesh)
                 model.load_finetuned(self.output / "model")
                 score = Scorer(model, mesh, self.settings.micro_batch, title)
                 result = {"task": self.name, **task.result(score, controls)}
                 if mesh.is_main:
-                    write_json(path, result)
+                    benchmark = BENCHMARKS[FINE_TUNING[self.name].benchmark]
+                    result["data"] = identified(benchmark, self.data, asked["data"])
+                    result |= {"sequence_length": self.sequence_length, "precision": precision_of(model)}
+                    result["tokenizer_is"] = tokenizer_is
+                    write_json(path, {**result, ASKED: full})
             if mesh.is_main:
-                publish(read_json(path), None)
+                publish({**result, ASKED: full}, None)
 
-    def _train(self, task: Program, mesh: Mesh, title: str, options: dict[str, Any]) -> bool:
+    def _train(
+        self, task: Program, mesh: Mesh, asked: dict[str, Any], title: str, options: dict[str, Any]
+    ) -> bool:
         """Train to the end unless that is done; False when a signal stopped it."""
         if on_main(mesh, read_state(self.output).get("status") == "finished"):
             return True
         examples = task.examples("train")
-        model = task.model(read_config(self.checkpoint), mesh)
+        model = task.model(self.config, mesh)
         model.load_pretrained(self.checkpoint, self.seed)
-        start = quick_fingerprint(self.checkpoint)
-        identity = f"{start} {self.sequence_length} {self.tokenizer.fingerprint}"
+        identity = canonical_json(asked)
         config = self.settings.training_config(len(examples), self.seed)
-        objective = Epochs(model, examples, mesh, self.settings.epochs, self.seed)
+        objective = Epochs(model, examples, mesh, self.settings.epochs, self.seed, self.tokenizer.fingerprint)
         return (
             train(objective, mesh, config, self.output, RunOptions(title, identity, **options)).status
             == "finished"

@@ -1,15 +1,19 @@
 """Command line: `python -m pretrain FAMILY …`, alone or under torchrun. A killed run goes on when called again."""
 
 import argparse
+import hashlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from core.config import ParallelConfig
+from core.config import ModelConfig, ParallelConfig, TrainingConfig
 from core.errors import ConfigurationError, UserError
-from core.files import canonical_json
+from core.families import FAMILIES
+from core.files import canonical_json, content_hash
 from core.flags import add_flags, from_flags
 from core.parallel.mesh import initialize
+from core.program.asked import check_asked, from_main
 from core.program.machine import add_machine_option, tell_machine
 from core.program.output import writing
 from core.program.ranks import run_on_ranks
@@ -17,7 +21,7 @@ from core.program.run_options import RunSettings
 from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
-from data_pipeline.indexed.dataset import index_path
+from data_pipeline.indexed.dataset import bin_path, index_path
 from data_pipeline.inspection import facts_of_unknown
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from recipes.reader import read_model, recipe_path
@@ -31,8 +35,8 @@ Pretrain a model of a recipe on a tokenized corpus (paper section 4.2).
 
 The output holds model/ (when finished), metrics.jsonl, state.json (finished, stopped or failed, and the step),
 checkpoints/, and logs/ (throughput.jsonl and model.txt). The same command after an interruption goes on from the last checkpoint, on the same or another number
-of processes; SIGTERM, SIGINT and SIGHUP finish the step and save first (torchrun kills after 30 s:
---shutdown-timeout)."""
+of processes, and with other settings or data is refused; SIGTERM, SIGINT and SIGHUP finish the step and save first
+(torchrun kills after 30 s: --shutdown-timeout)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,9 +93,35 @@ def pretrain(arguments: argparse.Namespace) -> None:
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
+            asked = from_main(mesh, lambda: _asked(shape, training, corpus, tokenizer))
+            from_main(mesh, lambda: check_asked(arguments.output, asked))
             options = RunOptions(title, identity, parallel.zero, **run.options())
             task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
+
+
+def _asked(
+    shape: ModelConfig, training: TrainingConfig, corpus: Path, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """All that a training depends on, besides software and rounding."""
+    plugins = {FAMILIES.plugin(shape.family), PRETRAININGS.plugin(shape.family)} - {""}
+    return {
+        "model": asdict(shape),
+        "training": training.significant(shape.drops),
+        "data": _data_hash(corpus),
+        "tokenizer": tokenizer.fingerprint,
+        **({"plugins": sorted(plugins)} if plugins else {}),
+    }
+
+
+def _data_hash(corpus: Path) -> str:
+    """sha256 that tells a corpus, by its prefix, or a blend, by its file, from any other; names and places are free."""
+    if index_path(corpus).is_file():
+        parts: Any = [content_hash(bin_path(corpus)), content_hash(index_path(corpus))]
+    else:
+        blend = load_blend(corpus)
+        parts = {"parts": [_data_hash(prefix) for prefix in blend.prefixes], "weights": blend.weights}
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
 def corpus_and_identity(data: Path, pretraining: Pretraining, tokenizer: Tokenizer) -> tuple[Path, str]:

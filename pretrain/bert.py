@@ -121,4 +121,4 @@ class BertTask(BertSamples):
     def save(self, directory: Path) -> None:
         from core.model_directory import save_model
 
-        save_model(self.network, directory, self.mesh)
+        save_model(self.network, directory, self.mesh, self._tokenizer.fingerprint)

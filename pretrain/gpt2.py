@@ -60,7 +60,7 @@ class GPT2Task(GPT2Samples):
     Args:
         corpus: the prefix of a corpus, or a blend file, see `data_pipeline.indexed.blends`. One rank builds the indices, the
             others wait for it.
-        tokenizer: needed by other pretrainings.
+        tokenizer: of the corpus; the model says that it is its own.
 
     Raises:
         UserError: a corpus has no documents for training.
@@ -86,9 +86,10 @@ class GPT2Task(GPT2Samples):
         held_out_stream = open_stream(corpus, "validation", held_out, length, seed)
         self.validation = None if held_out_stream is None else GPT2Samples(held_out_stream, held_out, size)
         self.network, self.mesh = build_model(config, mesh, training.seed), mesh
+        self._tokenizer_fingerprint = tokenizer.fingerprint if tokenizer else ""
         self.model = pretraining_objective(self.network)
 
     def save(self, directory: Path) -> None:
         from core.model_directory import save_model
 
-        save_model(self.network, directory, self.mesh)
+        save_model(self.network, directory, self.mesh, self._tokenizer_fingerprint)

@@ -24,7 +24,7 @@ from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline
 from workflows.training import read_metrics
 
-REPORT = StageKind("report", 1, ("workflows.report",), unhashed=("index.html", "report.md"))
+REPORT = StageKind("report", 2, ("workflows.report",), unhashed=("index.html", "report.md"))
 
 
 def report(plan: Plan) -> Step:

@@ -119,7 +119,7 @@ def report_page(
         *(task_section(task, measured, models) for task in tasks),
         training_section(models, curves),
         corpus_section(results["corpus"], results["planted"]),
-        published_section(tasks, warning),
+        published_section(tasks, measured, warning),
         stages_section(made, place),
     ]
     return Page(
@@ -160,7 +160,24 @@ def listed(facts: Mapping[str, Any]) -> str:
 
 
 def shown(column: Column, result: Mapping[str, Any]) -> str:
-    return written(value_at(result, column.path), column.form)
+    """A value with its standard error, where it has one."""
+    text = written(value_at(result, column.path), column.form)
+    error = value_at(result, column.error) if column.error else None
+    return text if error is None else f"{text} ± {written(error, column.form)}"
+
+
+def measured_on(result: Mapping[str, Any]) -> str | None:
+    """What a number was measured on, and how: file, windows, precision."""
+    described = value_at(result, "data.description")
+    if described is None:
+        return None
+    facts = {name: result.get(name) for name in ("sequence_length", "stride", "precision")}
+    return ", ".join([described, *(f"{words(name)} {value}" for name, value in facts.items() if value)])
+
+
+def is_official(result: Mapping[str, Any]) -> bool:
+    """Whether a number is about the published test set, so that it may stand beside the paper's."""
+    return value_at(result, "data.official") is True
 
 
 def card(model: str, task: Task, result: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -169,7 +186,9 @@ def card(model: str, task: Task, result: Mapping[str, Any]) -> tuple[str, str, s
     baselines = task.bar.baselines if task.bar else {}
     controls = [*(Column(*baseline, "percent") for baseline in baselines.items()), *others]
     control = "".join(f"{column.title}: {shown(column, result)}" for column in controls[:1])
-    return f"{model}, {task.title} {headline.title}", shown(headline, result), control
+    where = value_at(result, "data.description")
+    data = f" on {where}" if where and not is_official(result) else ""
+    return f"{model}, {task.title} {headline.title}{data}", shown(headline, result), control
 
 
 def accuracies(measured: Sequence[Measurement]) -> pictures.Picture | None:
@@ -185,13 +204,21 @@ def accuracies(measured: Sequence[Measurement]) -> pictures.Picture | None:
 
 def task_section(task: Task, measured: Sequence[Measurement], models: Mapping[str, Any]) -> Section:
     how = "fine-tuned" if isinstance(task, FineTuning) else "zero-shot"
-    head = ["model", "parameters", *(column.title for column in task.columns)]
+    results = [(model, result) for model, its_task, result in measured if its_task is task]
+    head = ["model", "parameters", *(column.title for column in task.columns), "measured on"]
     rows = [
-        [*cells(model, models[model]["pretraining"]["parameters"]), *(shown(c, result) for c in task.columns)]
-        for model, its_task, result in measured
-        if its_task is task
+        [
+            *cells(model, models[model]["pretraining"]["parameters"]),
+            *(shown(column, result) for column in task.columns),
+            written(measured_on(result)),
+        ]
+        for model, result in results
     ]
-    return Section(f"{task.title}, {how}", [Table(head, rows, task.note, {head[2]: "best"})])
+    over = {result["standard_error_over"] for _, result in results if "standard_error_over" in result}
+    errors = f"± is the standard error over {' or '.join(sorted(over))}." if over else ""
+    note = " ".join(filter(None, [task.note, errors]))
+    styles = {head[2]: "best", head[-1]: "left"}
+    return Section(f"{task.title}, {how}", [Table(head, rows, note, styles)])
 
 
 def training_section(models: Mapping[str, Any], curves: Mapping[str, Records]) -> Section:
@@ -252,16 +279,29 @@ def origins(corpus: Records) -> dict[str, str]:
     return found
 
 
-def published_section(tasks: Sequence[Task], warning: Paragraph | None) -> Section:
-    """The paper's numbers for what was measured, apart from ours: other data, other sizes."""
+def published_section(
+    tasks: Sequence[Task], measured: Sequence[Measurement], warning: Paragraph | None
+) -> Section:
+    """The paper's numbers for what was measured, apart from ours: other data, other sizes. Above each table stands what
+    ours were measured on, so that none on another file is taken for the paper's."""
     tables = []
     for task in tasks:
         if published := task.published:
             rows = [[name, *(written(value, "text") for value in values)] for name, values in published.rows]
-            tables.append(Table((f"{task.title}, {published.place}", *published.columns), rows))
+            head = (f"{task.title}, {published.place}", *published.columns)
+            tables.append(Table(head, rows, compared([r for _, its, r in measured if its is task])))
     text = "From Shoeybi et al., 2019, on the real corpora and benchmarks."
     text += " Not comparable with the sample's numbers above." if warning else ""
     return Section("The paper's numbers", tables, paragraphs=[("", text)])
+
+
+def compared(results: Sequence[Mapping[str, Any]]) -> str:
+    """Whether our numbers of a task are about what the paper's are about."""
+    known = {str(measured_on(r)): is_official(r) for r in results if measured_on(r)}
+    if not known:
+        return ""
+    same = "the paper's test set" if all(known.values()) else "NOT the paper's test set"
+    return f"Ours: {'; '.join(known)}. This is {same}."
 
 
 def stages_section(made: Sequence[Step], place: Workplace) -> Section:
@@ -279,9 +319,20 @@ def stages_section(made: Sequence[Step], place: Workplace) -> Section:
         for step, record in zip(made, records, strict=True)
     ]
     total = format_seconds(sum(record["seconds"] for record in records))
-    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt)."
+    note = f"{len(made)} stages, {total} of work in all (each stage's last attempt). The same bytes in every run are "
+    note += "promised on one kind of processor: another rounds otherwise."
+    if machines := sorted({text for record in records if (text := machine(record))}):
+        note += f" These stages ran on: {'; '.join(machines)}."
     styles = {"layout": "left", "outcome": "left", "artifact": "code"}
     return Section("How it was made", [Table(head, rows, note, styles)])
+
+
+def machine(record: Mapping[str, Any]) -> str:
+    """What the last attempt of a stage computed on, as far as its record says."""
+    segment = record["segments"][-1]
+    facts = {**segment, **segment.get("machine", {})}
+    known = {name: facts[name] for name in ("processor", "instruction_set", "device") if facts.get(name)}
+    return ", ".join(map(str, known.values()))
 
 
 def run_record(step: Step, place: Workplace) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def pretrain_kind(family: str) -> StageKind:
     """The stage of pretraining models of a family."""
     record = PRETRAININGS[family]
     own = () if PRETRAININGS.plugin(family) else (module_of(record.task),)
-    return StageKind(PRETRAIN, 2, (*_TRAINING_CODE, *network_code(family), *own), LIBRARIES)
+    return StageKind(PRETRAIN, 3, (*_TRAINING_CODE, *network_code(family), *own), LIBRARIES)
 
 
 def plugin_parameters(*plugins: str) -> dict[str, Any]:

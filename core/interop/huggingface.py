@@ -4,7 +4,6 @@ Both ways whole tensors go by one at a time, on one process, without the `transf
 result of an import. What belongs to what stands in the families' records.
 """
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,29 @@ from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
 from core.interop.correspondence import Correspondence, HuggingFaceModel
 from core.interop.settings import kind_in, kind_of, to_ours, to_theirs
-from core.model_directory import FORMAT, model_path, read_config
+from core.model_directory import (
+    FINGERPRINT,
+    FORMAT,
+    TOKENIZER_FOLDER,
+    model_path,
+    model_record,
+    read_config,
+    read_tokenizer_fingerprint,
+)
 from core.tensor_files import CONFIG_FILE, TensorFiles, refuse_existing, write_directory
 
 _METADATA = {"format": "pt"}  # transformers reads no file without it
 _FLOATS = ("F32", "F16", "BF16")
+# What a tokenizer consists of in Hugging Face's directories, as far as families here read it.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+)
 _LISTED = 8  # names in a message, before "and … more"
 
 
@@ -42,6 +59,9 @@ class Summary:
 
 def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) -> Summary:
     """Write a model directory from a directory of Hugging Face's.
+
+    A tokenizer's files beside the weights are copied into `tokenizer/`, so that another tokenizer is refused where the
+    model is used; an export of ours says its tokenizer's fingerprint itself.
 
     Args:
         source: with `config.json` and `model.safetensors`, or several files and their index.
@@ -72,9 +92,11 @@ def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) ->
         entry = by_name[name]
         return entry.to_ours([files.read(stored_names[part]) for part in entry.theirs], config)
 
-    record = {"format": FORMAT, "model": dataclasses.asdict(config)}
+    record = model_record(config, str(table.get(FINGERPRINT) or ""))
     shapes = {entry.ours: entry.shape for entry in entries}
-    write_directory(output, record, shapes, read, _METADATA)
+    found = {name: source / name for name in _TOKENIZER_FILES if (source / name).is_file()}
+    copies = {f"{TOKENIZER_FOLDER}/{name}": path for name, path in found.items()}
+    write_directory(output, record, shapes, read, _METADATA, copies=copies)
     used = {files.dtype(stored_names[name]) for entry in entries for name in entry.theirs}
     return Summary(kind.model_type, config, _parameters(entries, config), tuple(sorted(used - {"F32"})))
 
@@ -108,7 +130,10 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
         return entry.to_theirs(files.read(entry.ours).float(), config)[index]
 
     shapes = {name: entry.their_shape(config) for name, (entry, _) in parts.items()}
-    write_directory(output, to_theirs(kind, config), shapes, read, _METADATA)
+    fingerprint = read_tokenizer_fingerprint(source)
+    table = to_theirs(kind, config) | ({FINGERPRINT: fingerprint} if fingerprint else {})
+    copies = {path.name: path for path in sorted((source / TOKENIZER_FOLDER).glob("*"))}
+    write_directory(output, table, shapes, read, _METADATA, copies=copies)
     return Summary(kind.model_type, config, _parameters(entries, config))
 
 

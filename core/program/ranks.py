@@ -15,7 +15,7 @@ from core.config import ModelConfig
 from core.errors import UserError, message_for_user
 from core.families import FAMILIES
 from core.files import write_json
-from core.model_directory import read_config
+from core.model_directory import TOKENIZER_FOLDER, model_path, read_config, read_tokenizer_fingerprint
 from core.processes import die_with_parent
 from core.registry import load_typed_plugins
 
@@ -61,16 +61,21 @@ class Vocabulary(Protocol):
 
     vocabulary_size: int
 
+    @property
+    def fingerprint(self) -> str: ...
+
 
 def read_model_config(checkpoint: Path, vocabulary: Vocabulary, source: Path, *, causal: bool) -> ModelConfig:
     """The model's shape, checked to fit the task and the tokenizer before anything slow starts.
+
+    Rows of its embedding beyond the tokenizer's tokens (of 30592 rows for 30522 tokens, say) count as padding.
 
     Args:
         source: the tokenizer's file, for messages.
         causal: whether the task scores or generates next tokens; else it reads whole texts.
 
     Raises:
-        UserError: no model, one that reads the other way, or a vocabulary of another kind or size.
+        UserError: no model, one that reads the other way, or a vocabulary of another kind, or of more tokens than the model has.
     """
     config = read_config(checkpoint)
     family = FAMILIES[config.family]
@@ -83,12 +88,54 @@ def read_model_config(checkpoint: Path, vocabulary: Vocabulary, source: Path, *,
         raise UserError(
             f"{source}: is a {vocabulary.kind} tokenizer, the model needs a {family.tokenizer} one"
         )
-    if vocabulary.vocabulary_size != config.vocabulary_size:
+    if vocabulary.vocabulary_size > config.vocabulary_size:
         raise UserError(
-            f"{source}: has {vocabulary.vocabulary_size} tokens, the model in {checkpoint} was made for "
-            f"{config.vocabulary_size}; give the tokenizer it was trained with"
+            f"{source}: has {vocabulary.vocabulary_size} tokens, the model in {checkpoint} has rows for "
+            f"{config.vocabulary_size} only, so it was trained with another tokenizer: give that one"
         )
-    return config
+    return config.for_tokens(vocabulary.vocabulary_size)
+
+
+def check_tokenizer(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, load: Callable[[Path], Vocabulary]
+) -> str:
+    """Compare a tokenizer with what is known of the one that the model was made with.
+
+    Args:
+        arguments: of `core.program.task_options.add_model_options`.
+        load: reads a tokenizer; an imported model's own may lie in its directory.
+
+    Returns:
+        "the model's"; "accepted" where it is another; "not known" where the model does not say which is its own.
+
+    Raises:
+        UserError: it is another, and the user does not insist on it.
+    """
+    checkpoint, source = arguments.checkpoint, arguments.tokenizer
+    known = read_tokenizer_fingerprint(checkpoint)
+    folder = model_path(checkpoint) / TOKENIZER_FOLDER
+    if not known and folder.is_dir():
+        try:
+            known = load(folder).fingerprint
+        except UserError as error:
+            print(f"warning: the model's own tokenizer is not known: {error}", file=sys.stderr, flush=True)
+    if not known:
+        print(
+            f"warning: {checkpoint} does not say which tokenizer it was trained with; that it is {source} is not "
+            "checked",
+            file=sys.stderr,
+            flush=True,
+        )
+        return "not known"
+    if known == vocabulary.fingerprint:
+        return "the model's"
+    if arguments.accept_tokenizer:
+        return "accepted"
+    raise UserError(
+        f"{source}: is not the tokenizer that the model in {checkpoint} was trained with (fingerprint "
+        f"{vocabulary.fingerprint[:12]}, the model's {known[:12]}): the same text has other ids, so its numbers would "
+        "mean nothing. Give the model's tokenizer, or --accept-tokenizer to insist"
+    )
 
 
 def positive(text: str) -> int:

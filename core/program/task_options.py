@@ -29,6 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="what the model was trained with: tokenizer.json, vocab.txt, or a folder with vocab.json and merges.txt",
     )
     parser.add_argument(
+        "--accept-tokenizer",
+        action="store_true",
+        help="take this tokenizer even if the model was made with another one",
+    )
+    parser.add_argument(
         "--tensor-parallel",
         type=positive,
         default=1,

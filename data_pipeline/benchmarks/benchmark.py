@@ -1,7 +1,7 @@
 """What is known of a benchmark's data, in one record. No torch, no pyarrow."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +40,7 @@ class Origin:
         write: (rows of a split by its name, the file or folder to write).
         count: what such a file or folder holds.
         counts: what `count` says of the published benchmark.
+        others: what it says of other published parts, which published numbers are not about, by name.
         file, url, sha256: where the benchmark is one of the data set's files: its path there, its address and content.
     """
 
@@ -55,6 +56,7 @@ class Origin:
     file: str = ""
     url: str = ""
     sha256: str = ""
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.url and not self.sha256:

@@ -80,7 +80,7 @@ def _write_rows(rows: Rows, target: Path) -> None:
 
 def _count(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
-        return {"passages": sum(1 for _ in stream)}
+        return {"passages": sum(1 for line in stream if line.strip())}
 
 
 def _passage(draw: random.Random, world: World, kind: str, topic_index: int, *, far: bool) -> str:

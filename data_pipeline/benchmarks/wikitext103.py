@@ -46,6 +46,11 @@ def normalise(text: str) -> tuple[str, str]:
     return text, ""
 
 
+def is_title(line: str) -> bool:
+    """Whether a line is the title of an article."""
+    return _TITLE.match(line) is not None
+
+
 def _texts(content: str) -> Iterator[BenchmarkText]:
     before = ""
     lines = normalise(content)[0].split("\n")
@@ -132,6 +137,7 @@ WIKITEXT103 = add_benchmark(
             write=write_rows,
             count=count,
             counts={"words": 245_566},
+            others={"validation set": {"words": 217_642}},
         ),
         sample=Sample("wikitext103/wiki.test.tokens", _write_sample, share=0.004, whole=True),
     )

@@ -39,8 +39,10 @@ class Endings:
 
     def result(self, score, controls):
         test = self.examples("test")
+        on_test = score(test, "test")
         result = {
-            "accuracy": score(test, "test").share["all"],
+            "accuracy": on_test.share["all"],
+            "standard_error": on_test.standard_error["all"],
             "dev_accuracy": score(self.examples("dev"), "dev").share["all"],
             "chance": 1 / ENDINGS,
         }
@@ -57,7 +59,7 @@ add_fine_tuning(
         program="endings:Endings",
         causal=False,
         columns=(
-            Column("accuracy", "accuracy", "percent"),
+            Column("accuracy", "accuracy", "percent", error="standard_error"),
             Column("chance", "chance", "percent"),
             Column("text left out", "blank_text_accuracy", "percent"),
         ),

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,14 @@ import core.tensor_files as tensor_files
 from core.config import ModelConfig, preset
 from core.families import FAMILIES, add_family
 from core.interop.huggingface import export_model, import_model
-from core.model_directory import build_model, load_model, read_config, save_model
+from core.model_directory import (
+    build_model,
+    load_model,
+    model_fingerprint,
+    read_config,
+    read_tokenizer_fingerprint,
+    save_model,
+)
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 
@@ -400,3 +408,39 @@ def test_a_family_brings_its_correspondence_in_its_record(theirs, imported, tmp_
     config.write_text(config.read_text().replace('"toy"', '"unknown"'))
     with pytest.raises(ValueError, match="the family unknown has no counterpart in transformers"):
         export_model(tmp_path / "imported", tmp_path / "again")
+
+
+def test_a_tokenizer_goes_with_its_model_both_ways(theirs, tmp_path):
+    """Files beside the weights are copied; a fingerprint that is known stands in both libraries' config.json."""
+    source = tmp_path / "gpt2"
+    shutil.copytree(theirs["gpt2"], source)
+    for name in ("vocab.json", "merges.txt"):
+        (source / name).write_text(name)
+    (source / "README.md").write_text("no part of a tokenizer")
+    import_model(source, tmp_path / "imported")
+    copied = tmp_path / "imported" / "tokenizer"
+    assert {path.name: path.read_text() for path in copied.iterdir()} == {
+        "vocab.json": "vocab.json",
+        "merges.txt": "merges.txt",
+    }
+    assert read_tokenizer_fingerprint(tmp_path / "imported") == ""
+    config = json.loads((tmp_path / "imported" / "config.json").read_text())
+    (tmp_path / "imported" / "config.json").write_text(
+        json.dumps({**config, "tokenizer_fingerprint": "f00d"})
+    )
+    export_model(tmp_path / "imported", tmp_path / "exported")
+    assert (tmp_path / "exported" / "merges.txt").read_text() == "merges.txt"
+    import_model(tmp_path / "exported", tmp_path / "again")
+    assert read_tokenizer_fingerprint(tmp_path / "again") == "f00d"
+
+
+def test_a_models_fingerprint_knows_its_last_byte_and_nothing_beside_it(theirs, tmp_path):
+    import_model(theirs["gpt2"], tmp_path / "a")
+    before = model_fingerprint(tmp_path / "a")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    assert model_fingerprint(tmp_path / "a") == before
+    weights = tmp_path / "a" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert model_fingerprint(tmp_path / "a") != before

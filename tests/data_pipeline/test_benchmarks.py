@@ -13,6 +13,7 @@ from unreliable_server import Remote, serve
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS, wikitext103
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.benchmarks.race import read_split, write_rows
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.sources import presets
@@ -157,6 +158,67 @@ def test_records_and_presets_say_what_a_report_must() -> None:
     assert table["openwebtext"].expected_rows == 8_013_769
     assert table["cc-stories"].join_lines
     assert table["bookscorpus"].families == ("bert",)
+
+
+def test_wikitexts_parts_are_told_by_their_words(tmp_path: Path) -> None:
+    """245,566 and 217,642 are the published counts; the hub's rows joined without their blank lines give 244,101."""
+    found = {}
+    for words in (245_566, 217_642, 244_101):
+        (tmp_path / "wiki").write_text(" ".join(["w"] * words) + "\n")
+        found[words] = identified(BENCHMARKS["wikitext103"], tmp_path / "wiki", "00")
+    assert {words: (what["description"], what["official"]) for words, what in found.items()} == {
+        245_566: ("the official WikiText-103 test set", True),
+        217_642: ("the official WikiText-103 validation set", False),
+        244_101: ("another file, 244,101 words", False),
+    }
+    assert found[217_642]["split"] == "validation set" and found[217_642]["file"] == "wiki"
+    real = identified(BENCHMARKS["wikitext103"], real_data("wikitext103.valid.tokens"), "00")
+    assert real["description"] == "the official WikiText-103 validation set" and not real["official"]
+
+
+def test_lambada_is_told_by_its_hash_or_its_number_of_passages(tmp_path: Path) -> None:
+    published = BENCHMARKS["lambada"].origin.sha256
+    rows = ['{"text": "the last word"}\n'] * 5153
+    for count, digest, expected in (
+        (5153, published, ("the official LAMBADA test set", True, "sha256")),
+        (
+            5153,
+            "00",
+            (
+                "the official LAMBADA test set by its count (5,153 passages), in another spelling",
+                True,
+                "counts",
+            ),
+        ),
+        (500, "00", ("another file, 500 passages", False, None)),
+    ):
+        (tmp_path / "l.jsonl").write_text("".join(rows[:count]) + "\n")  # an empty line is no passage
+        what = identified(BENCHMARKS["lambada"], tmp_path / "l.jsonl", digest)
+        assert (what["description"], what["official"], what["recognized_by"]) == expected
+
+
+def test_race_is_told_by_all_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        race_row("high12.txt", "An article.", "Why?", "A"),
+        race_row("middle3.txt", "Short.", "Who?", "C"),
+    ]
+    write_rows(lambda split: rows, tmp_path / "RACE")
+    race = BENCHMARKS["race"]
+    what = identified(race, tmp_path / "RACE", "00")
+    assert what["description"] == "another folder, 6 passages, 6 questions" and not what["official"]
+    published = dataclasses.replace(race.origin, counts=race.origin.count(tmp_path / "RACE"))
+    what = identified(dataclasses.replace(race, origin=published), tmp_path / "RACE", "00")
+    assert what["description"] == "the official RACE test set" and what["official"]
+
+
+def test_a_users_own_benchmark_is_told_by_its_size(tmp_path: Path) -> None:
+    own = dataclasses.replace(BENCHMARKS["race"], origin=None)
+    (tmp_path / "a").write_text("12345")
+    assert identified(own, tmp_path, "ab")["description"] == "another folder, 5 bytes"
+    assert identified(own, tmp_path / "a", "ab") == {
+        "file": "a", "sha256": "ab", "counts": {}, "official": False, "recognized_by": None, "split": None,
+        "description": "another file, 5 bytes",
+    }  # fmt: skip
 
 
 def test_a_benchmark_from_nowhere_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The command line: one JSON object, one message for what a user can cause."""
 
+import hashlib
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +51,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = _write_tokenizer(folder / "tokenizer.json")
     # As a training stage leaves it: the model in `model/` of the output.
     run_distributed(_write_model, 1, folder / "trained" / "model", "gpt2", size)
-    run_distributed(_write_model, 1, folder / "foreign", "gpt2", size + 1)
+    run_distributed(_write_model, 1, folder / "foreign", "gpt2", size - 1)
     run_distributed(_write_model, 1, folder / "bert", "bert", size)
     (folder / "wiki.tokens").write_text(" \n = A title = \n \n Some words , and @-@ more . \n" * 5)
     rows = [{"text": f"the {word} said {word}"} for word in ("cat", "dog", "cat", "bird")]
@@ -84,6 +86,12 @@ def test_a_training_output_is_scored_with_controls_on_two_tensor_ranks(inputs: P
     assert result["baseline_accuracy"] == 0.5
     assert result["accuracy"] == result["correct"] / 4
     assert {"shuffled_context_accuracy", "untrained_accuracy", "sequence_length"} <= set(result)
+    right = [1] * result["correct"] + [0] * (4 - result["correct"])
+    assert result["standard_error"] == pytest.approx(statistics.stdev(right) / 2)
+    assert result["data"]["description"] == "another file, 4 passages" and not result["data"]["official"]
+    assert result["data"]["sha256"] == hashlib.sha256((inputs / "lambada.jsonl").read_bytes()).hexdigest()
+    assert (result["precision"], result["tokenizer_is"]) == ("fp32", "not known")
+    assert "does not say which tokenizer" in run.stderr
 
 
 def test_an_error_is_one_message_from_two_ranks(inputs: Path) -> None:
@@ -102,7 +110,7 @@ def test_models_and_tokenizers_must_belong_together(inputs: Path) -> None:
     path = inputs / "tokenizer.json"
     tokenizer = load_tokenizer(path)
     with pytest.raises(
-        ValueError, match=r"tokenizer\.json: has 257 tokens, the model in .*foreign.* for 258"
+        ValueError, match=r"has 257 tokens, the model in .*foreign.* 256 only, .* give that one"
     ):
         read_model_config(inputs / "foreign", tokenizer, path, causal=True)
     with pytest.raises(ValueError, match=r"holds a bert model, this task needs .*gpt2"):

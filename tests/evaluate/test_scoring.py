@@ -1,6 +1,8 @@
 """Scoring on real processes, against a reference that predicts one token at a time, without batches or padding."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from distributed import run_distributed
 
 from core.config import ModelConfig
 from core.errors import UserError
-from core.evaluation import batches_by_length, total_over_batches
+from core.evaluation import batches_by_length, exact_sum, ratio_standard_error, scores_of_items
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
 from evaluate.scoring import Scorer
@@ -129,11 +131,12 @@ def _deal(count: int) -> tuple[list[float], list[int]]:
     mesh = initialize(1)
     seen: list[int] = []
 
-    def score(item: int) -> list[float]:
-        seen.append(item)
-        return [0.1 * item, 1.0]
+    def score(items: Sequence[int]) -> np.ndarray:
+        seen.append(items[0])
+        return np.array([[0.1 * item, 1.0] for item in items])
 
-    return total_over_batches(range(count), score, 2, mesh), seen
+    scores = scores_of_items([[item] for item in range(count)], score, 2, mesh)
+    return [exact_sum(column) for column in scores.T], seen
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -143,6 +146,28 @@ def test_batches_are_dealt_like_cards(count: int) -> None:
     for rank, (totals, seen) in enumerate(ranks):
         assert seen == list(range(rank, count, 2))
         assert totals == [math.fsum(0.1 * item for item in range(count)), count]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_standard_error_is_the_jackknifes(grouped: bool) -> None:
+    """A ratio's, over independent groups: leaving out one group at a time, which needs no formula."""
+    random = np.random.RandomState(2)
+    sizes = random.randint(50, 70, 400).astype(float)
+    groups = np.arange(400) // 4 if grouped else np.arange(400)
+    sums = sizes * (3 + random.randn(100)[np.arange(400) // 4] * 0.1 + random.randn(400) * 0.05)
+    left_out = [
+        sums[groups != group].sum() / sizes[groups != group].sum() for group in range(groups.max() + 1)
+    ]
+    count = len(left_out)
+    jackknife = math.sqrt((count - 1) / count * np.square(left_out - np.mean(left_out)).sum())
+    own = ratio_standard_error(sums, sizes, groups if grouped else None)
+    assert own == pytest.approx(jackknife, rel=0.01)
+
+
+def test_the_standard_error_of_a_share_is_the_deviation_over_the_root_of_the_number() -> None:
+    right = np.array([1.0] * 30 + [0.0] * 70)
+    assert ratio_standard_error(right, np.ones(100)) == pytest.approx(statistics.stdev(right) / 10)
+    assert ratio_standard_error(right[:1], np.ones(1)) is None
 
 
 def test_batches_fill_the_room_and_keep_long_items() -> None:

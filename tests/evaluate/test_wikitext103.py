@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 
 from core.config import ModelConfig
+from core.evaluation import ratio_standard_error
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.scoring import Totals
-from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, overlapping_windows
+from evaluate.wikitext103 import (
+    WIKITEXT103,
+    WikiText103,
+    articles,
+    blocks_of_windows,
+    detokenize,
+    overlapping_windows,
+)
 from recipes.schema import EvaluationSettings
 
 REAL_DATA = os.environ.get("REAL_DATA")
@@ -67,8 +75,9 @@ def _scored(path: Path, content: str) -> tuple[list[int], dict[str, Any]]:
     """What is scored of a file, and the result where each target costs 0.1."""
     path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
     benchmark = WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
-    targets = sum(window.scored for window in benchmark.windows)
-    result = benchmark.evaluate(lambda windows: Totals(0.1 * targets, targets, 0))
+    scored = np.array([window.scored for window in benchmark.windows])
+    totals = Totals(0.1 * scored.sum(), int(scored.sum()), 0, 0.1 * scored, 0 * scored)
+    result = benchmark.evaluate(lambda windows: totals)
     return [int(token) for window in benchmark.windows for token in window.tokens], result
 
 
@@ -104,6 +113,32 @@ def test_golden_counts_of_the_validation_set() -> None:
     assert benchmark.original_tokens == 217642
     assert benchmark.tokens == 236892
     assert len(benchmark.windows) == 1 + math.ceil((236891 - 1024) / 32)
+    assert len(benchmark.block_words) == 60, "its articles"
+    assert benchmark.block_words.sum() == pytest.approx(217642 - 1, abs=5)  # blanks at the ends
+    exact = [part.count(" ") for part in articles((folder / "wikitext103.valid.tokens").read_text())]
+    np.testing.assert_allclose(benchmark.block_words, exact, atol=60)  # windows begin every 32 tokens
+
+
+def test_a_file_is_cut_at_its_titles_or_else_between_words() -> None:
+    text = " \n = One = \n \n = = Part = = \n words \n \n = Two = \n more \n = Three ( 3 ) = \n end \n"
+    assert "".join(articles(text)) == text
+    assert [part.split("=")[1].strip() for part in articles(text)] == ["One", "Two", "Three ( 3 )"]
+    untitled = " ".join(f"word{number:03}" for number in range(100))
+    assert "".join(articles(untitled)) == untitled
+    assert {len(part.split()) for part in articles(untitled)} <= {4, 5, 6} and len(articles(untitled)) == 20
+    assert articles("one word") == ["one", " word"] and articles("word") == ["word"]
+
+
+@pytest.mark.parametrize("length", [8, 64, 400])
+def test_windows_are_grouped_by_article_and_words_by_windows(length: int) -> None:
+    """Articles of 100, 200 and 300 tokens with 1, 2 and 3 tokens a word; windows may be longer than articles."""
+    windows = overlapping_windows(np.arange(600), length, length // 2)
+    blocks, words = blocks_of_windows(windows, [100, 200, 300], [100, 100, 100])
+    assert (np.diff(blocks) >= 0).all() and set(blocks) == set(range(len(words)))
+    assert words.sum() == pytest.approx(300) and (words > 0).all()
+    assert len(words) == (2 if length == 400 else 3)
+    if length == 8:
+        np.testing.assert_allclose(words, [100, 100, 100], atol=4)
 
 
 @pytest.mark.parametrize("count", [2, 5, 8, 9, 10, 11, 16, 17, 18, 40, 41])
@@ -155,3 +190,25 @@ def test_a_stride_longer_than_the_model_reads_is_refused(stride: int, wrong: boo
     found = WIKITEXT103.errors(EvaluationSettings(stride=stride), model, "evaluation")
     line = "evaluation.stride: must be from 1 to the model's sequence length, 8, is 9"
     assert found == ([line] if wrong else [])
+
+
+@pytest.mark.parametrize(("stride", "close"), [(32, 0.02), (512, 0.05), (1024, 0.1)])
+def test_the_standard_error_is_that_of_leaving_out_whole_articles(stride: int, close: float) -> None:
+    """Losses with an effect of each article, known to the token; windows know articles to a stride only."""
+    random = np.random.RandomState(4)
+    lengths = random.randint(3000, 6000, 40)
+    words = (lengths / random.normal(1.1, 0.05, 40)).astype(int)
+    article = np.repeat(np.arange(40), lengths)[1:]  # of each target
+    losses = random.normal(3.5, 0.3, 40)[article] + random.normal(0, 2, len(article))
+    sums = np.bincount(article, weights=losses)
+    left_out = (sums.sum() - sums) / (words.sum() - words)
+    jackknife = math.sqrt(39 / 40 * np.square(left_out - left_out.mean()).sum())
+    windows = overlapping_windows(np.arange(len(article) + 1), 1024, stride)
+    ends = np.cumsum([window.scored for window in windows])
+    of_window = np.add.reduceat(losses, [0, *ends[:-1]])
+    blocks, block_words = blocks_of_windows(windows, list(lengths), list(words))
+    error = ratio_standard_error(np.bincount(blocks, weights=of_window), block_words)
+    assert error == pytest.approx(jackknife, rel=close)
+    alone = ratio_standard_error(of_window, np.full(len(windows), words.sum() / len(windows)))
+    if stride == 32:
+        assert alone is not None and alone < 0.7 * jackknife, "windows are not independent"

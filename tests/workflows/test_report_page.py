@@ -1,5 +1,6 @@
 """The report's page is made of records: any task's table, cards and bars, the same in both templates."""
 
+import dataclasses
 import importlib.metadata
 import re
 from collections.abc import Sequence
@@ -14,7 +15,17 @@ from data_pipeline.engine.steps import StageKind, Step, Store, Workplace
 from recipes.reader import load_recipe
 from recipes.records import Bar, Column, FineTuning, Published, ZeroShot, best_of_seeds, value_at
 from workflows import pictures
-from workflows.report_page import Page, Section, Table, report_page, training_section, write_pages, written
+from workflows.report_page import (
+    Page,
+    Section,
+    Table,
+    card,
+    compared,
+    report_page,
+    training_section,
+    write_pages,
+    written,
+)
 
 CLOZE = ZeroShot(
     name="cloze",
@@ -23,7 +34,7 @@ CLOZE = ZeroShot(
     program="nowhere:nothing",
     causal=True,
     columns=(
-        Column("accuracy", "accuracy.all", "percent"),
+        Column("accuracy", "accuracy.all", "percent", error="error.all"),
         Column("asked", "total"),
         Column("metric", "metric", "text"),
     ),
@@ -43,11 +54,17 @@ TAGGING = FineTuning(
     facts=lambda result: "",
     combine=lambda runs: dict(runs["1"]),
 )
+VALIDATION = "the official Cloze validation set, sequence length 64, stride 32, precision fp32"
 RESULTS: dict[str, Any] = {
     "models": {
         "tiny": {
             "pretraining": {"parameters": 1234, "step": 40, "loss": 2.0},
-            "cloze": {"accuracy": {"all": 0.75}, "chance": 0.5, "total": 4000, "metric": "exact"},
+            "cloze": {
+                "accuracy": {"all": 0.75}, "chance": 0.5, "total": 4000, "metric": "exact",
+                "error": {"all": 0.0123}, "standard_error_over": "40 passages",
+                "data": {"description": "the official Cloze validation set", "official": False},
+                "sequence_length": 64, "stride": 32, "precision": "fp32",
+            },
         },
         "other": {
             "pretraining": {"parameters": 99, "step": 40, "loss": 2.0},
@@ -70,7 +87,10 @@ RECORD = {
     "resumed": 1,
     "segments": [
         {"layout": {"processes": 1}},
-        {"layout": {"sequence_parallel": False, "tensor_parallel": 2}},
+        {
+            "layout": {"sequence_parallel": False, "tensor_parallel": 2},
+            "machine": {"processor": "Some CPU", "instruction_set": "AVX2"},
+        },
     ],
     "python": "3.11",
     "torch": "2",
@@ -113,17 +133,21 @@ def table(page: Page, title: str) -> Table:
 
 def test_a_tasks_table_is_its_records_columns_for_the_models_that_were_measured(page: Page):
     assert table(page, "Cloze | test, zero-shot") == Table(
-        ["model", "parameters", "accuracy", "asked", "metric"],
-        [["tiny", "1,234", "75.0 %", "4,000", "exact"]],
-        CLOZE.note,
-        {"accuracy": "best"},
+        ["model", "parameters", "accuracy", "asked", "metric", "measured on"],
+        [["tiny", "1,234", "75.0 % ± 1.2 %", "4,000", "exact", VALIDATION]],
+        "Share of <blanks> filled. ± is the standard error over 40 passages.",
+        {"accuracy": "best", "measured on": "left"},
     )
-    assert table(page, "Tagging, fine-tuned").rows == [["other", "99", "1.50", "2e+05"]]
+    assert table(page, "Tagging, fine-tuned").rows == [["other", "99", "1.50", "2e+05", "–"]]
 
 
 def test_a_headline_stands_beside_its_first_baseline_or_the_second_column(page: Page):
     assert list(page.cards) == [
-        ("tiny, Cloze | test accuracy", "75.0 %", "chance: 50.0 %"),
+        (
+            "tiny, Cloze | test accuracy on the official Cloze validation set",
+            "75.0 % ± 1.2 %",
+            "chance: 50.0 %",
+        ),
         ("other, Tagging loss", "1.50", "untrained: 2e+05"),
     ]
 
@@ -146,6 +170,19 @@ def test_the_papers_numbers_are_those_of_what_was_measured(page: Page):
     assert [t.rows for t in published.tables] == [[["GPT-9", "12.0", "–"]]]
     assert published.tables[0].head == ("Cloze | test, table 99", "accuracy, %", "F1")
     assert "Not comparable" in published.paragraphs[0][1]
+    assert published.tables[0].note == f"Ours: {VALIDATION}. This is NOT the paper's test set."
+
+
+def test_only_a_number_on_the_official_test_set_stands_beside_the_papers_as_one():
+    official = {"data": {"description": "the official WikiText-103 test set", "official": True}}
+    other = {"data": {"description": "another file, 9 words", "official": False}}
+    assert compared([official]) == "Ours: the official WikiText-103 test set. This is the paper's test set."
+    assert "NOT" in compared([official, other])
+    assert compared([{}]) == ""
+    headline = Column("perplexity", "ppl")
+    wikitext = dataclasses.replace(CLOZE, title="WikiText-103", columns=(headline,), bar=None)
+    assert card("m", wikitext, {"ppl": 20.0, **official})[0] == "m, WikiText-103 perplexity"
+    assert card("m", wikitext, {"ppl": 20.0, **other})[0].endswith("perplexity on another file, 9 words")
 
 
 def test_the_corpus_says_why_documents_were_dropped_most_frequent_first(page: Page):
@@ -163,6 +200,8 @@ def test_a_stage_shows_the_layout_of_its_last_attempt(page: Page, place: Workpla
     layout = "sequence parallel False, tensor parallel 2"
     row = ["pretrain tiny", "1 min 01 s", layout, "1", "step 40", artifact]
     assert table(page, "How it was made").rows == [row]  # fmt: skip
+    note = table(page, "How it was made").note
+    assert "promised on one kind of processor" in note and "ran on: Some CPU, AVX2." in note
     assert (
         page.software
         == f"luigi 3 · numpy {importlib.metadata.version('numpy')} · python 3.11 · torch 2 · checkout abc"
@@ -181,10 +220,10 @@ def test_both_pages_show_every_table(page: Page, tmp_path: Path):
             for cell in (cell for row in shown.rows for cell in row):
                 assert cell in markdown
                 assert cell.replace("'", "&#39;") in html
-    assert "| tiny | 1,234 | **75.0 %** | 4,000 | exact |" in markdown
+    assert "| tiny | 1,234 | **75.0 % ± 1.2 %** | 4,000 | exact |" in markdown
     assert re.search(r"\| `pretrain/tiny-\w+` \|", markdown)
     assert r"| Cloze \| test, table 99 | accuracy, % | F1 |" in markdown
-    assert '<td class="best">75.0 %</td>' in html
+    assert '<td class="best">75.0 % ± 1.2 %</td>' in html
     assert all(
         uri.startswith("data:image/svg+xml;base64,")
         for uri in re.findall(r'(?:src|srcset|href)="([^"]*)', html)
