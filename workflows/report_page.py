@@ -321,25 +321,17 @@ def stages_section(made: Sequence[Step], place: Workplace) -> Section:
     total = format_seconds(sum(record["seconds"] for record in records))
     note = f"{len(made)} stages, {total} of work in all (each stage's last attempt). The same bytes in every run are "
     note += "promised on one kind of processor: another rounds otherwise."
-    if machines := sorted({text for record in records if (text := machine(record))}):
+    if machines := sorted({text for record in records if (text := machine(record["segments"][-1]))}):
         note += f" These stages ran on: {'; '.join(machines)}."
     styles = {"layout": "left", "outcome": "left", "artifact": "code"}
     return Section("How it was made", [Table(head, rows, note, styles)])
-
-
-def machine(record: Mapping[str, Any]) -> str:
-    """What the last attempt of a stage computed on, as far as its record says."""
-    segment = record["segments"][-1]
-    facts = {**segment, **segment.get("machine", {})}
-    known = {name: facts[name] for name in ("processor", "instruction_set", "device") if facts.get(name)}
-    return ", ".join(map(str, known.values()))
 
 
 def run_record(step: Step, place: Workplace) -> dict[str, Any]:
     return dict(read_json(place.directory(step) / RUN_RECORD))
 
 
-def _machine(segment: dict[str, Any]) -> str:
+def machine(segment: Mapping[str, Any]) -> str:
     """What a segment computed on; on another kind of processor the last digits are others."""
     machine = segment.get("machine", {})
     return ", ".join(
@@ -358,5 +350,5 @@ def software(made: Sequence[Step], place: Workplace) -> str:
         versions |= segment.get("libraries", {})
     versions |= {name: record[name] for name in ("python", "torch", "luigi")}
     facts = [*sorted(versions.items()), ("checkout", record["git_revision"])]
-    facts += [("computed on", machine) for machine in dict.fromkeys(map(_machine, segments)) if machine]
+    facts += [("computed on", text) for text in dict.fromkeys(map(machine, segments)) if text]
     return " · ".join(f"{name} {version}" for name, version in facts)

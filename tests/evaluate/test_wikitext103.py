@@ -70,6 +70,9 @@ class _Letters:
     def encode(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
 
 def _scored(path: Path, content: str) -> tuple[list[int], dict[str, Any]]:
     """What is scored of a file, and the result where each target costs 0.1."""
