@@ -37,7 +37,13 @@ _BEFORE_BRACKETS: tuple[tuple[str, str], ...] = (
     (" ? ", "? "),
     (" , ", ", "),
 )
-_BRACKETS = ("()", "[]", "{}", '""', "''")  # blanks at the ends of what they enclose go
+_BRACKETS = (
+    ("(", ")"),
+    ("[", "]"),
+    ("{", "}"),
+    ('"', '"'),
+    ("'", "'"),
+)  # blanks at the ends of what they enclose go
 _AFTER_BRACKETS: tuple[tuple[str, str], ...] = (
     ("= = = =", "===="),
     ("= = =", "==="),

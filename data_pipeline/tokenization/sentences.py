@@ -40,12 +40,12 @@ def _punkt() -> SimpleNamespace:
     else:  # five seconds for one paragraph are few for a book in one line, and Punkt's patterns take linear time
         redos.DEFAULT_TIMEOUT = None
 
-    class Trainer(punkt.PunktTrainer):  # type: ignore[misc]
+    class Trainer(punkt.PunktTrainer):
         def _first_pass_annotation(self, token: Any) -> None:
             super()._first_pass_annotation(token)
             _mark_known(token)
 
-    class Splitter(punkt.PunktSentenceTokenizer):  # type: ignore[misc]
+    class Splitter(punkt.PunktSentenceTokenizer):
         def _first_pass_annotation(self, token: Any) -> None:
             super()._first_pass_annotation(token)
             _mark_known(token)
