@@ -45,7 +45,9 @@ def clean(
     executor: Executor,
     title: str = "",
 ) -> Counts:
-    """Clean document shards, one output shard for each; `dropped/` lists what was dropped and why.
+    """Clean document shards, one output shard for each.
+
+    `dropped/` lists what was dropped and why, `scores/` the share of the language in each document that stays.
 
     Args:
         inputs: document shards.
@@ -72,6 +74,7 @@ def _clean_shard(
     is_long = _length_rule(settings, length_tokenizer)
     counts: Counter[str] = Counter()
     dropped: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
 
     def cleaned() -> Iterator[Document]:
@@ -83,13 +86,13 @@ def _clean_shard(
                 counts["bytes_in"] += text_bytes(before.text)
                 shares = language_shares(after.text) if is_kept else {}
                 score = {"language_share": share_of(shares, settings.language)} if is_kept else {}
-                after = after._replace(metadata=_with_facts(after.metadata, score))
                 reason = _reason_to_drop(after, is_kept, shares, settings)
                 if reason:
                     reasons[reason] += 1
                     language = {"language": next(iter(shares), "un")} if is_kept else {}
                     dropped.append({"id": after.id, "reason": reason, **language, **score})
                     continue
+                scores.append({"id": after.id, **score})
                 counts["documents"] += 1
                 counts["bytes"] += text_bytes(after.text)
                 counts["repaired"] += trim(before.text) != after.text
@@ -97,19 +100,19 @@ def _clean_shard(
 
     write_shard(output / shard_name(index), cleaned())
     write_dropped(output, index, dropped)
+    _write_list(output / "scores", index, scores)
     zeros = dict.fromkeys(("documents_in", "bytes_in", "documents", "bytes", "repaired"), 0)
     return {**zeros, **counts, "dropped": dict(reasons)}
 
 
-def _with_facts(metadata: str, facts: Mapping[str, Any]) -> str:
-    """A document's metadata with facts added."""
-    return json.dumps({**json.loads(metadata), **facts}, sort_keys=True) if facts else metadata
-
-
 def write_dropped(output: Path, index: int, dropped: Sequence[Mapping[str, Any]]) -> None:
     """List the documents a stage dropped from one shard, in `dropped/`."""
-    with atomic_write(Path(output) / "dropped" / f"documents-{index:05d}.jsonl") as temporary:
-        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in dropped]
+    _write_list(output / "dropped", index, dropped)
+
+
+def _write_list(folder: Path, index: int, entries: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_write(folder / f"documents-{index:05d}.jsonl") as temporary:
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
         temporary.write_text("".join(lines), encoding="utf-8")
 
 

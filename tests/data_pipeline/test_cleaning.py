@@ -129,7 +129,9 @@ def test_the_share_of_the_language_decides_and_is_recorded(tmp_path: Path) -> No
     ]
     summary = run(texts, tmp_path)
     assert summary["dropped"] == {"not_english": 1}
-    kept = {document.id: json.loads(document.metadata) for document in read_documents(tmp_path / "out")}
+    scores = sorted((tmp_path / "out" / "scores").iterdir())
+    kept = {entry["id"]: entry for path in scores for entry in map(json.loads, path.read_text().splitlines())}
+    assert [document.id for document in read_documents(tmp_path / "out")] == list(kept)
     assert list(kept) == ["t/000001", "t/000002"]
     assert kept["t/000001"]["language_share"] > 0.85
     assert 0.5 < kept["t/000002"]["language_share"] < 0.8
