@@ -79,6 +79,9 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
         untrained = Scorer(build_model(config, mesh), mesh, settings.batch_size, title)
         result |= task.controls(controls, untrained)
     if mesh.is_main:
+        if "normalised" in result:
+            found = result["normalised"]
+            print(f"warning: {arguments.data}: {found}, read as the published file's", file=sys.stderr)
         publish(result, arguments.output)
 
 

@@ -251,7 +251,9 @@ def race(content: bytes) -> tuple[str, list[tuple[str, list[str], int]]]:
 
 def wikitext(content: bytes) -> str:
     text = content.removeprefix(MARK).decode()
-    return "\n".join(text.split("\r\n")) if "\r\n" in text or "\n" in text else "\n".join(text.split("\r"))
+    if "\r\n" in text:
+        return re.sub(r"\r\n|\r\Z", lambda end: "\n" if len(end[0]) == 2 else "", text)
+    return text if "\n" in text else "\n".join(text.split("\r"))
 
 
 def prompts(content: bytes) -> list[str]:
