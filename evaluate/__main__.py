@@ -100,6 +100,9 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
         untrained = Scorer(build_model(config, mesh), mesh, settings.batch_size, title)
         result |= task.controls(controls, untrained)
     if mesh.is_main:
+        if "normalised" in result:
+            found = result["normalised"]
+            print(f"warning: {arguments.data}: {found}, read as the published file's", file=sys.stderr)
         result["data"] = identified(BENCHMARKS[record.benchmark], arguments.data, asked["data"])
         result |= {"precision": precision_of(model), "tokenizer_is": tokenizer_is}
         publish({**result, ASKED: asked}, arguments.output)

@@ -40,7 +40,7 @@ def normalise(text: str) -> tuple[str, str]:
     Between words of the benchmark a carriage return would count as part of the text, and change every number.
     """
     if "\r\n" in text:
-        return text.replace("\r\n", "\n"), "CRLF"
+        return text.replace("\r\n", "\n").removesuffix("\r"), "CRLF"  # of a last line without its newline
     if "\r" in text and "\n" not in text:
         return text.replace("\r", "\n"), "CR"
     return text, ""

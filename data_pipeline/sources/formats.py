@@ -223,11 +223,20 @@ def _parquet_rows(path: Path, text_field: str, maximum: int, groups: range | Non
                 raise ColumnError(f"no column {text_field!r}, only {table.schema_arrow.names[:10]}")
             groups = range(table.num_row_groups) if groups is None else groups
             row = sum(table.metadata.row_group(group).num_rows for group in range(groups.start))
+            end = row + sum(table.metadata.row_group(group).num_rows for group in groups)
             for batch in table.iter_batches(
                 batch_size=_PARQUET_BATCH_ROWS, row_groups=list(groups), use_threads=False
             ):
                 yield from _batch_rows(batch, row, text_field, maximum)
                 row += batch.num_rows
+            _check_rows(table.metadata, row, end)
+
+
+def _check_rows(metadata: pq.FileMetaData, row: int, end: int) -> None:
+    """Rows that do not come are damage, of which Arrow says nothing: the footer, which says how many, has no checksum."""
+    total = sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    if row != end or total != metadata.num_rows:
+        raise EOFError(f"{row} rows, but its footer says {end}, and {metadata.num_rows} in all of {total}")
 
 
 def _batch_rows(batch: pa.RecordBatch, before: int, text_field: str, maximum: int) -> Iterator[RawRecord]:

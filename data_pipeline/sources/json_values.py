@@ -15,7 +15,8 @@ from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
 from data_pipeline.text_files import BYTE_ORDER_MARK, TOO_DEEP, half_pair, numbered_lines
 
 _FIRST_BYTES = 1 << 16
-_BLANKS = re.compile(r"[ \t\n\r]*")  # JSON's own
+_BLANK = " \t\n\r"  # JSON's own
+_BLANKS = re.compile(f"[{_BLANK}]*")
 _MARKS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 _LONGEST_MARK = 16  # characters of what errors of JSON point to the start of: -Infinity, an escaped pair
 _decode = json.JSONDecoder().raw_decode
@@ -32,7 +33,7 @@ def json_layout(stream: BinaryIO, maximum: int) -> Literal["list", "lines", "val
         maximum: a first line of more bytes is taken for a value.
     """
     for _, line in numbered_lines(stream, maximum):
-        start = line.decode("utf-8", "replace").strip()
+        start = line.decode("utf-8", "replace").strip(_BLANK)
         if start.startswith("["):
             return "list"
         if start:

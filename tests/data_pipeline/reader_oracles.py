@@ -135,8 +135,8 @@ def json_lines(content: bytes) -> Found:
 
 def json_file(content: bytes) -> Found:
     """One list, a value a line, or values over lines: what of these it is, its first line says."""
-    content = content.removeprefix(MARK)
-    first = next((line for line in content.split(b"\n") if line.strip(b" \t\r\n\x0b\x0c")), b"").strip()
+    whole_content, content = content, content.removeprefix(MARK)
+    first = next((line for line in content.split(b"\n") if line.strip(b" \t\r\n")), b"").strip(b" \t\r\n")
     if first.startswith(b"["):
         text = content.decode("utf-8", "surrogateescape")
         value_of(text)
@@ -144,13 +144,13 @@ def json_file(content: bytes) -> Found:
     try:
         json.loads(first.decode("utf-8", "replace"))
     except RecursionError:
-        return json_lines(content)
+        return json_lines(whole_content)
     except json.JSONDecodeError as error:
-        if error.pos >= len(first.decode("utf-8", "replace").strip()):
+        if error.pos >= len(first.decode("utf-8", "replace")):
             return _values(content.decode("utf-8", "surrogateescape"), "")
     except ValueError:
         pass
-    return json_lines(content)
+    return json_lines(whole_content)
 
 
 def _values(text: str, between: str) -> Found:
@@ -251,7 +251,9 @@ def race(content: bytes) -> tuple[str, list[tuple[str, list[str], int]]]:
 
 def wikitext(content: bytes) -> str:
     text = content.removeprefix(MARK).decode()
-    return "\n".join(text.split("\r\n")) if "\r\n" in text or "\n" in text else "\n".join(text.split("\r"))
+    if "\r\n" in text:
+        return re.sub(r"\r\n|\r\Z", lambda end: "\n" if len(end[0]) == 2 else "", text)
+    return text if "\n" in text else "\n".join(text.split("\r"))
 
 
 def prompts(content: bytes) -> list[str]:

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import fuzz_readers
 import pyarrow as pa
@@ -178,6 +179,24 @@ def test_all_readers_find_what_the_standard_library_does(
     *problems, counts = capsys.readouterr().out.splitlines()
     assert (wrong, problems) == (0, [])
     assert all(found["read"] and found["refused"] for found in json.loads(counts)["formats"].values())
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (
+            4619,
+            "parquet",
+        ),  # a footer that says other numbers than the columns hold: rows were lost in silence
+        (21520, "benchmark parquet"),
+        (52505, "parquet"),
+        (30604, "json"),  # blanks that are none of JSON's, before a list
+        (55710, "json"),
+        (25938, "json"),  # two byte order marks
+    ],
+)
+def test_what_the_fuzz_once_found(tmp_path: Path, number: int, name: str) -> None:
+    assert fuzz_readers.one_round(tmp_path, 11, number) == (name, ANY, "")
 
 
 @pytest.mark.parametrize(

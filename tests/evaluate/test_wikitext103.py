@@ -104,6 +104,8 @@ def test_other_line_ends_give_the_same_number_and_are_said(
     assert "normalised" not in expected
     assert result.pop("normalised", None) == said
     assert (scored, result) == (published, expected)
+    cut = text.rstrip("\n")
+    assert _scored(tmp_path / name, cut.replace("\n", "\r\n") + "\r")[0] == _scored(tmp_path / name, cut)[0]
     kept, untouched = _scored(tmp_path / name, text.replace("Some", "\rSome"))  # no line end: text
     assert len(kept) > len(published) and "normalised" not in untouched
 
