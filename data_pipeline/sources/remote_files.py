@@ -85,9 +85,11 @@ def pin_files(
     pins = {}
     for number, file in enumerate(_files_of(source)):
         digest = file.sha256 or _locked(file, lock).get("sha256", "")
-        if not digest and folder is None:
-            raise NotPinnedError(f"{file.url}: no sha256, and none in the lock file yet")
-        pins[file.url] = pin_of(digest or _download_first(file, number, lock, folder, patience, source.name))
+        if not digest:
+            if folder is None:
+                raise NotPinnedError(f"{file.url}: no sha256, and none in the lock file yet")
+            digest = _download_first(file, number, lock, folder, patience, source.name)
+        pins[file.url] = pin_of(digest)
     return pins
 
 

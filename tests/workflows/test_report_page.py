@@ -70,7 +70,11 @@ RECORD = {
     "resumed": 1,
     "segments": [
         {"layout": {"processes": 1}},
-        {"layout": {"sequence_parallel": False, "tensor_parallel": 2}},
+        {
+            "layout": {"sequence_parallel": False, "tensor_parallel": 2},
+            "libraries": {"numpy": importlib.metadata.version("numpy")},
+            "machine": {"processor": "EPYC", "instruction_set": "AVX2", "threads": 2, "device": "cpu"},
+        },
     ],
     "python": "3.11",
     "torch": "2",
@@ -166,6 +170,7 @@ def test_a_stage_shows_the_layout_of_its_last_attempt(page: Page, place: Workpla
     assert (
         page.software
         == f"luigi 3 · numpy {importlib.metadata.version('numpy')} · python 3.11 · torch 2 · checkout abc"
+        " · computed on EPYC, AVX2, cpu"
     )
 
 
