@@ -71,28 +71,17 @@ class BenchmarkFile:
         return {role: self.path} if self.step is None else {}
 
 
-# What a tokenizer may consist of: its vocabulary in one of these files, and what stands beside it.
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "encoder.json")
-_BESIDE = (
-    "merges.txt",
-    "vocab.bpe",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
-
-
 def tokenizer_files(role: str, path: Path | None) -> dict[str, Path]:
-    """All files of a given tokenizer: of a folder those that may be one's, of a file also what stands beside it, under
-    the usual name or with the file's prefix (`gpt2-vocab.json`, `gpt2-merges.txt`)."""
+    """All files that a given tokenizer is read from: its vocabulary, merges and what stands beside them, by part.
+
+    Raises:
+        TokenizerError: nothing is there.
+    """
     if path is None:
         return {}
-    if path.is_dir():
-        found = {name: path / name for name in (*_VOCABULARIES, *_BESIDE)}
-        return {f"{role} {name}": file for name, file in found.items() if file.is_file()}
-    own = next((name for name in _VOCABULARIES if path.name.endswith(name)), path.name)
-    prefix = path.name.removesuffix(own)
-    beside = {f"{role} {name}": path.with_name(prefix + name) for name in _BESIDE}
-    if prefix:
-        beside |= {f"{role} plain {name}": path.with_name(name) for name in _BESIDE}
-    return {role: path, **{role: file for role, file in beside.items() if file.is_file()}}
+    from data_pipeline.tokenization.beside import BESIDE_FILES
+    from data_pipeline.tokenization.loading import tokenizer_files as files_of
+
+    vocabulary, *others = files_of(path)
+    parts = {next((n for n in BESIDE_FILES if file.name.endswith(n)), "merges"): file for file in others}
+    return {role: vocabulary, **{f"{role} {part}": file for part, file in parts.items()}}

@@ -89,7 +89,8 @@ RECORD = {
         {"layout": {"processes": 1}},
         {
             "layout": {"sequence_parallel": False, "tensor_parallel": 2},
-            "machine": {"processor": "Some CPU", "instruction_set": "AVX2"},
+            "libraries": {"numpy": importlib.metadata.version("numpy")},
+            "machine": {"processor": "EPYC", "instruction_set": "AVX2", "threads": 2, "device": "cpu"},
         },
     ],
     "python": "3.11",
@@ -201,10 +202,11 @@ def test_a_stage_shows_the_layout_of_its_last_attempt(page: Page, place: Workpla
     row = ["pretrain tiny", "1 min 01 s", layout, "1", "step 40", artifact]
     assert table(page, "How it was made").rows == [row]  # fmt: skip
     note = table(page, "How it was made").note
-    assert "promised on one kind of processor" in note and "ran on: Some CPU, AVX2." in note
+    assert "promised on one kind of processor" in note and "ran on: EPYC, AVX2, cpu." in note
     assert (
         page.software
         == f"luigi 3 · numpy {importlib.metadata.version('numpy')} · python 3.11 · torch 2 · checkout abc"
+        " · computed on EPYC, AVX2, cpu"
     )
 
 

@@ -152,6 +152,19 @@ def test_the_report_is_one_file_and_the_link_survives_a_move(undisturbed: tuple[
     assert re.search(r"\| gpt2-tiny \| [0-9,]+ \| 60 \| \d\.\d+ \| – \|", report), "how the training ended"
 
 
+def test_every_stage_says_what_it_was_computed_on(undisturbed: tuple[Runs, str]):
+    runs, _ = undisturbed
+    machines = {
+        path.parent.parent.name: json.loads(path.read_text())["segments"][-1]["machine"]
+        for path in runs.directory.glob("*/*/run.json")
+    }
+    assert {"processor", "instruction_set", "threads", "device"} <= set.intersection(
+        *map(set, machines.values())
+    )
+    ranks = {stage for stage, machine in machines.items() if "torch_cpu_capability" in machine}
+    assert ranks == {"pretrain", "wikitext103", "lambada", "race"}
+
+
 def test_timings_are_in_no_manifest(undisturbed: tuple[Runs, str]):
     manifests = undisturbed[0].manifests()
     outputs = [json.loads(text)["outputs"] for name, text in manifests.items() if name.startswith("report/")]
