@@ -196,41 +196,57 @@ def test_what_was_pinned_must_be_what_was_fetched(tmp_path: Path) -> None:
     assert not list((tmp_path / "runs" / "copy").glob("*.partial"))
 
 
-BESIDE = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-
-
-@pytest.mark.parametrize("given", ["vocab.json", "gpt2-vocab.json", "vocab.txt", "tokenizer.json", ""])
-def test_all_files_of_a_tokenizer_are_in_keys(tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        ("vocab.json", ("vocab.json", "merges.txt")),
+        ("merges.txt", ("vocab.json", "merges.txt")),
+        ("gpt2-vocab.json", ("gpt2-vocab.json", "gpt2-merges.txt")),
+        ("vocab.bpe", ("encoder.json", "vocab.bpe")),
+        ("vocab.txt", ("vocab.txt",)),
+        ("tokenizer.json", ("tokenizer.json",)),
+        ("", ("vocab.json", "merges.txt")),
+    ],
+)
+def test_all_files_of_a_tokenizer_are_in_keys(tmp_path: Path, given: str, own: tuple[str, ...]) -> None:
     """A change of any of them, and one that comes or goes, makes another key; nothing else does."""
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    prefix = "gpt2-" if given.startswith("gpt2") else ""
-    (folder / (given or "vocab.json")).write_text("{}")
+    for name in own:
+        (folder / name).write_text("{}")
 
     def key() -> str:
         settings = TokenizerSettings(path=str(folder / given))
         return Store(tmp_path / "runs").artifact(tokenizer("t", "f", "gpt2", settings, Documents())).key
 
-    found = [key()]
-    for name in BESIDE:
+    first = key()
+    found = [first]
+    for name in own:
+        (folder / name).write_text('{"a": 1}')
+        found.append(key())
+        (folder / name).write_text("{}")
+    prefix = "gpt2-" if given.startswith("gpt2") else ""
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         for content in ("{}", '{"a": 1}'):
             (folder / f"{prefix}{name}").write_text(content)
             found.append(key())
         (folder / f"{prefix}{name}").unlink()
-        assert key() == found[0]
-    assert len(set(found)) == 1 + 2 * len(BESIDE)
+        assert key() == first
+    assert len(set(found)) == 1 + len(own) + 2 * 3
     (folder / "corpus.bin").write_text("x")
     (folder / "stages").mkdir()
-    assert key() == found[0]
+    assert key() == first
 
 
-def test_a_vocabulary_that_stands_alone_has_one_file(tmp_path: Path) -> None:
-    (tmp_path / "bert-vocab.txt").write_text("a")
+def test_a_file_beside_with_the_vocabularys_prefix_is_the_one_that_is_read(tmp_path: Path) -> None:
+    for name in ("bert-vocab.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_text("{}")
+    files = tokenizer_files("t", tmp_path / "bert-vocab.txt")
+    assert [path.name for path in files.values()] == ["bert-vocab.txt", "tokenizer_config.json"]
     (tmp_path / "bert-tokenizer_config.json").write_text("{}")
-    (tmp_path / "tokenizer_config.json").write_text("{}")
-    files = tokenizer_files("length_tokenizer", tmp_path / "bert-vocab.txt")
-    assert {path.name for path in files.values()} == {path.name for path in tmp_path.iterdir()}
-    assert tokenizer_files("length_tokenizer", None) == {}
+    files = tokenizer_files("t", tmp_path / "bert-vocab.txt")
+    assert [path.name for path in files.values()] == ["bert-vocab.txt", "bert-tokenizer_config.json"]
+    assert tokenizer_files("t", None) == {}
 
 
 def test_a_users_benchmark_is_in_the_keys_of_what_its_code_decides(
