@@ -16,6 +16,7 @@ from data_pipeline.decontamination.words import folded
 from data_pipeline.engine.documents import Document
 
 _WIKIPEDIA = re.compile(r"(?<![a-z])([a-z]{2}|simple)?wiki(pedia)?(?![a-z])")  # in a corpus's name
+_LONGEST_TITLE = 300  # Wikipedia has 255 bytes; a title with k unknown words is tried in length to the k
 _HOST = "wikipedia.org"
 _UNKNOWN_WORDS = "(?: [^ ]+){1,3}"  # `<unk>` is one word between blanks, such as O'Brien
 _SAYS_NOTHING = frozenset(
@@ -76,7 +77,13 @@ def _wikipedia_title(document: Document) -> str:
         return ""
     facts = json.loads(document.metadata)
     title = facts.get("title")
-    return folded(title) if isinstance(title, str) and (named or _is_wikipedia(facts.get("url"))) else ""
+    if (
+        not isinstance(title, str)
+        or len(title) > _LONGEST_TITLE
+        or not (named or _is_wikipedia(facts.get("url")))
+    ):
+        return ""
+    return folded(title)
 
 
 def _is_wikipedia(url: object) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from data_pipeline.engine.artifacts import Artifact, verify
+from data_pipeline.engine.artifacts import Artifact
 from data_pipeline.engine.documents import Document, DocumentsError, read_shard, shard_name, write_shard
+from data_pipeline.engine.integrity import verify
 
 STEP = 3
 DOCUMENTS = [Document(f"t/{n:06d}", f"text {n} ü", "t", '{"n": 1}') for n in range(4)]
@@ -47,17 +48,17 @@ def test_every_flipped_bit_of_an_artifact_is_noticed_by_verify(tmp_path: Path) -
     (partial / "stats").mkdir()
     (partial / "stats" / "files-00000.json").write_text('{"documents": 1}\n')
     artifact.finish({"documents": 1}, {})
-    assert verify(artifact.directory) == []
+    assert verify(artifact.directory).problems == []
     for path in (artifact.directory / shard_name(0), artifact.directory / "stats" / "files-00000.json"):
         intact = path.read_bytes()
         for bit, content in flips(intact, 7 * STEP):
             path.write_bytes(content)
-            errors = verify(artifact.directory)
+            errors = verify(artifact.directory).problems
             assert len(errors) == 1 and str(path) in errors[0], bit
         path.write_bytes(intact[:-1])
         assert not artifact.is_complete()
         path.write_bytes(intact)
-    assert verify(artifact.directory) == []
+    assert verify(artifact.directory).problems == []
 
 
 def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(tmp_path:
     for bit, content in flips(intact):
         path.write_bytes(content)
         try:
-            assert verify(artifact.directory) or artifact.manifest() == meaning, bit
+            assert verify(artifact.directory).problems or artifact.manifest() == meaning, bit
         except UserError as error:
             assert str(path) in str(error)
 
