@@ -54,7 +54,7 @@ def find_files(paths: list[str]) -> list[Path]:
         SourceError: nothing is found, a file of a kind that is not read here, or a folder of another command's output.
     """
     found: dict[Path, None] = {}
-    errors = []
+    errors: list[str] = []
     for pattern in map(str, paths):
         if Path(pattern).is_dir():
             files = _files_of_folder(Path(pattern), errors)
