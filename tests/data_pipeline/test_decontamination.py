@@ -271,7 +271,8 @@ def test_everything_in_a_folder_is_looked_for(tmp_path: Path, caplog: pytest.Log
     for name in ("all", "lambada", "race", "wikitext103"):
         assert run(texts, tmp_path / f"as {name}", {name: folder})["cut"] == len(passages), name
     assert "2 files of training sets are left out" in caplog.text
-    titled = run([english(1)], tmp_path / "titled", {"all": folder}, metadata='{"title": "Other"}')
+    article = json.dumps({"title": "Other", "url": "https://en.wikipedia.org/wiki/Other"})
+    titled = run([english(1)], tmp_path / "titled", {"all": folder}, metadata=article)
     assert titled["dropped"] == {"benchmark_title": 1}
     files = [path for path in files_below(folder) if "train" not in path.as_posix()]
     assert len(files) == len(passages) - 1  # two in the list

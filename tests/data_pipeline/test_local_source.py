@@ -55,6 +55,7 @@ def test_globs_text_files_and_order(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_all_its_files_of_known_kinds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     folder = tmp_path / "my [corpus]"
     for name, text in (
         ("b.NDJSON", "b"),

@@ -166,7 +166,7 @@ def test_a_full_disk_only_costs_memory_and_is_no_trap_for_the_next(
 def test_an_artifact_stays_complete_and_verified(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path, "tokenize", "corpus", version=1)
     write(artifact.start() / "corpus")
-    artifact.finish({}, {})
+    artifact.finish({}, {"segments": []})
     stream_of(artifact.directory / "corpus")
     assert cache_of(artifact.directory / "corpus").exists()
     assert artifact.is_complete() and verify(artifact.directory).problems == []

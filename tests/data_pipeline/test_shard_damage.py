@@ -47,7 +47,7 @@ def test_every_flipped_bit_of_an_artifact_is_noticed_by_verify(tmp_path: Path) -
     write_shard(partial / shard_name(0), DOCUMENTS[:1])
     (partial / "stats").mkdir()
     (partial / "stats" / "files-00000.json").write_text('{"documents": 1}\n')
-    artifact.finish({"documents": 1}, {})
+    artifact.finish({"documents": 1}, {"segments": []})
     assert verify(artifact.directory).problems == []
     for path in (artifact.directory / shard_name(0), artifact.directory / "stats" / "files-00000.json"):
         intact = path.read_bytes()
@@ -64,7 +64,7 @@ def test_every_flipped_bit_of_an_artifact_is_noticed_by_verify(tmp_path: Path) -
 def test_every_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path, "fetch", "t", 1, parameters={"a": 1})
     (artifact.start() / "file").write_text("content")
-    artifact.finish({"documents": 12, "origin": {"licence": "CC ü"}}, {})
+    artifact.finish({"documents": 12, "origin": {"licence": "CC ü"}}, {"segments": []})
     path = artifact.directory / "manifest.json"
     intact, meaning = path.read_bytes(), artifact.manifest()
     for bit, content in flips(intact):

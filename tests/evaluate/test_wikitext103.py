@@ -169,7 +169,7 @@ def _benchmark(tmp_path: Path, content: bytes) -> WikiText103:
     return WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
 
 
-class _Letters:
+class _FewLetters:
     """A stand-in for a tokenizer: one token a character."""
 
     def encode(self, text: str) -> list[int]:
@@ -184,7 +184,7 @@ def test_texts_too_short_to_score_are_refused(tmp_path: Path, content: bytes) ->
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent: cannot be read"):
-        WikiText103(tmp_path / "absent", _Letters(), 8, EvaluationSettings())  # type: ignore[arg-type]
+        WikiText103(tmp_path / "absent", _FewLetters(), 8, EvaluationSettings())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"wiki\.tokens: is not UTF-8"):
         _benchmark(tmp_path, b"good \xff bad")
 
