@@ -5,6 +5,8 @@ that is 1 after every signal.
 """
 
 import fcntl
+import functools
+import importlib.util
 import os
 import re
 import select
@@ -50,7 +52,7 @@ def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -
     stop, given time for its checkpoint, and the interrupt goes on when no rank is left. A second one ends it at once.
     """
     command = [sys.executable, "-c", _TORCHRUN, str(os.getpid()), "--standalone"]
-    command += ["--nproc-per-node", str(ranks), "--shutdown-timeout", str(SHUTDOWN_SECONDS)]
+    command += ["--nproc-per-node", str(ranks), *_patience()]
     command += ["-m", module, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, available_cores() // ranks))}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,16 @@ def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+
+@functools.cache
+def _patience() -> tuple[str, ...]:
+    """What makes torchrun wait for ranks that save; releases of torch without the option kill after 30 seconds."""
+    spec = importlib.util.find_spec("torch")  # which imports nothing
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent / "distributed" / "run.py"
+    known = "--shutdown-timeout" in source.read_text(encoding="utf-8")
+    return ("--shutdown-timeout", str(SHUTDOWN_SECONDS)) if known else ()
 
 
 def failure(what: str, log: Path) -> UserError:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from core.model_directory import TOKENIZER_FOLDER, model_path, read_config, read
 from core.processes import die_with_parent
 from core.registry import load_typed_plugins
 
+_SPEAKER_SECONDS = 2.0  # between the failures of ranks that all fail
+
 
 def run_on_ranks(
     build_parser: Callable[[], argparse.ArgumentParser], command: Callable[[argparse.Namespace], None]
@@ -26,7 +29,9 @@ def run_on_ranks(
     """Load the plug-ins, parse the command line and run `command` on this rank; returns the exit code.
 
     What a user can cause (a wrong option, a missing or damaged file, a model that does not fit) is printed once a
-    host, as one message without a traceback; anything else is a bug and keeps its traceback.
+    host, as one message without a traceback; anything else is a bug and keeps its traceback. torchrun ends all ranks
+    when the first has failed: so another rank than the one that speaks stays a moment, and if it is not ended by then,
+    it alone knows of the error and says it.
     """
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -43,6 +48,9 @@ def run_on_ranks(
         message = message_for_user(error)
         if message is None:
             raise
+        if not speaks and "TORCHELASTIC_RUN_ID" in os.environ:
+            time.sleep(_SPEAKER_SECONDS)
+            speaks = True
         if speaks:
             program = sys.modules["__main__"].__package__
             print(f"python -m {program}: error: {message}", file=sys.stderr, flush=True)

@@ -141,7 +141,10 @@ class _Unpacking:
 
     def _tar_member(self, stream: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self.place(member.name)
-        tarfile.data_filter(member, str(self.folder))
+        try:
+            tarfile.data_filter(member, str(self.folder))
+        except NotADirectoryError as error:  # some releases of Python look at what is there
+            raise self.needs_folder(member.name) from error
         if member.isdir():
             self.make_folder(path, member.name)
         elif member.isreg():
@@ -229,7 +232,10 @@ class _Unpacking:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self.error(f"member {name} needs a folder where a file is, which is refused") from error
+            raise self.needs_folder(name) from error
+
+    def needs_folder(self, name: str) -> ArchiveError:
+        return self.error(f"member {name} needs a folder where a file is, which is refused")
 
     def write(self, path: Path, name: str, content: IO[bytes]) -> None:
         if path.exists():

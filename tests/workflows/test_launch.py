@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_notes_and_where_it_resumes_are_shown(capfd):
     assert "a step" not in shown.out + shown.err and "footnote" not in shown.out + shown.err
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_torchrun_gets_no_option_that_its_release_does_not_know(tmp_path: Path, monkeypatch, known: bool):
+    (tmp_path / "distributed").mkdir()
+    (tmp_path / "distributed" / "run.py").write_text('"--shutdown-timeout"' if known else '"--max-restarts"')
+    spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: spec)
+    launch._patience.cache_clear()
+    assert launch._patience() == (("--shutdown-timeout", "600") if known else ())
+    launch._patience.cache_clear()
+
+
 def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(launch, "_TORCHRUN", _SLOW_TO_END)
 
@@ -83,10 +95,9 @@ def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, m
     assert (tmp_path / "saved").exists()
     words = (tmp_path / "called").read_text().split("\n")
     given = get_args_parser().parse_args(words)  # torchrun's own reading of it
-    assert given.shutdown_timeout == launch.SHUTDOWN_SECONDS >= 300
-    assert given.shutdown_timeout < launch._GRACE_SECONDS, (
-        "torchrun kills first, and by its own children's ids"
-    )
+    if hasattr(given, "shutdown_timeout"):  # not in torch 2.11
+        assert given.shutdown_timeout == launch.SHUTDOWN_SECONDS >= 300
+        assert given.shutdown_timeout < launch._GRACE_SECONDS, "torchrun kills first, by its children's ids"
     assert (given.nproc_per_node, given.training_script, given.training_script_args) == (
         "2",
         "program",

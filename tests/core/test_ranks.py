@@ -1,0 +1,40 @@
+"""What a user can cause is one message from many ranks under torchrun, whichever of them fails, and first."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import argparse, json, os, sys, time
+from core.errors import UserError
+from core.program.ranks import run_on_ranks
+
+seconds = json.loads(os.environ["FAILS_AFTER"])[int(os.environ["LOCAL_RANK"])]
+
+def command(arguments):
+    time.sleep(seconds if seconds >= 0 else 60)
+    raise UserError("no such file")
+
+sys.exit(run_on_ranks(argparse.ArgumentParser, command))
+"""
+
+
+@pytest.mark.parametrize("fails_after", ["[0, 0]", "[1, 0]", "[0, 1]", "[-1, 0]", "[0, -1]"])
+def test_one_message_under_torchrun_whoever_fails_first(tmp_path: Path, fails_after: str) -> None:
+    """[seconds until rank 0 fails, rank 1]; -1: it does not fail, and would go on for a minute."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "program.py")],
+        env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert run.stderr.count("error: no such file") == 1, run.stderr
