@@ -95,7 +95,12 @@ def train(
         TrainingError: something the user can mend; `state.json` then says "failed".
     """
     options = options or RunOptions()
-    errors = config.errors() + config.layout_errors(mesh.data_size) + options.errors(config)
+    errors = (
+        config.errors()
+        + config.layout_errors(mesh.data_size)
+        + options.errors(config)
+        + release_errors(config, mesh.tensor_size)
+    )
     if not errors and config.validation_interval and task.validation is None:
         errors.append(
             f"training.validation_interval: is {config.validation_interval}, but nothing is held out to validate on: "
@@ -350,6 +355,17 @@ def set_recompute(model: nn.Module, recompute: str) -> None:
         if isinstance(module, TransformerLayer):
             module.recompute = recompute == "full"
             module.attention.recompute = recompute == "selective"
+
+
+def release_errors(config: TrainingConfig, tensor_parallel: int) -> list[str]:
+    """What this release of torch would get wrong and not say."""
+    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if config.compile and tensor_parallel > 1 and release < (2, 13):
+        return [
+            f"training: compile with tensor_parallel {tensor_parallel} gives wrong gradients under torch "
+            f"{torch.__version__}; train without compile, or use torch 2.13"
+        ]
+    return []
 
 
 def compile_layers(model: nn.Module) -> None:
