@@ -7,9 +7,11 @@ group, or takes long. `make test-fast` runs the last ones, `make test` all.
 
 import fnmatch
 import inspect
+import logging
 import multiprocessing.context
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +28,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their th
 # The numbers held here are the CPU's, of more ranks than a machine has GPUs; core/test_cuda.py looks for a GPU itself.
 os.environ.setdefault("CUDA_DEVICES_FOR_TESTS", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
+# In the background shells ignore these two; the tests send them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TESTS = Path(__file__).parent
 # By file or file::test, as patterns; anything else is told by what it calls.
@@ -171,3 +177,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return make_once
+
+
+@pytest.fixture(autouse=True)
+def _our_logging_as_it_was() -> Iterator[None]:
+    """Commands that a test calls in its own process arrange how the pipeline's messages are shown."""
+    logger = logging.getLogger("data_pipeline")
+    before = (logger.level, logger.propagate, logger.disabled, list(logger.handlers))
+    yield
+    logger.level, logger.propagate, logger.disabled = before[:3]
+    logger.handlers[:] = before[3]
+    logger.manager._clear_cache()  # type: ignore[attr-defined]

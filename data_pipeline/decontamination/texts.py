@@ -71,7 +71,7 @@ def _files(path: Path, name: str) -> list[Path]:
             "protected, and move other files out of the folder"
         )
     if len(files) < len(found):
-        _logger.info("%s: %d files of training sets are left out", path, len(found) - len(files))
+        _logger.debug("%s: %d files of training sets are left out", path, len(found) - len(files))
     return files
 
 

@@ -267,7 +267,7 @@ def test_everything_in_a_folder_is_looked_for(tmp_path: Path, caplog: pytest.Log
         (folder / skipped).write_bytes(b"\0\5\x16\7")
     _parquet(folder / "train-00000-of-00001.parquet", [{"text": english(77)}])
     texts = [f"{english(1)} {passage} {english(2)}" for passage in [*passages, english(77)]]
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "data_pipeline")
     for name in ("all", "lambada", "race", "wikitext103"):
         assert run(texts, tmp_path / f"as {name}", {name: folder})["cut"] == len(passages), name
     assert "2 files of training sets are left out" in caplog.text
