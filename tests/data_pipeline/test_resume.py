@@ -140,7 +140,7 @@ def test_a_build_on_a_full_disk_names_the_place_and_goes_on_when_there_is_space(
     assert contents(tmp_path / "out") == contents(tmp_path / "calm")
 
 
-_STEPS = ("signatures", "candidates", "likely", "texts", "comparison", "documents")
+_STEPS = ("signatures", "candidates", "likely", "texts", "comparison", "chains", "documents")
 
 
 @pytest.mark.parametrize("stopped_in", _STEPS)
