@@ -6,6 +6,7 @@ reference: `data_pipeline.tokenization.byte_pairs` gives the same ids of GPT-2's
 lives in `data_pipeline.tokenization.loading`, turning a corpus into indexed shards in `data_pipeline.tokenization.corpus`.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -100,13 +101,14 @@ class Tokenizer:
         """The ids of each text, no special tokens added; in threads unless TOKENIZERS_PARALLELISM is false.
 
         Raises:
-            TokenizerError: a text is not Unicode, or spells a special token in a way that becomes one.
+            TokenizerError: a text is not Unicode, the library gives up on one, or one spells a special token in a way that becomes one.
         """
         for text in texts:
             refuse_surrogates(text)
         if self._cuts is not None and any(len(text) > cuts.PIECE_CHARACTERS for text in texts):
             return [self._checked(self._encode_pieces(text)) for text in texts]
-        encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        with _panics_named(texts):
+            encoded = self.backend.encode_batch_fast(texts, add_special_tokens=False)
         return [self._checked(encoding.ids) for encoding in encoded]
 
     def _encode_pieces(self, text: str) -> list[int]:
@@ -114,7 +116,8 @@ class Tokenizer:
         return [index for ids in cuts.encode_pieces(text, self._cuts, self._encode_uncut) for index in ids]
 
     def _encode_uncut(self, text: str) -> list[int]:
-        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        with _panics_named([text]):
+            ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def _checked(self, ids: list[int]) -> list[int]:
@@ -187,6 +190,21 @@ class Tokenizer:
         if name not in self._vocabulary:
             raise TokenizerError(f"{self._source}: a tokenizer of kind {self.kind} has no token {name}")
         return self._vocabulary[name]
+
+
+@contextlib.contextmanager
+def _panics_named(texts: list[str]) -> Iterator[None]:
+    """A panic in the library (of added tokens that strip, say) is a BaseException, past every handler of errors."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        shown = f"a text ({texts[0][:40]!r} …)" if len(texts) == 1 else f"one of {len(texts)} texts"
+        raise TokenizerError(
+            f"the tokenizers library gives up on {shown}: {error}; is it an added token that takes blanks along "
+            "(lstrip, rstrip)?"
+        ) from error
 
 
 def refuse_surrogates(text: str) -> None:

@@ -131,3 +131,30 @@ def test_fingerprint_depends_on_the_ids_only(tmp_path: Path) -> None:
     assert again.fingerprint == gpt2.fingerprint
     assert again.encode("a <|endoftext|> b") == gpt2.encode("a <|endoftext|> b")
     assert load_tokenizer(real_data("bert-base-uncased-vocab.txt")).fingerprint != gpt2.fingerprint
+
+
+def test_a_panic_of_the_library_is_an_error_of_ours(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as a BaseException; Ctrl-C is one as well, and stays what it is."""
+
+    class PanicException(BaseException):
+        """As the library's is called."""
+
+    class Panicking:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def encode(self, *_: object, **__: object) -> None:
+            raise self.error
+
+        encode_batch_fast = encode
+
+    tokenizer = load_tokenizer(trained / "gpt2")
+    tokenizer.backend = Panicking(PanicException("not a char boundary"))
+    for call in (tokenizer.encode, tokenizer._encode_uncut):
+        with pytest.raises(TokenizerError, match=r"gives up on a text \('a b' …\): not a char boundary"):
+            call("a b")
+    with pytest.raises(TokenizerError, match="one of 2 texts"):
+        tokenizer.encode_batch(["a", "b"])
+    tokenizer.backend = Panicking(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("a b")
