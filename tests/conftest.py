@@ -180,11 +180,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 
 @pytest.fixture(autouse=True)
-def _our_logging_as_it_was() -> Iterator[None]:
-    """Commands that a test calls in its own process arrange how the pipeline's messages are shown."""
+def _plain_logging() -> None:
+    """Commands that tests, or set-ups of many, call in their own process arrange how the pipeline's messages are shown."""
     logger = logging.getLogger("data_pipeline")
-    before = (logger.level, logger.propagate, logger.disabled, list(logger.handlers))
-    yield
-    logger.level, logger.propagate, logger.disabled = before[:3]
-    logger.handlers[:] = before[3]
-    logger.manager._clear_cache()  # type: ignore[attr-defined]
+    logger.setLevel(logging.NOTSET)
+    logger.propagate, logger.disabled = True, False
+    logger.handlers.clear()

@@ -21,6 +21,7 @@ from core.processes import die_with_parent
 from core.registry import load_typed_plugins
 
 _SPEAKER_SECONDS = 2.0  # between the failures of ranks that all fail
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun gives each rank one, in a folder of its own below the attempt's
 
 
 def run_on_ranks(
@@ -31,7 +32,7 @@ def run_on_ranks(
     What a user can cause (a wrong option, a missing or damaged file, a model that does not fit) is printed once a
     host, as one message without a traceback; anything else is a bug and keeps its traceback. torchrun ends all ranks
     when the first has failed: so another rank than the one that speaks stays a moment, and if it is not ended by then,
-    it alone knows of the error and says it.
+    and nobody has spoken, it alone knows of the error and says it.
     """
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
@@ -48,10 +49,10 @@ def run_on_ranks(
         message = message_for_user(error)
         if message is None:
             raise
-        if not speaks and "TORCHELASTIC_RUN_ID" in os.environ:
+        error_file = os.environ.get(_ERROR_FILE)
+        if not speaks and error_file:
             time.sleep(_SPEAKER_SECONDS)
-            speaks = True
-        if speaks:
+        if _first_to_speak(Path(error_file).parents[1]) if error_file else speaks:
             program = sys.modules["__main__"].__package__
             print(f"python -m {program}: error: {message}", file=sys.stderr, flush=True)
         return getattr(error, "exit_code", 1)
@@ -59,6 +60,17 @@ def run_on_ranks(
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
+
+
+def _first_to_speak(attempt: Path) -> bool:
+    """Whether no other rank of this host and attempt has said its error; `attempt`: torchrun's folder for both."""
+    try:
+        (attempt / "message").open("x").close()
+    except FileExistsError:
+        return False
+    except OSError:  # gone or full: better twice than not at all
+        pass
+    return True
 
 
 class Vocabulary(Protocol):

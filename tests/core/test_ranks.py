@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import argparse, json, os, sys, time
+import argparse, atexit, json, os, sys, time
 from core.errors import UserError
 from core.program.ranks import run_on_ranks
 
 seconds = json.loads(os.environ["FAILS_AFTER"])[int(os.environ["LOCAL_RANK"])]
 
 def command(arguments):
+    atexit.register(time.sleep, 1)  # as an interpreter on a busy machine: torchrun does not know of the failure yet
     time.sleep(seconds if seconds >= 0 else 60)
     raise UserError("no such file")
 
@@ -23,7 +24,7 @@ sys.exit(run_on_ranks(argparse.ArgumentParser, command))
 """
 
 
-@pytest.mark.parametrize("fails_after", ["[0, 0]", "[1, 0]", "[0, 1]", "[-1, 0]", "[0, -1]"])
+@pytest.mark.parametrize("fails_after", ["[0, -1]", "[-1, 0]", "[2.5, 0]"])
 def test_one_message_under_torchrun_whoever_fails_first(tmp_path: Path, fails_after: str) -> None:
     """[seconds until rank 0 fails, rank 1]; -1: it does not fail, and would go on for a minute."""
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -33,7 +34,7 @@ def test_one_message_under_torchrun_whoever_fails_first(tmp_path: Path, fails_af
         env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert run.returncode != 0
