@@ -1,4 +1,4 @@
-"""Starting a distributed program under torchrun, showing its progress, and ending it cleanly.
+"""Starting a program on ranks (several: under torchrun), showing its progress, and ending it cleanly.
 
 How a training ended is for the caller to read from the files it left (`state.json`), never from torchrun's exit code:
 that is 1 after every signal.
@@ -31,34 +31,44 @@ from workflows.console import say
 SHUTDOWN_SECONDS = 600
 _GRACE_SECONDS = SHUTDOWN_SECONDS + 5.0
 _SHOWN_LINES = 15
-# torchrun, dying with the process whose id comes first. (A function between fork and exec would do the same, but is
+# A program that dies with the process whose id comes first. (A function between fork and exec would do the same, but is
 # unsafe beside Luigi's threads.)
-_TORCHRUN = """
+_DIES_WITH_US = """
 import os, sys
 from core.processes import die_with_parent
 die_with_parent()
 if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the process that started this one is gone")
+"""
+_TORCHRUN = f"""{_DIES_WITH_US}
 from torch.distributed.run import main
 main()
+"""
+# One rank needs no torchrun, whose imports take seconds.
+_ONE_RANK = f"""{_DIES_WITH_US}
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
 def run_ranks(module: str, arguments: Sequence[str], *, ranks: int, log: Path) -> int:
-    """Run `python -m module arguments` as `ranks` processes of one machine; returns torchrun's exit code.
+    """Run `python -m module arguments` as `ranks` processes of one machine; returns the exit code of it, or of torchrun.
 
     All its output goes to `log` (appended). On a terminal its progress bar shows live; lines that say where it
     resumes, and notes, are shown in any case. It dies with this process, however that ends. On KeyboardInterrupt it is asked to
     stop, given time for its checkpoint, and the interrupt goes on when no rank is left. A second one ends it at once.
     """
-    command = [sys.executable, "-c", _TORCHRUN, str(os.getpid()), "--standalone"]
-    command += ["--nproc-per-node", str(ranks), *_patience()]
-    command += ["-m", module, *arguments]
+    if ranks == 1:
+        program, typed, options = _ONE_RANK, "python -m", [module, *arguments]
+    else:
+        program, typed = _TORCHRUN, "torchrun"
+        options = ["--standalone", "--nproc-per-node", str(ranks), *_patience(), "-m", module, *arguments]
+    command = [sys.executable, "-c", program, str(os.getpid()), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, available_cores() // ranks))}
     log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = _channel()
     with log.open("ab") as log_stream:
-        log_stream.write(f"$ torchrun {' '.join(command[4:])}\n".encode())
+        log_stream.write(f"$ {typed} {' '.join(options)}\n".encode())
         log_stream.flush()
         process = subprocess.Popen(
             command,

@@ -4,6 +4,7 @@ import datetime
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ class Mesh:
         timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
+
+    Groups, ranks and sizes are looked up once: layers ask in every forward pass, and a `DeviceMesh` takes most of a
+    millisecond to answer.
     """
 
     device_mesh: DeviceMesh
@@ -53,27 +57,27 @@ class Mesh:
         """True on the one rank that prints and writes."""
         return self.rank == 0
 
-    @property
+    @cached_property
     def tensor_group(self) -> dist.ProcessGroup:
         return self.device_mesh.get_group("tp")
 
-    @property
+    @cached_property
     def tensor_rank(self) -> int:
         return self.device_mesh.get_local_rank("tp")
 
-    @property
+    @cached_property
     def tensor_size(self) -> int:
         return self.device_mesh["tp"].size()
 
-    @property
+    @cached_property
     def data_group(self) -> dist.ProcessGroup:
         return self.device_mesh.get_group("dp")
 
-    @property
+    @cached_property
     def data_rank(self) -> int:
         return self.device_mesh.get_local_rank("dp")
 
-    @property
+    @cached_property
     def data_size(self) -> int:
         return self.device_mesh["dp"].size()
 

@@ -5,6 +5,7 @@ A run that goes wrong in silence costs more than one that stops.
 
 import contextlib
 import datetime
+import functools
 import math
 import re
 from collections import defaultdict
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Placement
 
 from core.parallel.mesh import Mesh
 from core.training.errors import (
@@ -66,11 +67,10 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
     every = [torch.empty_like(own) for _ in range(mesh.world_size)]
     dist.all_gather(every, own, group=mesh.control_group)
     lines = []
+    holders = functools.cache(functools.partial(_holders, mesh))
     for index, (name, parameter) in enumerate(parameters.items()):
-        holders: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for rank in range(mesh.world_size):
-            holders[_part(parameter, rank, mesh)].append(rank)
-        for ranks in holders.values():
+        assert isinstance(parameter, DTensor)
+        for ranks in holders(parameter.device_mesh.mesh_dim_names or (), parameter.placements):
             differing = [rank for rank in ranks if every[rank][index] != every[ranks[0]][index]]
             if differing:
                 lines.append(f"{name} on rank {', '.join(map(str, differing))} is not rank {ranks[0]}'s")
@@ -178,16 +178,18 @@ def _checksum(parameter: torch.Tensor) -> torch.Tensor:
     return _local(parameter).contiguous().view(torch.int32).sum(dtype=torch.int64)
 
 
-def _part(parameter: torch.Tensor, rank: int, mesh: Mesh) -> tuple[int, ...]:
-    """Which part of a parameter a rank holds: ranks with the same part must have the same values."""
-    assert isinstance(parameter, DTensor)
-    coordinates = {"dp": rank // mesh.tensor_size, "shard": 0, "tp": rank % mesh.tensor_size}
-    names = parameter.device_mesh.mesh_dim_names or ()
-    return tuple(
-        coordinates[name]
-        for name, placement in zip(names, parameter.placements, strict=True)
-        if not placement.is_replicate()
-    )
+def _holders(mesh: Mesh, names: tuple[str, ...], placements: tuple[Placement, ...]) -> list[list[int]]:
+    """The ranks of the world in groups that hold the same part of a parameter with these placements."""
+    holders: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for rank in range(mesh.world_size):
+        coordinates = {"dp": rank // mesh.tensor_size, "shard": 0, "tp": rank % mesh.tensor_size}
+        part = (
+            coordinates[name]
+            for name, placement in zip(names, placements, strict=True)
+            if not placement.is_replicate()
+        )
+        holders[tuple(part)].append(rank)
+    return list(holders.values())
 
 
 @contextlib.contextmanager

@@ -103,3 +103,22 @@ def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, m
         "program",
         [str(tmp_path)],
     )
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_log_begins_with_a_command_that_can_be_typed_again(tmp_path: Path, monkeypatch, ranks: int):
+    """One rank is started without torchrun, whose imports take seconds."""
+    (tmp_path / "program.py").write_text(
+        "import os, sys; print(__name__, sys.argv[1:], os.environ.get('WORLD_SIZE'))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(launch, "_TORCHRUN", "import runpy, sys; print(sys.argv[2:])")
+    assert run_ranks("program", ["--seed", "1"], ranks=ranks, log=tmp_path / "log") == 0
+    typed, *printed = (tmp_path / "log").read_text().splitlines()
+    if ranks == 1:
+        assert (typed, printed) == ("$ python -m program --seed 1", ["__main__ ['--seed', '1'] None"])
+    else:
+        assert typed.startswith("$ torchrun --standalone --nproc-per-node 2 ") and typed.endswith(
+            "-m program --seed 1"
+        )
+        assert printed == [str(typed.split()[2:])]
