@@ -182,6 +182,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 @pytest.fixture(autouse=True)
 def _plain_logging() -> None:
     """Commands that tests, or set-ups of many, call in their own process arrange how the pipeline's messages are shown."""
+    assert logging.root.manager.disable == logging.NOTSET, "an earlier test silenced all messages"
     logger = logging.getLogger("data_pipeline")
     logger.setLevel(logging.NOTSET)
     logger.propagate, logger.disabled = True, False

@@ -376,7 +376,6 @@ def main(folder: Path, seed: int, rounds: int) -> int:
         raise AssertionError(f"reading took more than {SECONDS} s")
 
     signal.signal(signal.SIGALRM, late)
-    logging.disable()
     counts: dict[str, Counter[str]] = {name: Counter() for name in FORMATS}
     wrong = 0
     for number in range(rounds):
@@ -392,4 +391,5 @@ def main(folder: Path, seed: int, rounds: int) -> int:
 
 
 if __name__ == "__main__":
+    logging.disable()
     sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
