@@ -43,6 +43,7 @@ TIERS = {
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
     "core/test_cuda.py": "ranks",
+    "core/test_ranks.py": "ranks",
 }
 # Ranks wait for each other, so two such tests at a time on two cores are slower than one after the other: with work
 # stealing one worker begins with them, the other with the fast tests.
@@ -50,7 +51,7 @@ _ORDER = ("chain", "ranks", "fast")
 _LONG = ("test_near_duplicates.py", "test_plugins.py", "test_sample.py", "test_guides.py", "test_compile.py")
 _STARTS_RANKS = {"run_distributed", "run_program", "init_process_group"}
 _RANK_PROGRAMS = {"pretrain", "evaluate", "finetune"}
-_LAUNCHERS = {"torchrun", "torch.distributed.run"}
+_LAUNCHERS = {"torchrun", "torch.distributed.run", "core.program.start"}
 _FAST_SECONDS = 20.0  # of processor time, children included
 
 

@@ -41,13 +41,12 @@ if os.getppid() != int(sys.argv.pop(1)):
     sys.exit("the process that started this one is gone")
 """
 _TORCHRUN = f"""{_DIES_WITH_US}
-from torch.distributed.run import main
+from core.program.start import main
 main()
 """
-# One rank needs no torchrun, whose imports take seconds.
 _ONE_RANK = f"""{_DIES_WITH_US}
-import runpy
-runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+from core.program.start import run_alone
+run_alone(sys.argv[1], sys.argv[2:])
 """
 
 

@@ -24,13 +24,21 @@ sys.exit(run_on_ranks(argparse.ArgumentParser, command))
 """
 
 
-@pytest.mark.parametrize("fails_after", ["[0, -1]", "[-1, 0]", "[2.5, 0]"])
-def test_one_message_under_torchrun_whoever_fails_first(tmp_path: Path, fails_after: str) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "fails_after"),
+    [
+        ("torch.distributed.run", "[-1, 0]"),
+        ("core.program.start", "[2.5, 0]"),
+    ],
+)
+def test_one_message_under_torchrun_whoever_fails_first(
+    tmp_path: Path, launcher: str, fails_after: str
+) -> None:
     """[seconds until rank 0 fails, rank 1]; -1: it does not fail, and would go on for a minute."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [sys.executable, *launcher, str(tmp_path / "program.py")],
+        [*command, str(tmp_path / "program.py")],
         env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -115,7 +115,7 @@ def test_ranks_that_agree_pass():
 
 def _train_with_a_rank_that_hangs(output: Path, hanging: int) -> str:
     mesh = initialize(2, timeout=datetime.timedelta(seconds=4))
-    hang = AfterStep(lambda done: mesh.rank == hanging and time.sleep(15))
+    hang = AfterStep(lambda done: mesh.rank == hanging and time.sleep(11))
     return _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output, None, [hang])
 
 
