@@ -77,9 +77,9 @@ def _rank(options: argparse.Namespace) -> None:
         if ended.code:
             raise
     with contextlib.suppress(BlockingIOError):
-        for number in os.read(heard, 1000):
-            if number in asked_to_end():
-                sys.exit(128 + number)
+        for byte in os.read(heard, 1000):
+            if byte in asked_to_end():
+                sys.exit(128 + byte)
 
 
 if __name__ == "__main__":
