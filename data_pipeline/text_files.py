@@ -199,25 +199,74 @@ def check_content(path: Path) -> None:
         raise UnreadableFileError(f"{path}: {found}")
 
 
-def numbered_lines(stream: BinaryIO, maximum: int) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(
+    stream: BinaryIO, maximum: int, within: range | None = None, first: int = 1
+) -> Iterator[tuple[int, bytes]]:
     """The lines of a stream with their ends, from 1; of one of more than `maximum` bytes only the start, and one more.
 
     A byte order mark is not part of the first line.
+
+    Args:
+        within: only the lines that begin in these bytes, of a stream that can be sought in; a line that goes on beyond
+            them belongs to them.
+        first: the number of the first of those lines.
     """
-    number = 0
-    line = stream.readline(len(BYTE_ORDER_MARK) + maximum + 1).removeprefix(BYTE_ORDER_MARK)
+    number, place, end = first - 1, 0, None
+    if within is not None:
+        place, end = _next_line(stream, within), within.stop
+        if place >= end:
+            return
+    line = stream.readline(maximum + 1 + (len(BYTE_ORDER_MARK) if place == 0 else 0))
+    size = len(line)
+    if place == 0:
+        line = line.removeprefix(BYTE_ORDER_MARK)
     while line:
         number += 1
         if len(line) > maximum:
-            skip_line(stream, line)
+            size += skip_line(stream, line)
         yield number, line[: maximum + 1]
+        place += size
+        if end is not None and place >= end:
+            return
         line = stream.readline(maximum + 1)
+        size = len(line)
 
 
-def skip_line(stream: BinaryIO, part: bytes) -> None:
-    """Read on to the end of a line of which a part was read."""
+def _next_line(stream: BinaryIO, within: range) -> int:
+    """Go to the first line that begins in a range of bytes; returns its place, or where the range ends."""
+    if within.start == 0:
+        return 0
+    place = within.start - 1
+    stream.seek(place)
+    while place < within.stop:
+        part = stream.readline(_SKIPPED_AT_ONCE)
+        place += len(part)
+        if not part or part.endswith(b"\n"):
+            return place if part else within.stop
+    return within.stop
+
+
+def lines_within(path: Path, within: range) -> int:
+    """How many lines of a plain file begin in a range of its bytes."""
+    size = os.path.getsize(path)
+    start = within.start - 1 if within.start else 0
+    left = min(within.stop, size) - 1 - start  # a line begins after the end of another
+    count = int(within.start == 0 and size > 0)
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        while left > 0 and (block := stream.read(min(left, _SKIPPED_AT_ONCE))):
+            count += block.count(b"\n")
+            left -= len(block)
+    return count
+
+
+def skip_line(stream: BinaryIO, part: bytes) -> int:
+    """Read on to the end of a line of which a part was read; returns how many bytes."""
+    skipped = 0
     while part and not part.endswith(b"\n"):
         part = stream.readline(_SKIPPED_AT_ONCE)
+        skipped += len(part)
+    return skipped
 
 
 def read_text(path: Path) -> str:

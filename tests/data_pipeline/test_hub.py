@@ -24,7 +24,7 @@ ROWS = [{"id": str(n), "text": f"{english(n, 20)} ü"} for n in range(500)]
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     stay_offline(monkeypatch, tmp_path_factory.getbasetemp() / "hub-cache")
-    monkeypatch.setattr(hub, "_TASK_ROWS", 100)
+    monkeypatch.setattr(hub, "SHARD_ROWS", 100)
 
 
 def fetch(folder: Path, output: Path, workers: int = 1, **settings: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def test_rows_become_documents_the_same_streamed_or_downloaded(tmp_path: Path) -
 
 
 def test_workers_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_TASK_ROWS", 2000)  # what spawned workers have
+    monkeypatch.setattr(hub, "SHARD_ROWS", 2000)  # what spawned workers have
     rows = [{"text": f"row {n}"} for n in range(5000)]
     folder = write_hub_split(tmp_path / "wiki", "train", rows)
     for workers in (1, 2):
