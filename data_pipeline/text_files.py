@@ -65,6 +65,11 @@ def name_of(path: PurePath) -> Name:
     return Name((name.with_suffix("") if compression else name).suffix, compression)
 
 
+def printable(name: str) -> str:
+    """A file's name as text; bytes in it that are no UTF-8 are spelled out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def is_system_file(path: PurePath) -> bool:
     """Whether it is what systems leave beside files: a Mac's forks (`._x`, `__MACOSX/`) and settings of folders."""
     return path.name.startswith("._") or path.name == ".DS_Store" or "__MACOSX" in path.parts

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from data_pipeline.engine.documents import DOCUMENT_SHARDS
 from data_pipeline.sources.formats import kind_of, known_suffixes
 from data_pipeline.sources.records import SourceError
-from data_pipeline.text_files import files_below, is_system_file
+from data_pipeline.text_files import files_below, is_system_file, printable
 
 # Texts about a corpus, which lie beside it.
 _ABOUT = {"readme", "license", "licence", "copying", "changelog"}
@@ -63,8 +63,7 @@ def named(paths: Iterable[Path], root: Path) -> dict[str, Path]:
     """Files by their paths below a folder; bytes in them that are no UTF-8 are spelled out."""
     result: dict[str, Path] = {}
     for path in paths:
-        below = path.relative_to(root).as_posix()
-        name = os.fsencode(below).decode("utf-8", "backslashreplace")
+        name = printable(path.relative_to(root).as_posix())
         if name in result:
             raise SourceError(f"{path}: is called as {result[name]} is: rename one of them")
         result[name] = path

@@ -18,7 +18,7 @@ from data_pipeline.settings import MAXIMUM_RECORD_BYTES
 from data_pipeline.sources.fields import Fields, text_and_metadata
 from data_pipeline.sources.formats import kind_of
 from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
-from data_pipeline.text_files import check_characters, check_depth, parse_json
+from data_pipeline.text_files import check_characters, check_depth, parse_json, printable
 
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
@@ -43,7 +43,7 @@ class Reading:
     def quarantine(self, source: str, file: str, record: RawRecord, reason: str) -> None:
         content = record.content
         raw = content if isinstance(content, bytes) else _excerpt(content)
-        self.bad.append(BadRecord(source, file, record.number, reason, BadRecord.start(raw)))
+        self.bad.append(BadRecord(source, printable(file), record.number, reason, BadRecord.start(raw)))
 
 
 def _excerpt(fields: dict[str, Any]) -> bytes:
