@@ -44,6 +44,7 @@ _OTHER_CONTENT = {
     b"\xff\xfe": "is UTF-16 text: make it UTF-8 (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "is UTF-16 text: make it UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
+_MAC_FOLDER = "__MACOSX"
 _BZIP2 = (b"BZh", b"1AY&SY")  # with a digit between them
 
 
@@ -60,9 +61,10 @@ class Name(NamedTuple):
 
 def name_of(path: PurePath) -> Name:
     """`.jsonl` and `.zst` of `A.JSONL.zstd`."""
-    name = PurePath(path.name.lower())
-    compression = _SPELLINGS.get(name.suffix, "")
-    return Name((name.with_suffix("") if compression else name).suffix, compression)
+    name, suffix = os.path.splitext(path.name.lower())
+    if compression := _SPELLINGS.get(suffix, ""):
+        suffix = os.path.splitext(name)[1]
+    return Name(suffix, compression)
 
 
 def printable(name: str) -> str:
@@ -72,7 +74,7 @@ def printable(name: str) -> str:
 
 def is_system_file(path: PurePath) -> bool:
     """Whether it is what systems leave beside files: a Mac's forks (`._x`, `__MACOSX/`) and settings of folders."""
-    return path.name.startswith("._") or path.name == ".DS_Store" or "__MACOSX" in path.parts
+    return path.name.startswith("._") or path.name == ".DS_Store" or _MAC_FOLDER in path.parts
 
 
 def is_hidden(path: PurePath) -> bool:
@@ -96,8 +98,8 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         passed.add(os.path.realpath(place))
-        folders[:] = sorted(name for name in folders if not is_hidden(PurePath(name)))
-        found += [Path(place, name) for name in names if not is_hidden(PurePath(name))]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _MAC_FOLDER)
+        found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.is_file())
 
 

@@ -62,8 +62,9 @@ def find_files(paths: Sequence[str]) -> dict[str, Path]:
 def named(paths: Iterable[Path], root: Path) -> dict[str, Path]:
     """Files by their paths below a folder; bytes in them that are no UTF-8 are spelled out."""
     result: dict[str, Path] = {}
+    before = len(os.path.join(root, ""))
     for path in paths:
-        name = printable(path.relative_to(root).as_posix())
+        name = printable(str(path)[before:].replace(os.sep, "/"))
         if name in result:
             raise SourceError(f"{path}: is called as {result[name]} is: rename one of them")
         result[name] = path
@@ -93,7 +94,7 @@ def check_patterns(text_fields: Sequence[str], files: Iterable[str]) -> None:
 def _absolute(path: str | Path) -> str:
     """An absolute path without `.` and `..`; what links lead to is named by the links, unless `..` follows one."""
     absolute = os.path.abspath(path)
-    if ".." in Path(path).parts and os.path.realpath(absolute) != os.path.realpath(path):
+    if ".." in str(path) and os.path.realpath(absolute) != os.path.realpath(path):
         return os.path.realpath(path)
     return absolute
 
@@ -111,7 +112,9 @@ def _chosen(files: list[Path], where: str, errors: list[str], *, whole_folder: b
     elif not texts:
         what = "in this folder" if whole_folder else f"among {_listed(files)}"
         errors.append(f"{where}: no file of a known kind {what}")
-    if whole_folder and (shard := next((path for path in texts if path.match(DOCUMENT_SHARDS)), None)):
+    if whole_folder and (
+        shard := next((path for path in texts if fnmatchcase(path.name, DOCUMENT_SHARDS)), None)
+    ):
         errors.append(f"{shard}: a document shard, as commands write them; give its folder alone as --input")
     read = set(texts)
     if texts and (others := [path for path in files if path not in read]):
@@ -120,7 +123,7 @@ def _chosen(files: list[Path], where: str, errors: list[str], *, whole_folder: b
 
 
 def _is_about(path: Path) -> bool:
-    return kind_of(path) == "txt" and path.name.split(".")[0].lower() in _ABOUT
+    return path.name.split(".")[0].lower() in _ABOUT and kind_of(path) == "txt"
 
 
 def _listed(files: Sequence[Path]) -> str:
