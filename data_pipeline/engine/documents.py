@@ -39,7 +39,7 @@ class Document(NamedTuple):
     """One document.
 
     Attributes:
-        id: stable and unique; sorts in the order of its source.
+        id: stable and unique: source, file, and line or row in that.
         text: the text, valid Unicode without lone surrogates.
         source: the name of the corpus.
         metadata: other facts of the record, as a JSON object.

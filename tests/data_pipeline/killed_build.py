@@ -39,6 +39,7 @@ def attempt(command: list[str], seconds: float | None) -> bool:
 if __name__ == "__main__":
     pattern, benchmark, kind, output, kills, seed = sys.argv[1:]
     data_pipeline.sources.pieces._GROUP_BYTES = 1
+    data_pipeline.sources.pieces._LINES_PIECE_BYTES = 2_000
     draw = random.Random(int(seed))
     build = ["build", "--input", pattern, "--benchmark", f"lambada={benchmark}", "--train-tokenizer", kind]
     outputs = [output]
