@@ -99,7 +99,10 @@ WHOLE = Part()
 def is_lines(path: Path, txt: TextDocuments) -> bool:
     """Whether a file is plain and has a record a line, so that it can be read from any of them."""
     kind = kind_of(path)
-    return not name_of(path).compression and (kind == "jsonl" or (kind == "txt" and txt == "line"))
+    if name_of(path).compression or (kind, txt) in (("txt", "file"), ("txt", "paragraph")):
+        return False
+    is_json_of_lines = kind == "json" and _json_layout(path, MAXIMUM_RECORD_BYTES) == "lines"
+    return kind in ("jsonl", "txt") or is_json_of_lines
 
 
 def raw_records(

@@ -41,8 +41,11 @@ def find_files(paths: Sequence[str]) -> dict[str, Path]:
             roots.append(_absolute(pattern))
             files = _chosen(files_below(Path(pattern)), pattern, errors, whole_folder=True)
         elif Path(pattern).is_file():
-            roots.append(os.path.dirname(_absolute(pattern)))
             files = [Path(pattern)]
+            if not kind_of(files[0]) and _is_about(files[0]) and len(paths) > 1:  # the shell's pattern
+                _logger.warning("%s: is not read", pattern)
+                continue
+            roots.append(os.path.dirname(_absolute(pattern)))
             errors += [] if kind_of(files[0]) else [f"{pattern}: unknown kind of file"]
         else:
             roots.append(_absolute(str(_folder_before_wildcards(pattern))))
@@ -106,7 +109,7 @@ def _folder_before_wildcards(pattern: str) -> Path:
 def _chosen(files: list[Path], where: str, errors: list[str], *, whole_folder: bool) -> list[Path]:
     """Of the files of a folder or pattern those that are read; the names of the others are logged."""
     known = [path for path in files if kind_of(path)]
-    texts = [path for path in known if not _is_about(path)] or known
+    texts = [path for path in known if not (_is_about(path) and kind_of(path) == "txt")] or known
     if not files and not whole_folder:
         errors.append(f"{where}: no such file")
     elif not texts:
@@ -123,7 +126,7 @@ def _chosen(files: list[Path], where: str, errors: list[str], *, whole_folder: b
 
 
 def _is_about(path: Path) -> bool:
-    return path.name.split(".")[0].lower() in _ABOUT and kind_of(path) == "txt"
+    return path.name.split(".")[0].lower() in _ABOUT
 
 
 def _listed(files: Sequence[Path]) -> str:

@@ -211,8 +211,8 @@ class LocalSource(Source):
         return dict(self.__dict__["_found"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers need no list of all files."""
-        return {name: value for name, value in self.__dict__.items() if name != "_found"}
+        """Workers, who get it with every task, need no list of all files."""
+        return {**{name: value for name, value in self.__dict__.items() if name != "_found"}, "paths": []}
 
     def files(self) -> dict[str, Path]:
         return {f"{index:05d} {name}": path for index, (name, path) in enumerate(self.found().items())}

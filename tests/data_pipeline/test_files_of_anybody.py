@@ -103,6 +103,13 @@ def test_strays_of_a_pattern_are_left_out_and_named(tmp_path: Path, caplog: pyte
     assert "4 other files are not read (LICENSE.TXT, README, notes.docx, README.txt)" in caplog.text
     assert names(tmp_path / "in/sub/README.txt") == ["README.txt"], "who asks for it by name gets it"
     assert names(tmp_path / "in/**/README.txt") == ["sub/README.txt"]
+    (tmp_path / "in/README.md").write_text("about")
+    assert names(tmp_path / "in/README", tmp_path / "in/sub/a.jsonl", tmp_path / "in/README.md") == [
+        "a.jsonl"
+    ]
+    assert f"{tmp_path}/in/README.md: is not read" in caplog.text, "as a shell spells in/*"
+    with pytest.raises(SourceError, match=r"README: unknown kind of file"):
+        names(tmp_path / "in/README")
     with pytest.raises(SourceError, match=r"in/\*\.docx: no file of a known kind among notes\.docx"):
         names(tmp_path / "in/*.docx")
     with pytest.raises(SourceError, match=r"notes\.docx: unknown kind of file"):

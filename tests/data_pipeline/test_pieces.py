@@ -1,6 +1,8 @@
 """Large files in pieces, and how many files a stage keeps: decided by sizes, the same documents from any cut."""
 
 import itertools
+import json
+import pickle
 import random
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from data_pipeline.engine.documents import MOST_SHARDS, Document, ShardSize, lis
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
 from data_pipeline.sources import local, pieces
-from data_pipeline.sources.formats import Part, raw_records
+from data_pipeline.sources.formats import Part, TextDocuments, raw_records
 from data_pipeline.sources.hub import task_rows
 from data_pipeline.sources.pieces import Dealing
 from data_pipeline.sources.records import cut
+from data_pipeline.sources.source import LocalSource
 from data_pipeline.text_files import Name, lines_within, numbered_lines
 
 LINES = [
@@ -105,12 +108,36 @@ def test_a_killed_fetch_of_a_large_file_goes_on_within_it(
     assert contents(tmp_path / "out") == contents(tmp_path / "right")
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "a.csv"])
-def test_what_cannot_be_cut_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(pieces, "_LINES_PIECE_BYTES", 10)
-    path = write_jsonl(tmp_path / name, ["a" * 100, "b"])
-    (piece,) = next(Dealing({name: path}, "file").tasks({}))
-    assert piece.part == Part()
+@pytest.mark.parametrize(
+    ("name", "txt", "parts"),
+    [
+        ("a.jsonl", "file", 4),
+        ("A.NDJSON", "file", 4),
+        ("a.json", "file", 4),
+        ("a.txt", "line", 4),
+        ("a.txt", "paragraph", 0),
+        ("a.txt", "file", 0),
+        ("a.csv", "line", 0),
+        ("a.tsv", "line", 0),
+        ("a.jsonl.gz", "file", 0),
+        ("list.json", "file", 0),
+        ("indented.json", "file", 0),
+    ],
+)
+def test_what_can_be_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, txt: TextDocuments, parts: int
+) -> None:
+    monkeypatch.setattr(pieces, "_LINES_PIECE_BYTES", 50)
+    record = json.dumps({"text": "a" * 50})
+    content = {"list.json": f"[{record}, {record}]", "indented.json": f"{{\n{record[1:]}\n" * 2}
+    (tmp_path / name).write_text(content.get(name, f"{record}\n" * 3)[:200])
+    found = Dealing({name: tmp_path / name}, txt).lines_pieces()
+    assert [len(ranges) for ranges in found.values()] == [parts] * bool(parts)
+
+
+def test_workers_get_no_list_of_all_files_with_every_task() -> None:
+    source = LocalSource("s", paths=[f"{number:06d}.txt" for number in range(20_000)])
+    assert len(pickle.dumps(source)) < 2000
 
 
 class Sized:
