@@ -23,6 +23,7 @@ from data_pipeline.engine.documents import list_shards
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 from data_pipeline.sources.local import fetch_local
+from data_pipeline.sources.source import LocalSource
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
 
@@ -74,7 +75,8 @@ def _speeds(root: Path, megabytes: int) -> dict[str, float]:
         )
 
     raw, fetched, cleaned, apart, kept = (root / name for name in ("raw", "fetch", "clean", "apart", "kept"))
-    timed("fetch (.jsonl.gz)", fetch_local, _write_files(texts, raw), fetched, source="b")
+    source = LocalSource("b", paths=_write_files(texts, raw))
+    timed("fetch (.jsonl.gz)", fetch_local, source, source.found(), fetched)
     timed("clean", clean, list_shards(fetched), cleaned, CleaningSettings(), length_tokenizer=None)
     benchmarks = {"wikitext103": real / "wikitext103.valid.tokens", "lambada": real / "lambada_500.jsonl"}
     settings = DecontaminationSettings()

@@ -5,18 +5,15 @@ Documents come from files, or from the output directory of another of these comm
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from core.errors import ConfigurationError, UserError, told_to_user
 from core.flags import add_flags, flag, flag_errors, from_flags
 from core.processes import available_cores
 from core.registry import add_plugin_option, load_typed_plugins
-from core.tables import from_table
 from data_pipeline import build, steps
 from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
 from data_pipeline.engine.executors import make_executor
@@ -32,11 +29,20 @@ from data_pipeline.settings import (
 )
 from data_pipeline.sources.formats import known_suffixes
 from data_pipeline.sources.presets import CORPORA
-from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, WebSource
+from data_pipeline.sources.source import HubSource, LocalSource, Source, WebSource
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from data_pipeline.typed_sources import corpus_of, hub_dataset, plugged_source
 
-_COMMON = ("text_field", "on_bad_file", "maximum_record_bytes")
+_COMMON = (
+    "text_field",
+    "text_fields",
+    "txt",
+    "metadata",
+    "limit",
+    "on_bad_file",
+    "maximum_record_bytes",
+)
 _PREFIX_HELP = "path without .bin/.idx, or the directory of a build"
 
 
@@ -70,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "OUTPUT gets corpus.bin, corpus.idx, corpus.json, tokenizer.json and funnel.json; OUTPUT/stages keeps each "
         "stage's documents. After an interruption the same command goes on where it was."
     )
-    _add_source(command)
+    _add_source(command, several=True)
     _add_tokenizer(command)
     add_flags(command, CleaningSettings)
     _add_benchmarks(command, required=False)
@@ -109,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_source(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """What every command that reads documents has: where from, where to, and with what."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -118,12 +124,12 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="GLOB",
-        help=f"files ({known_suffixes()}), folders of them, or quoted patterns, ** included; or the output directory of "
-        "another command",
+        help=f"files ({known_suffixes()}), folders of them, or quoted patterns, ** included; or the output directories of "
+        "other commands",
     )
     source.add_argument(
         "--dataset",
-        type=_hub_dataset,
+        type=hub_dataset,
         metavar="NAME[:CONFIGURATION[:SPLIT]]",
         help="a Hugging Face dataset, or a local folder in hub layout",
     )
@@ -132,6 +138,16 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--source", nargs="+", default=[], metavar="KIND", help="KIND [KEY=VALUE ...]: a source of a plug-in"
     )
+    if several:
+        source.add_argument(
+            "--corpus",
+            nargs="+",
+            action="append",
+            default=[],
+            metavar=("NAME", "KEY=VALUE"),
+            help="a corpus of several that are deduplicated together: its name and the keys of a recipe's corpora, such as "
+            "paths='web/*.jsonl' text_field=body; of duplicates the first corpus' stays; repeatable",
+        )
     parser.add_argument(
         "--name",
         default="corpus",
@@ -213,70 +229,57 @@ def _prefix_and_weight(value: str) -> tuple[Path, float]:
         raise argparse.ArgumentTypeError(f"{value!r} is not PREFIX=WEIGHT, such as data/mine=0.7") from None
 
 
-def _hub_dataset(value: str) -> dict[str, str]:
-    name, _, rest = value.partition(":")
-    configuration, _, split = rest.partition(":")
-    name = str(Path(name).absolute()) if Path(name).is_dir() else name
-    return {"dataset": name, "configuration": configuration, "split": split or "train"}
-
-
-def _source(options: argparse.Namespace) -> Source:
-    common = {name: getattr(options, name) for name in ("name", *_COMMON)}
+def _sources(options: argparse.Namespace) -> list[Source]:
+    """The corpora that are named, in their order: one, unless with --corpus."""
+    common = {name: getattr(options, name) for name in _COMMON}
     typed = {
         name: getattr(options, name)
         for name in ("revision", "streaming", "expected_rows")
         if getattr(options, name) != getattr(HubSource, name)
     }
+    if typed and not (options.preset or options.dataset):
+        raise ConfigurationError([f"{flag(name)}: only with --dataset or --preset" for name in typed])
+    if several := getattr(options, "corpus", []):
+        return _corpora(several, common)
+    common["name"] = options.name
     source: Source
     if options.preset:
-        source = dataclasses.replace(CORPORA[options.preset], **common, **typed)
+        source = dataclasses.replace(CORPORA[options.preset], **common, **typed, families=())
         for name, note in source.notes().items():
             print(f"{options.preset}: {name.replace('_', ' ')}: {note}", file=sys.stderr)
     elif options.dataset:
         source = HubSource(**common, **options.dataset, **typed)
-    elif typed:
-        raise ConfigurationError([f"{flag(name)}: only with --dataset or --preset" for name in typed])
     elif options.url:
         source = WebSource(**common, urls=options.url)
     elif options.source:
-        return _plugged_source(options.source, common)
+        return [plugged_source(options.source, common)]
     else:
         source = LocalSource(**common, paths=options.input)
     if errors := flag_errors(source):
         raise ConfigurationError(errors)
-    return source
+    return [source]
 
 
-def _plugged_source(words: Sequence[str], common: dict[str, Any]) -> Source:
-    """A source of a plug-in: its kind, and KEY=VALUE for each of its settings."""
-    kind, *pairs = words
-    table: dict[str, Any] = dict(common)
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise ConfigurationError([f"--source {kind}: {pair!r} is not KEY=VALUE"])
-        table[key] = _value(text)
-    errors: list[str] = []
-    source = from_table(SOURCES[kind], table, f"--source {kind}", errors)
-    if source is None:
-        raise ConfigurationError(errors)
-    return source
-
-
-def _value(text: str) -> Any:
-    """A number, truth value or list as JSON writes it; anything else is text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _corpora(several: list[list[str]], common: dict[str, object]) -> list[Source]:
+    sources = [corpus_of(words, common) for words in several]
+    names = [source.name for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError([f"--corpus: two are called {name!r}" for name in twice])
+    for source in sources:
+        for name, note in source.notes().items():
+            print(f"{source.name}: {name.replace('_', ' ')}: {note}", file=sys.stderr)
+    return sources
 
 
 def _command(options: argparse.Namespace) -> Command:
+    source, *others = _sources(options)
     return Command(
         options.output,
-        _source(options),
+        source,
         make_executor(options.workers, options.ray, options.plugin),
         Store(options.runs or options.output / STAGES_FOLDER),
+        tuple(others),
+        options.name,
     )
 
 

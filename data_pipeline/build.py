@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,12 +59,16 @@ class Command:
         source: what to read.
         executor: where the work is done.
         store: where the steps' artifacts go; those of a workflow's can be the same.
+        beside: more corpora, which are deduplicated with it.
+        name: of what is made of all; by default the source's.
     """
 
     output: Path
     source: Source
     executor: Executor
     store: Store
+    beside: tuple[Source, ...] = ()
+    name: str = ""
 
     @property
     def lock(self) -> LockFile:
@@ -73,30 +78,33 @@ class Command:
     def documents(self) -> Documents:
         """Document shards as another command left them, or what the source gives."""
         source = self.source
-        if isinstance(source, LocalSource) and len(source.paths) == 1:
-            folder = Path(source.paths[0])
-            if any(folder.glob(DOCUMENT_SHARDS)):
-                _check_only_shards(folder)
-                return Documents(given=tuple(list_shards(folder)))
+        if isinstance(source, LocalSource) and source.paths:
+            folders = [Path(path) for path in source.paths]
+            if all(any(folder.glob(DOCUMENT_SHARDS)) for folder in folders):
+                for folder in folders:
+                    _check_only_shards(folder)
+                return Documents(given=tuple(shard for folder in folders for shard in list_shards(folder)))
         return documents_of(steps.fetch(source, self.lock, None))
 
     def make(self, wanted: Step, check: Callable[[Summaries], None] | None = None) -> Summaries:
-        """Make a step and all that it stands on; the summary of each, by stage.
+        """Make a step and all that it stands on; the summary of each, by stage, and name where a stage has several.
 
         Args:
             check: looks at the summaries after each step, and raises where it makes no sense to go on.
         """
         chain = list(walk([wanted]))
+        stages = Counter(step.kind.name for step in chain)
         summaries: Summaries = {}
         for number, step in enumerate(chain, start=1):
-            title = f"[{number}/{len(chain)}] {step.kind.name}"
+            stage = step.kind.name if stages[step.kind.name] == 1 else f"{step.kind.name} {step.name}"
+            title = f"[{number}/{len(chain)}] {stage}"
             started = time.monotonic()
             _logger.info("%s", title)
             made = make(step, Workplace(self.store, self.executor, title))
             summary, seconds = self.store.summary(step), time.monotonic() - started
             how = f"{seconds:.1f} s, {speed(sizes(summary), seconds)}" if made else "there already"
             _logger.info("%s: %s", title, how)
-            summaries[step.kind.name] = summary
+            summaries[stage] = summary
             if check is not None:
                 check(summaries)
         return summaries
@@ -191,8 +199,8 @@ def build(command: Command, settings: BuildSettings) -> Summaries:
     kind = settings.tokenizer.kind
     corpus = Corpus(
         CorpusSettings(
-            name=command.source.name,
-            sources=[command.source],
+            name=command.name or command.source.name,
+            sources=[command.source, *command.beside],
             lock=command.lock,
             cleaning=settings.cleaning,
             length_tokenizer=settings.tokenizer.path,

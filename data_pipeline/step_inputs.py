@@ -27,19 +27,11 @@ class Documents:
 
     def shards(self, place: Workplace) -> list[Path]:
         """Where the shards are (a shard holds documents of one source)."""
-        from data_pipeline.engine.documents import list_shards
+        from data_pipeline.engine.documents import list_shards, source_of
 
         found = [shard for step in self.steps.values() for shard in list_shards(place.directory(step))]
         found += self.given
-        return [shard for shard in found if not self.sources or _shard_source(shard) in self.sources]
-
-
-def _shard_source(shard: Path) -> str | None:
-    """The source of a shard's documents; None when it holds none."""
-    from data_pipeline.engine.documents import read_shard
-
-    first = next(read_shard(shard), None)
-    return first.source if first is not None else None
+        return [shard for shard in found if not self.sources or source_of(shard) in self.sources]
 
 
 def documents_of(step: Step) -> Documents:

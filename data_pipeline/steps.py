@@ -29,7 +29,7 @@ from data_pipeline.tokenization.kinds import KINDS
 
 _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "remote_files", "source"))
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
-FETCH = StageKind("fetch", 2, _SOURCES, ("pyarrow",))
+FETCH = StageKind("fetch", 3, _SOURCES, ("pyarrow",))
 BENCHMARK = StageKind("benchmark", 1, ("data_pipeline.sources.benchmarks",), ("pyarrow",))
 CLEAN = StageKind("clean", 2, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
 DECONTAMINATE = StageKind(

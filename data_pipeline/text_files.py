@@ -44,6 +44,7 @@ _OTHER_CONTENT = {
     b"\xff\xfe": "is UTF-16 text: make it UTF-8 (iconv -f UTF-16 -t UTF-8)",
     b"\xfe\xff": "is UTF-16 text: make it UTF-8 (iconv -f UTF-16 -t UTF-8)",
 }
+_MAC_FOLDER = "__MACOSX"
 _BZIP2 = (b"BZh", b"1AY&SY")  # with a digit between them
 
 
@@ -60,14 +61,20 @@ class Name(NamedTuple):
 
 def name_of(path: PurePath) -> Name:
     """`.jsonl` and `.zst` of `A.JSONL.zstd`."""
-    name = PurePath(path.name.lower())
-    compression = _SPELLINGS.get(name.suffix, "")
-    return Name((name.with_suffix("") if compression else name).suffix, compression)
+    name, suffix = os.path.splitext(path.name.lower())
+    if compression := _SPELLINGS.get(suffix, ""):
+        suffix = os.path.splitext(name)[1]
+    return Name(suffix, compression)
+
+
+def printable(name: str) -> str:
+    """A file's name as text; bytes in it that are no UTF-8 are spelled out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def is_system_file(path: PurePath) -> bool:
     """Whether it is what systems leave beside files: a Mac's forks (`._x`, `__MACOSX/`) and settings of folders."""
-    return path.name.startswith("._") or path.name == ".DS_Store" or "__MACOSX" in path.parts
+    return path.name.startswith("._") or path.name == ".DS_Store" or _MAC_FOLDER in path.parts
 
 
 def is_hidden(path: PurePath) -> bool:
@@ -91,8 +98,8 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         passed.add(os.path.realpath(place))
-        folders[:] = sorted(name for name in folders if not is_hidden(PurePath(name)))
-        found += [Path(place, name) for name in names if not is_hidden(PurePath(name))]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _MAC_FOLDER)
+        found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.is_file())
 
 
@@ -199,25 +206,74 @@ def check_content(path: Path) -> None:
         raise UnreadableFileError(f"{path}: {found}")
 
 
-def numbered_lines(stream: BinaryIO, maximum: int) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(
+    stream: BinaryIO, maximum: int, within: range | None = None, first: int = 1
+) -> Iterator[tuple[int, bytes]]:
     """The lines of a stream with their ends, from 1; of one of more than `maximum` bytes only the start, and one more.
 
     A byte order mark is not part of the first line.
+
+    Args:
+        within: only the lines that begin in these bytes, of a stream that can be sought in; a line that goes on beyond
+            them belongs to them.
+        first: the number of the first of those lines.
     """
-    number = 0
-    line = stream.readline(len(BYTE_ORDER_MARK) + maximum + 1).removeprefix(BYTE_ORDER_MARK)
+    number, place, end = first - 1, 0, None
+    if within is not None:
+        place, end = _next_line(stream, within), within.stop
+        if place >= end:
+            return
+    line = stream.readline(maximum + 1 + (len(BYTE_ORDER_MARK) if place == 0 else 0))
+    size = len(line)
+    if place == 0:
+        line = line.removeprefix(BYTE_ORDER_MARK)
     while line:
         number += 1
         if len(line) > maximum:
-            skip_line(stream, line)
+            size += skip_line(stream, line)
         yield number, line[: maximum + 1]
+        place += size
+        if end is not None and place >= end:
+            return
         line = stream.readline(maximum + 1)
+        size = len(line)
 
 
-def skip_line(stream: BinaryIO, part: bytes) -> None:
-    """Read on to the end of a line of which a part was read."""
+def _next_line(stream: BinaryIO, within: range) -> int:
+    """Go to the first line that begins in a range of bytes; returns its place, or where the range ends."""
+    if within.start == 0:
+        return 0
+    place = within.start - 1
+    stream.seek(place)
+    while place < within.stop:
+        part = stream.readline(_SKIPPED_AT_ONCE)
+        place += len(part)
+        if not part or part.endswith(b"\n"):
+            return place if part else within.stop
+    return within.stop
+
+
+def lines_within(path: Path, within: range) -> int:
+    """How many lines of a plain file begin in a range of its bytes."""
+    size = os.path.getsize(path)
+    start = within.start - 1 if within.start else 0
+    left = min(within.stop, size) - 1 - start  # a line begins after the end of another
+    count = int(within.start == 0 and size > 0)
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        while left > 0 and (block := stream.read(min(left, _SKIPPED_AT_ONCE))):
+            count += block.count(b"\n")
+            left -= len(block)
+    return count
+
+
+def skip_line(stream: BinaryIO, part: bytes) -> int:
+    """Read on to the end of a line of which a part was read; returns how many bytes."""
+    skipped = 0
     while part and not part.endswith(b"\n"):
         part = stream.readline(_SKIPPED_AT_ONCE)
+        skipped += len(part)
+    return skipped
 
 
 def read_text(path: Path) -> str:

@@ -115,7 +115,7 @@ def _rows(file: Path, name: str) -> Iterator[BenchmarkText]:
     ]
     if name in BENCHMARKS:
         readers.insert(0, [BENCHMARKS[name]])
-    for record in raw_records(file, text_field=""):
+    for record in raw_records(file):
         if record.content == b"" and not record.problem:
             continue
         try:

@@ -6,6 +6,7 @@ read as wrong text in silence. Where documents come from and what stages do to t
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,11 @@ from core.files import atomic_write
 DOCUMENT_SHARDS = "documents-*.parquet"
 SHARD_ROWS = 2_000
 SHARD_BYTES = 16 << 20
+MOST_SHARDS = 4_000  # of which a stage keeps up to five files each
+SHARDS_OF_A_SIZE = 2_000
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 1_000
+_NUMBERS = re.compile(r"([0-9]+)")
 _SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "text", "source", "metadata")])
 
 
@@ -35,7 +39,7 @@ class Document(NamedTuple):
     """One document.
 
     Attributes:
-        id: stable and unique; sorts in the order of its source.
+        id: stable and unique: source, file, and line or row in that.
         text: the text, valid Unicode without lone surrogates.
         source: the name of the corpus.
         metadata: other facts of the record, as a JSON object.
@@ -45,6 +49,34 @@ class Document(NamedTuple):
     text: str
     source: str
     metadata: str
+
+
+class ShardSize(NamedTuple):
+    """When a shard is full. Large corpora have larger shards, so that a stage's files stay countable: what of an input
+    says how large they are must not change with the number of workers.
+
+    Attributes:
+        characters: of its texts.
+        rows: documents, if they have at least `least` characters.
+    """
+
+    characters: int = SHARD_BYTES
+    rows: int = SHARD_ROWS
+    least: int = 0
+
+    @classmethod
+    def of_corpus(cls, size: int) -> "ShardSize":
+        """For a corpus of about so many bytes of text: as always up to 67 GB, then so that there are 4000 shards."""
+        least = size // MOST_SHARDS
+        return cls(max(SHARD_BYTES, least), SHARD_ROWS, least)
+
+    @classmethod
+    def of_part(cls, part: int) -> "ShardSize":
+        """Where nobody knows how many there will be: twice as large after each 2000."""
+        return cls(SHARD_BYTES << part // SHARDS_OF_A_SIZE, SHARD_ROWS << part // SHARDS_OF_A_SIZE)
+
+    def is_full(self, rows: int, characters: int) -> bool:
+        return characters >= self.characters or (rows >= self.rows and characters >= self.least)
 
 
 def shard_name(index: int) -> str:
@@ -58,10 +90,15 @@ def list_shards(directory: Path) -> list[Path]:
     Raises:
         DocumentsError: there are none.
     """
-    shards = sorted(Path(directory).glob(DOCUMENT_SHARDS))
+    shards = sorted(Path(directory).glob(DOCUMENT_SHARDS), key=_order)
     if not shards:
         raise DocumentsError(f"{directory}: holds no document shards ({DOCUMENT_SHARDS})")
     return shards
+
+
+def _order(shard: Path) -> list[str | int]:
+    """Shards sort by their numbers, however many digits those have."""
+    return [int(part) if part.isdecimal() else part for part in _NUMBERS.split(shard.name)]
 
 
 def write_shard(path: Path, documents: Iterable[Document]) -> int:
@@ -138,6 +175,11 @@ def read_text_batches(path: Path) -> Iterator[list[str]]:
 def read_ids(path: Path) -> list[str]:
     """The ids alone of a shard, see `read_shard`."""
     return [name for columns in _read_columns(path, ["id"]) for name in columns[0]]
+
+
+def source_of(path: Path) -> str | None:
+    """The source of a shard's documents, which all have one; None when it holds none. See `read_shard`."""
+    return next((sources[0] for (sources,) in _read_columns(path, ["source"]) if sources), None)
 
 
 def text_bytes(text: str) -> int:

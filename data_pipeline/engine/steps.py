@@ -22,7 +22,7 @@ from core.files import canonical_json, exclusive, read_json, write_json
 from core.registry import check_plugins
 from data_pipeline.engine.artifacts import Artifact, significant_version
 from data_pipeline.engine.executors import Executor
-from data_pipeline.engine.hashes import ChangedFileError, HashCache, hash_path, identity
+from data_pipeline.engine.hashes import ChangedFileError, HashCache, hash_paths, identity
 from data_pipeline.engine.run_record import RunRecord
 
 LOGGER = logging.getLogger("data_pipeline")
@@ -127,7 +127,7 @@ class Store:
                 version=step.kind.version,
                 parameters=dict(step.parameters),
                 inputs={role: self.artifact(used).key for role, used in step.inputs.items()},
-                files={role: hash_path(path, self._hashes) for role, path in step.files.items()},
+                files=hash_paths(step.files, self._hashes),
                 pins=dict(step.pins(self._downloads(step) if self.asks else None)) if step.pins else {},
                 libraries={
                     name: significant_version(importlib.metadata.version(name))
@@ -184,11 +184,11 @@ class Store:
         Raises:
             ChangedFileError: one is not.
         """
-        for role, digest in self.artifact(step).files.items():
-            path = step.files[role]
-            if hash_path(path, self._hashes) != digest:
+        known = self.artifact(step).files
+        for role, digest in hash_paths(step.files, self._hashes).items():
+            if digest != known[role]:
                 raise ChangedFileError(
-                    f"{path}: was changed since this command began; the same command again takes it as it is now"
+                    f"{step.files[role]}: was changed since this command began; the same command again takes it as it is now"
                 )
 
     def finish(self, step: Step, summary: Summary, record: RunRecord) -> None:

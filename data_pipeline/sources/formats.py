@@ -1,16 +1,18 @@
-"""Formats of source files: the raw records of JSON, text, CSV and Parquet files, plain or compressed.
+"""Formats of source files: the raw records of JSON, text, CSV, TSV and Parquet files, plain or compressed.
 
-Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows. Names, compression and lines
-are `data_pipeline.text_files`' part. What a record must hold to become a document, and what happens to bad ones, lives in
+Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows; of large ones a part can be
+read. Names, compression and lines are `data_pipeline.text_files`' part. What a record must hold to become a document, and what happens to bad ones, lives in
 `records`; which files are read, in `local`.
 """
 
 import csv
+import io
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from core.errors import UserError
 from data_pipeline import text_files
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.fields import Fields
 from data_pipeline.sources.json_values import JsonError, json_layout, json_values
 from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
 from data_pipeline.text_files import (
@@ -37,11 +40,14 @@ KINDS = {
     ".json": "json",
     ".txt": "txt",
     ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
 }
 _PARQUET_BATCH_ROWS = 64
 _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20
+_LOOKED_AT_BYTES = 1 << 20  # of a .tsv file, for quotes
+TextDocuments = Literal["file", "line", "paragraph"]
 # What the decoders raise at a damaged file.
 DAMAGE = (*text_files.DAMAGE, pa.ArrowException)
 
@@ -73,42 +79,75 @@ def known_suffixes() -> str:
     return f"{', '.join(KINDS)}, plain or with {', '.join(COMPRESSIONS)}"
 
 
+class Part(NamedTuple):
+    """Of a large file what one task reads.
+
+    Attributes:
+        row_groups: of a Parquet file.
+        lines: the bytes in which the lines that are read begin, of a plain file of lines.
+        first_line: the number of the first of those.
+    """
+
+    row_groups: range | None = None
+    lines: range | None = None
+    first_line: int = 1
+
+
+WHOLE = Part()
+
+
+def is_lines(path: Path, txt: TextDocuments) -> bool:
+    """Whether a file is plain and has a record a line, so that it can be read from any of them."""
+    kind = kind_of(path)
+    if name_of(path).compression or (kind, txt) in (("txt", "file"), ("txt", "paragraph")):
+        return False
+    is_json_of_lines = kind == "json" and _json_layout(path, MAXIMUM_RECORD_BYTES) == "lines"
+    return kind in ("jsonl", "txt") or is_json_of_lines
+
+
 def raw_records(
     path: Path,
     *,
-    text_field: str = "text",
+    fields: Fields | None = None,
+    txt: TextDocuments = "file",
     maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
-    row_groups: range | None = None,
+    part: Part = WHOLE,
 ) -> Iterator[RawRecord]:
     """The records of a file in order. Blank lines have the content b"".
 
     Args:
         path: a file that `kind_of` knows.
-        text_field: the column that tables must have; "" for none.
+        fields: what of a record will be used: a table must have the text's column, and of Parquet files no other
+            columns are read; None for all.
+        txt: what of a .txt file is a record: all of it, a line, or a paragraph (lines up to a blank one).
         maximum_record_bytes: longer records are skipped, and reported by their `problem`.
-        row_groups: of a Parquet file, read only these.
+        part: of a large file.
 
     Raises:
         DamagedFileError: the file is cut off, corrupt, or not of its format; after the records before the damage.
         ColumnError: a table without the column.
         UnreadableFileError: the name says another format than the content, or a tool is missing.
     """
-    kind = kind_of(path)
+    kind, maximum = kind_of(path), maximum_record_bytes
     try:
         if kind == "parquet":
-            yield from _parquet_rows(path, text_field, maximum_record_bytes, row_groups)
+            yield from _parquet_rows(path, fields, maximum, part.row_groups)
             return
         check_content(path)
-        layout = _json_layout(path, maximum_record_bytes) if kind == "json" else "lines"
+        layout = _json_layout(path, maximum) if kind == "json" else "lines"
+        quoting = _tsv_quoting(path) if kind == "tsv" else csv.QUOTE_MINIMAL
         with open_decompressed(path) as stream:
-            if kind == "txt":
-                yield _whole_file(stream, maximum_record_bytes)
-            elif kind == "csv":
-                yield from _csv_rows(stream, text_field, maximum_record_bytes)
+            if kind in ("csv", "tsv"):
+                delimiter = "\t" if kind == "tsv" else ","
+                yield from _csv_rows(stream, fields, maximum, delimiter=delimiter, quoting=quoting)
+            elif kind == "txt" and txt == "file":
+                yield _whole_file(stream, maximum)
+            elif kind == "txt" and txt == "paragraph":
+                yield from _paragraphs(stream, maximum)
             elif layout == "lines":
-                yield from _lines(stream, maximum_record_bytes)
+                yield from _lines(stream, maximum, part)
             else:
-                yield from json_values(stream, maximum_record_bytes, in_list=layout == "list")
+                yield from json_values(stream, maximum, in_list=layout == "list")
     except (JsonError, *DAMAGE) as error:
         raise DamagedFileError(str(error) or type(error).__name__) from error
 
@@ -127,12 +166,26 @@ def _whole_file(stream: BinaryIO, maximum: int) -> RawRecord:
     return RawRecord(1, content[:EXCERPT_BYTES], too_long(maximum))
 
 
-def _lines(stream: BinaryIO, maximum: int) -> Iterator[RawRecord]:
-    for number, line in numbered_lines(stream, maximum):
+def _lines(stream: BinaryIO, maximum: int, part: Part) -> Iterator[RawRecord]:
+    for number, line in numbered_lines(stream, maximum, part.lines, part.first_line):
         if len(line) > maximum:
             yield RawRecord(number, line[:EXCERPT_BYTES], too_long(maximum))
         else:
             yield RawRecord(number, line if not line.isspace() else b"")
+
+
+def _paragraphs(stream: BinaryIO, maximum: int) -> Iterator[RawRecord]:
+    """Runs of lines that are not blank, by the number of their first line."""
+    first, size, block = 0, 0, b""
+    for number, line in itertools.chain(numbered_lines(stream, maximum), [(0, b"")]):
+        if line.strip():
+            first = first if size else number
+            size += len(line)
+            block += line if size <= maximum else b""
+        elif size:
+            problem = too_long(maximum) if size > maximum else ""
+            yield RawRecord(first, block[:EXCERPT_BYTES] if problem else block.rstrip(b"\r\n"), problem)
+            size, block = 0, b""
 
 
 class _CsvLines:
@@ -167,17 +220,50 @@ class _CsvLines:
         return line.decode("utf-8-sig" if self.number == 1 else "utf-8", "surrogateescape")
 
 
-def _csv_rows(stream: BinaryIO, text_field: str, maximum: int) -> Iterator[RawRecord]:
+def _tsv_quoting(path: Path) -> Literal[0, 3]:
+    """Whether quotes in a .tsv file quote, as spreadsheets write them, or are text: what makes more rows of its first
+    megabyte fit the columns."""
+    with open_decompressed(path) as stream:
+        text = stream.read(_LOOKED_AT_BYTES).decode("utf-8-sig", "replace")
+    lines = text[: text.rfind("\n") + 1] or text
+    fits = _misfits(lines, csv.QUOTE_MINIMAL) <= _misfits(lines, csv.QUOTE_NONE)
+    return csv.QUOTE_MINIMAL if fits else csv.QUOTE_NONE
+
+
+def _misfits(lines: str, quoting: Literal[0, 3]) -> int:
+    """How many rows are not as long as the first one, or no rows."""
+    csv.field_size_limit(2 * _LOOKED_AT_BYTES)
+    rows = csv.reader(io.StringIO(lines, newline=""), delimiter="\t", quoting=quoting, strict=True)
+    columns = misfits = 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return misfits
+        except csv.Error:
+            misfits += 1
+            continue
+        columns = columns or len(row)
+        misfits += len(row) not in (0, columns)
+
+
+def _csv_rows(
+    stream: BinaryIO,
+    fields: Fields | None,
+    maximum: int,
+    *,
+    delimiter: str,
+    quoting: Literal[0, 3],
+) -> Iterator[RawRecord]:
     """Rows as fields by the names in the first row; a bad row ends with its line, or where its quotes close."""
     csv.field_size_limit(maximum)  # of the process, there is no other
     lines = _CsvLines(stream, maximum)
-    rows = csv.reader(lines, strict=True)
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = next(rows, [])
     except (csv.Error, _RecordTooLongError) as error:
         raise DamagedFileError(f"no row of column names: {error}") from error
-    if text_field and text_field not in header:
-        raise ColumnError(f"no column {text_field!r}, only {header[:10]}")
+    _check_column(fields, header)
     while True:
         lines.start_record()
         first = lines.number + 1
@@ -209,7 +295,31 @@ def parquet_row_groups(path: Path) -> list[int]:
         return []
 
 
-def _parquet_rows(path: Path, text_field: str, maximum: int, groups: range | None) -> Iterator[RawRecord]:
+def _check_column(fields: Fields | None, names: list[str]) -> None:
+    if fields is not None and not fields.column(names):
+        raise ColumnError(f"no column {fields.text!r}, only {names[:10]}")
+
+
+def _columns(schema: pa.Schema, fields: Fields | None) -> list[str] | None:
+    """The columns that are read: the text's, and those that are kept as metadata, binary ones left out."""
+    if fields is None:
+        return None
+    text = fields.column(schema.names)
+    return [
+        column.name
+        for column in schema
+        if column.name == text or (fields.keeps(column.name) and not _is_binary(column.type))
+    ]
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in checks)
+
+
+def _parquet_rows(
+    path: Path, fields: Fields | None, maximum: int, groups: range | None
+) -> Iterator[RawRecord]:
     with tempfile.TemporaryFile() as unpacked:
         source: Any = path
         if name_of(path).compression:  # the format is read from its end, which a compressed stream has not
@@ -219,15 +329,17 @@ def _parquet_rows(path: Path, text_field: str, maximum: int, groups: range | Non
         with pq.ParquetFile(
             source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         ) as table:
-            if text_field and text_field not in table.schema_arrow.names:
-                raise ColumnError(f"no column {text_field!r}, only {table.schema_arrow.names[:10]}")
+            _check_column(fields, table.schema_arrow.names)
             groups = range(table.num_row_groups) if groups is None else groups
             row = sum(table.metadata.row_group(group).num_rows for group in range(groups.start))
             end = row + sum(table.metadata.row_group(group).num_rows for group in groups)
             for batch in table.iter_batches(
-                batch_size=_PARQUET_BATCH_ROWS, row_groups=list(groups), use_threads=False
+                batch_size=_PARQUET_BATCH_ROWS,
+                row_groups=list(groups),
+                columns=_columns(table.schema_arrow, fields),
+                use_threads=False,
             ):
-                yield from _batch_rows(batch, row, text_field, maximum)
+                yield from _batch_rows(batch, row, "" if fields is None else fields.text, maximum)
                 row += batch.num_rows
             _check_rows(table.metadata, row, end)
 

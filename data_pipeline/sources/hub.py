@@ -1,7 +1,7 @@
 """Hugging Face datasets as a source: rows of a pinned revision, or of a local folder in hub layout, into documents.
 
-Rows are dealt to tasks by number, two thousand at a time, so a killed fetch goes on at the first missing task and what
-is written is the same streamed or downloaded, with any number of workers. Which datasets stand for the paper's corpora
+Rows are dealt to tasks by number, two thousand at a time and from the four millionth on ever more, so a killed fetch goes
+on at the first missing task, and what is written is the same streamed or downloaded, with any number of workers. Which datasets stand for the paper's corpora
 is in `presets`; pins are kept by `lock_file`.
 """
 
@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from core.files import read_json, write_json
-from data_pipeline.engine.documents import SHARD_ROWS
+from data_pipeline.engine.documents import SHARD_ROWS, SHARDS_OF_A_SIZE, ShardSize
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile, NotPinnedError
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import row_record
+from data_pipeline.sources.local import ONLY_FILE
 from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
 
 if TYPE_CHECKING:
     from data_pipeline.sources.source import HubSource
 
-_TASK_ROWS = SHARD_ROWS
 _STREAMED_AT_ONCE = 64
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _logger = logging.getLogger("data_pipeline")
@@ -192,16 +192,22 @@ def fetch_hub(
     """
     output = Path(output)
     rows = open_dataset(dataset, streaming=source.streaming)
-    _check_column(dataset, rows.column_names, source.text_field)
-    if source.streaming:
+    _check_column(dataset, rows.column_names, source)
+    if source.limit:
+        work = functools.partial(_fetch_first, source, dataset, output, rows)
+        tasks = {_task_name(0): 0}
+        counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
+    elif source.streaming:
         counts = _stream(source, dataset, output, rows, title)
     else:
         _check_rows(dataset, rows.num_rows, source.expected_rows)
-        tasks = {_task_name(task): task for task in range(rows.num_rows // _TASK_ROWS + 1)}
+        last = next(task for task in itertools.count() if task_rows(task).stop > rows.num_rows)
+        tasks = {_task_name(task): task for task in range(last + 1)}
         work = functools.partial(_fetch_task, source, dataset, output, rows)
         counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
     summary = add_counts(counts)
-    _check_rows(dataset, summary["records"], source.expected_rows)
+    if not source.limit:
+        _check_rows(dataset, summary["records"], source.expected_rows)
 
     def where(record: BadRecord) -> str:
         return f"{dataset} row {record.line}"
@@ -210,10 +216,12 @@ def fetch_hub(
     return summary
 
 
-def _check_column(dataset: HubDataset, columns: list[str] | None, text_field: str) -> None:
-    if columns is not None and text_field not in columns:  # some formats name none before they are read
+def _check_column(dataset: HubDataset, columns: list[str] | None, source: "HubSource") -> None:
+    if columns is not None and not source.fields().column(
+        columns
+    ):  # some formats name none before they are read
         raise SourceError(
-            f"{dataset}: no column {text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
+            f"{dataset}: no column {source.text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
         )
 
 
@@ -225,14 +233,30 @@ def _check_rows(dataset: HubDataset, found: int, expected: int) -> None:
         )
 
 
+def task_rows(task: int) -> range:
+    """The numbers of the rows that are a task's; the last task of a dataset has fewer. Each 2000 tasks have twice as many
+    rows as those before, so that nobody needs to know how many there are."""
+    doublings, place = divmod(task, SHARDS_OF_A_SIZE)
+    rows = SHARD_ROWS << doublings
+    start = SHARDS_OF_A_SIZE * (rows - SHARD_ROWS) + place * rows
+    return range(start, start + rows)
+
+
 def _task_name(task: int) -> str:
     return f"rows-{task:06d}"
 
 
 def _fetch_task(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
     """Write the documents of one task's rows of a downloaded split."""
-    numbers = range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, rows.num_rows))
+    numbers = task_rows(task)
+    numbers = range(numbers.start, min(numbers.stop, rows.num_rows))
     return _write_task(source, dataset, output, rows.select(numbers) if numbers else [], task)
+
+
+def _fetch_first(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
+    """Write the first documents, as many as the source's limit says."""
+    batches = _in_batches(rows) if source.streaming else rows
+    return _write_task(source, dataset, output, batches, task)
 
 
 def _stream(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, title: str) -> list[Counts]:
@@ -240,16 +264,17 @@ def _stream(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, t
     counts: list[Counts] = []
     while (stats := output / "stats" / f"{_task_name(len(counts))}.json").exists():
         counts.append(read_json(stats))
-    if counts and counts[-1]["records"] < _TASK_ROWS:
+    if counts and counts[-1]["records"] < len(task_rows(len(counts) - 1)):
         return counts
-    done = len(counts) * _TASK_ROWS
+    done = task_rows(len(counts)).start
     if done:
         _logger.info("fetch %s: resuming at row %d", source.name, done + 1)
     with tqdm(desc=title, total=source.expected_rows or None, initial=done, unit="row", disable=None) as bar:
         stream = _in_batches(rows.skip(done) if done else rows)
-        while not counts or counts[-1]["records"] == _TASK_ROWS:
+        while not counts or counts[-1]["records"] == len(task_rows(len(counts) - 1)):
             task = len(counts)
-            counts.append(_write_task(source, dataset, output, itertools.islice(stream, _TASK_ROWS), task))
+            rows_of_task = itertools.islice(stream, len(task_rows(task)))
+            counts.append(_write_task(source, dataset, output, rows_of_task, task))
             write_json(output / "stats" / f"{_task_name(task)}.json", counts[-1])
             bar.update(counts[-1]["records"])
     return counts
@@ -272,15 +297,19 @@ def _write_task(
 
     def records() -> Iterator[RawRecord]:
         with _explained(dataset):
-            for number, row in enumerate(rows, start=task * _TASK_ROWS + 1):
+            for number, row in enumerate(rows, start=task_rows(task).start + 1):
                 yield row_record(number, dict(row), source.text_field, source.maximum_record_bytes)
 
     documents = documents_of(
         records(),
         path=Path(dataset.name),
         source=source.name,
-        number=0,
-        text_field=source.text_field,
+        name=ONLY_FILE,
+        fields=source.fields(),
+        maximum_record_bytes=source.maximum_record_bytes,
         reading=reading,
     )
-    return write_documents(output, _task_name(task), name, documents, reading)
+    size = ShardSize.of_part(task)
+    return write_documents(
+        output, _task_name(task), name, source.limited(documents), reading, lambda part: size
+    )

@@ -1,99 +1,49 @@
-"""Local files as a source: which files, dealt to tasks, each task's documents in shards.
+"""Local files as a source: dealt to tasks, each task's documents in shards.
 
 The stage "fetch" of a corpus of files. A bad record goes to quarantine; a bad file stops the stage, or is kept as far
-as it can be read. File formats live in `formats`, what a record must hold in `records`.
+as it can be read. Which files there are is `found_files`' part, what a task reads `pieces`', file formats `formats`', what
+a record must hold `records`' and `fields`'.
 """
 
 import functools
-import glob
-import logging
-from collections.abc import Iterator, Sequence
+import itertools
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from data_pipeline.engine.documents import DOCUMENT_SHARDS, SHARD_ROWS, Document
+from data_pipeline.engine.documents import Document, ShardSize
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import (
     ColumnError,
     DamagedFileError,
-    kind_of,
-    known_suffixes,
-    parquet_row_groups,
     place_name,
     raw_records,
     row_record,
 )
+from data_pipeline.sources.pieces import Dealing, Piece
 from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
-from data_pipeline.text_files import Name, files_below, name_of
+from data_pipeline.text_files import lines_within
 
 if TYPE_CHECKING:
     from data_pipeline.sources.source import Source
 
-_SHOWN = 5
-_GROUP_BYTES = 1 << 20
-_PARQUET_PIECE_BYTES = 256 << 20
-_logger = logging.getLogger("data_pipeline")
-
-
-class _Piece(NamedTuple):
-    """A file with its number, or some row groups of a large Parquet file."""
-
-    number: int
-    path: Path
-    row_groups: range | None = None
-
-
-def find_files(paths: list[str]) -> list[Path]:
-    """The files that names, folders and glob patterns (`**` included) stand for: each once, in the order of `paths`.
-
-    Of a folder all files of known kinds below it, in the order of their names; what is left out is logged.
-
-    Raises:
-        SourceError: nothing is found, a file of a kind that is not read here, or a folder of another command's output.
-    """
-    found: dict[Path, None] = {}
-    errors: list[str] = []
-    for pattern in map(str, paths):
-        if Path(pattern).is_dir():
-            files = _files_of_folder(Path(pattern), errors)
-        else:
-            matches = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-            files = [Path(match) for match in matches if Path(match).is_file()]
-            if not files:
-                errors.append(f"{pattern}: no such file")
-            errors += [f"{file}: unknown kind of file" for file in files if not kind_of(file)]
-        found.update(dict.fromkeys(files))
-    if errors:
-        raise SourceError("; ".join(errors[:20]) + f" (files are read whose names end in {known_suffixes()})")
-    return list(found)
-
-
-def _files_of_folder(folder: Path, errors: list[str]) -> list[Path]:
-    files = files_below(folder)
-    known = [path for path in files if kind_of(path)]
-    if shard := next((path for path in files if path.match(DOCUMENT_SHARDS)), None):
-        errors.append(f"{shard}: a document shard, as commands write them; give its folder alone as --input")
-    elif not known:
-        errors.append(f"{folder}: no file of a known kind in this folder")
-    elif others := [path.relative_to(folder).as_posix() for path in files if not kind_of(path)]:
-        _logger.warning(
-            "%s: %d files of other kinds are not read (%s)", folder, len(others), ", ".join(others[:_SHOWN])
-        )
-    return known
+ONLY_FILE = "00000"  # what the one input of a source without files is called in ids
+_LINES = ".lines"  # hidden: how many there are is no part of the output
 
 
 def fetch_local(
-    source: "Source", files: Sequence[Path], output: Path, *, executor: Executor, title: str = ""
+    source: "Source", files: Mapping[str, Path], output: Path, *, executor: Executor, title: str = ""
 ) -> Counts:
     """Read local files into document shards.
 
-    A document's id is `<source>/<number of the file>/<line or row>`; fields other than the text become its metadata.
+    A document's id is `<source>/<name of the file>/<line or row>`; fields other than the text become its metadata.
 
     Args:
         source: what it is called, and how its records are read.
-        files: in the order that ids follow.
+        files: by what they are called, in the order of their documents.
         output: directory to write to.
 
     Returns:
@@ -104,18 +54,61 @@ def fetch_local(
         SourceError: a damaged file, no documents, or more than max(100, 1 %) bad records.
     """
     output = Path(output)
-    tasks = {f"files-{number:05d}": (number, group) for number, group in enumerate(_group(list(files)))}
-    work = functools.partial(_fetch_group, source, output)
+    dealing = Dealing(files, source.txt)
+    if source.limit:
+        groups: Iterable[list[Piece]] = [[Piece(name, path) for name, path in files.items()]]
+    else:
+        groups = dealing.tasks(_count_lines(source, dealing.lines_pieces(), files, output, executor, title))
+    tasks = {f"files-{number:05d}": (number, group) for number, group in enumerate(groups)}
+    work = functools.partial(_fetch_group, source, output, dealing.shard_size)
     counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
+    shutil.rmtree(output / _LINES, ignore_errors=True)
     summary = {"files": len(files), **add_counts(counts)}
-    names = {f"{source.name}/{number:05d}": path for number, path in enumerate(files)}
 
     def where(record: BadRecord) -> str:
-        path = names.get(record.source, Path(record.file))
+        path = files.get(record.source.removeprefix(f"{source.name}/"), Path(record.file))
         return f"{path} {place_name(path)} {record.line}"
 
     judge(summary, source.name, output, where)
     return summary
+
+
+def _count_lines(
+    source: "Source",
+    pieces: Mapping[str, list[range]],
+    files: Mapping[str, Path],
+    output: Path,
+    executor: Executor,
+    title: str,
+) -> dict[str, list[int]]:
+    """How many lines begin in each piece of the large files: where the next one's numbers begin."""
+    if not pieces:
+        return {}
+    tasks = [(files[name], piece) for name, ranges in pieces.items() for piece in ranges]
+    numbered = {f"{number:06d}": task for number, task in enumerate(tasks)}
+    stage = f"fetch {source.name}: lines"
+    counts = run_shards(
+        stage, _count_piece, numbered, output / _LINES, executor, f"{title}: lines" if title else ""
+    )
+    found = (count["lines"] for count in counts)
+    return {name: list(itertools.islice(found, len(ranges))) for name, ranges in pieces.items()}
+
+
+def _count_piece(task: tuple[Path, range]) -> Counts:
+    path, piece = task
+    return {"lines": lines_within(path, piece), "documents": 0, "bytes": len(piece)}
+
+
+def files_to_limit(source: "Source", files: Mapping[str, Path]) -> dict[str, Path]:
+    """Those of the files that hold the first `limit` documents: no others are read, nor part of the key."""
+    used: dict[str, Path] = {}
+    left, reading = source.limit, Reading()
+    for name, path in files.items():
+        used[name] = path
+        left -= sum(1 for _ in itertools.islice(_read(source, [Piece(name, path)], reading), left))
+        if not left:
+            break
+    return used
 
 
 def fetch_records(source: "Source", output: Path, *, executor: Executor, title: str = "") -> Counts:
@@ -140,55 +133,22 @@ def _fetch_records(source: "Source", output: Path, task: int) -> Counts:
         records,
         path=Path(source.name),
         source=source.name,
-        number=0,
-        text_field=source.text_field,
+        name=ONLY_FILE,
+        fields=source.fields(),
+        maximum_record_bytes=source.maximum_record_bytes,
         reading=reading,
     )
     return write_documents(
-        output, "records", lambda part: f"documents-{part:06d}.parquet", documents, reading
+        output,
+        "records",
+        lambda part: f"documents-{part:06d}.parquet",
+        source.limited(documents),
+        reading,
+        ShardSize.of_part,
     )
 
 
-def _group(files: list[Path]) -> Iterator[list[_Piece]]:
-    """Group consecutive small files, with their numbers; a file of a megabyte and more is a group alone.
-
-    A Parquet file is cut into runs of row groups, so that one large file is work for many processes.
-    """
-    group: list[_Piece] = []
-    size = 0
-    for number, path in enumerate(files):
-        more = path.stat().st_size
-        if group and (size + more > _GROUP_BYTES or len(group) >= SHARD_ROWS):
-            yield group
-            group, size = [], 0
-        pieces = _pieces(number, path) if name_of(path) == Name(".parquet", "") else [_Piece(number, path)]
-        if len(pieces) > 1:
-            if group:
-                yield group
-                group, size = [], 0
-            yield from ([piece] for piece in pieces)
-            continue
-        group += pieces
-        size += more
-    if group:
-        yield group
-
-
-def _pieces(number: int, path: Path) -> list[_Piece]:
-    pieces = []
-    first = size = 0
-    row_groups = parquet_row_groups(path)
-    for index, more in enumerate(row_groups):
-        if index > first and size + more > _PARQUET_PIECE_BYTES:
-            pieces.append(_Piece(number, path, range(first, index)))
-            first, size = index, 0
-        size += more
-    if not pieces:
-        return [_Piece(number, path)]
-    return [*pieces, _Piece(number, path, range(first, len(row_groups)))]
-
-
-def _fetch_group(source: "Source", output: Path, task: tuple[int, list[_Piece]]) -> Counts:
+def _fetch_group(source: "Source", output: Path, size: ShardSize, task: tuple[int, list[Piece]]) -> Counts:
     """Read one group of files into the shards `documents-<group>-<part>.parquet`."""
     number, pieces = task
     reading = Reading()
@@ -196,39 +156,44 @@ def _fetch_group(source: "Source", output: Path, task: tuple[int, list[_Piece]])
     def name(part: int) -> str:
         return f"documents-{number:05d}-{part:04d}.parquet"
 
-    documents = _read(source, pieces, reading)
-    return write_documents(output, f"files-{number:05d}", name, documents, reading)
+    documents = source.limited(_read(source, pieces, reading))
+    return write_documents(output, f"files-{number:05d}", name, documents, reading, lambda part: size)
 
 
-def _read(source: "Source", pieces: list[_Piece], reading: Reading) -> Iterator[Document]:
+def _read(source: "Source", pieces: list[Piece], reading: Reading) -> Iterator[Document]:
     for piece in pieces:
         path = piece.path
         before = reading.records
 
-        def bad_file(reason: str, number: int = piece.number, path: Path = path) -> None:
+        def bad_file(reason: str, name: str = piece.name, path: Path = path) -> None:
             reading.records += 1
-            reading.quarantine(f"{source.name}/{number:05d}", path.name, RawRecord(0, b""), reason)
+            reading.quarantine(f"{source.name}/{name}", path.name, RawRecord(0, b""), reason)
 
         if path.stat().st_size == 0:
             bad_file("empty file")
             continue
+        fields = source.fields(piece.name)
         records = raw_records(
             path,
-            text_field=source.text_field,
+            fields=fields,
+            txt=source.txt,
             maximum_record_bytes=source.maximum_record_bytes,
-            row_groups=piece.row_groups,
+            part=piece.part,
         )
         try:
             yield from documents_of(
                 records,
                 path=path,
                 source=source.name,
-                number=piece.number,
-                text_field=source.text_field,
+                name=piece.name,
+                fields=fields,
+                maximum_record_bytes=source.maximum_record_bytes,
                 reading=reading,
             )
         except ColumnError as error:
-            raise SourceError(f"{path}: {error}; name the column of the texts as text_field") from error
+            raise SourceError(
+                f"{path}: {error}; name the column of the texts as text_field, or as text_fields for files like this one"
+            ) from error
         except DamagedFileError as error:
             problem = f"cut off or corrupt after {reading.records - before} records ({error})"
             if source.on_bad_file == "stop":

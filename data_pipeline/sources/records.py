@@ -3,6 +3,7 @@
 Reading raw records is `formats`' and `hub`'s part; which records, the stages' (`local`, `hub`).
 """
 
+import itertools
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from data_pipeline.engine.documents import SHARD_BYTES, SHARD_ROWS, Document, text_bytes, write_shard
+from data_pipeline.engine.documents import Document, ShardSize, text_bytes, write_shard
 from data_pipeline.engine.resumable import BadRecord, Counts, read_quarantine, write_quarantine
+from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.fields import Fields, text_and_metadata
 from data_pipeline.sources.formats import kind_of
-from data_pipeline.sources.raw_records import RawRecord
-from data_pipeline.text_files import check_characters, check_depth, parse_json
+from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
+from data_pipeline.text_files import check_characters, check_depth, parse_json, printable
 
 _ALLOWED_BAD_RECORDS = 100
 _ALLOWED_BAD_PERCENT = 1
@@ -40,7 +43,7 @@ class Reading:
     def quarantine(self, source: str, file: str, record: RawRecord, reason: str) -> None:
         content = record.content
         raw = content if isinstance(content, bytes) else _excerpt(content)
-        self.bad.append(BadRecord(source, file, record.number, reason, BadRecord.start(raw)))
+        self.bad.append(BadRecord(source, printable(file), record.number, reason, BadRecord.start(raw)))
 
 
 def _excerpt(fields: dict[str, Any]) -> bytes:
@@ -51,10 +54,21 @@ def _excerpt(fields: dict[str, Any]) -> bytes:
 
 
 def documents_of(
-    records: Iterable[RawRecord], *, path: Path, source: str, number: int, text_field: str, reading: Reading
+    records: Iterable[RawRecord],
+    *,
+    path: Path,
+    source: str,
+    name: str,
+    fields: Fields,
+    maximum_record_bytes: int = MAXIMUM_RECORD_BYTES,
+    reading: Reading,
 ) -> Iterator[Document]:
-    """Make documents of one file's records, with ids `<source>/<number>/<line or row>`; note what is bad."""
-    prefix = f"{source}/{number:05d}"
+    """Make documents of one file's records, with ids `<source>/<name>/<line or row>`; note what is bad.
+
+    Args:
+        name: what the file is called in ids.
+    """
+    prefix = f"{source}/{name}"
     kind = kind_of(path)
     for record in records:
         if record.content == b"" and not record.problem:
@@ -65,19 +79,24 @@ def documents_of(
             reading.quarantine(prefix, path.name, record, record.problem)
             continue
         try:
-            text, metadata = _text_and_metadata(record, kind, path, text_field)
+            text, metadata = _text_and_metadata(record, kind, path, fields)
+            # A character is at most 4 bytes, so most texts need not be encoded to be measured.
+            if len(text) * 4 > maximum_record_bytes and len(encoded := text.encode()) > maximum_record_bytes:
+                record = record._replace(content=encoded[:EXCERPT_BYTES])
+                raise UserError(too_long(maximum_record_bytes))
         except ValueError as error:
             reading.quarantine(prefix, path.name, record, str(error))
             continue
         yield Document(f"{prefix}/{record.number:09d}", text, source, metadata)
 
 
-def _text_and_metadata(record: RawRecord, kind: str, path: Path, text_field: str) -> tuple[str, str]:
+def _text_and_metadata(record: RawRecord, kind: str, path: Path, fields: Fields) -> tuple[str, str]:
     """The text of a record and its other fields as JSON; a ValueError says what is wrong with it."""
     if kind == "txt" and isinstance(record.content, bytes):
-        text, metadata = _decoded(record.content), json.dumps({"file": path.name})
+        text = _decoded(record.content)
+        metadata = json.dumps({"file": path.name} if fields.keeps("file") else {})
     else:
-        text, metadata = _fields(fields_of(record), text_field)
+        text, metadata = text_and_metadata(fields_of(record), fields)
     check_characters(text)
     return text, metadata
 
@@ -100,25 +119,13 @@ def _decoded(content: bytes) -> str:
         raise UserError(f"invalid UTF-8 at byte {error.start}") from error
 
 
-def _fields(record: dict[str, Any], text_field: str) -> tuple[str, str]:
-    """The text, and the other fields of a record as JSON, where a number that is none or infinite is null."""
-    if text_field not in record:
-        raise UserError(f"no field {text_field!r}, only {sorted(record)[:10]}")
-    text = record[text_field]
-    if not isinstance(text, str):
-        raise UserError(f"field {text_field!r} is not a string but of type {type(text).__name__}")
-    others = {key: value for key, value in record.items() if key != text_field}
-    try:
-        metadata = json.dumps(others, sort_keys=True, default=str)
-        if "NaN" in metadata or "Infinity" in metadata:  # Python writes such numbers, but they are no JSON
-            metadata = json.dumps(json.loads(metadata, parse_constant=lambda _: None))
-        return text, metadata
-    except TypeError as error:
-        raise UserError(f"its other fields cannot be kept as JSON: {error}") from error
-
-
 def write_documents(
-    output: Path, task: str, name: Callable[[int], str], documents: Iterator[Document], reading: Reading
+    output: Path,
+    task: str,
+    name: Callable[[int], str],
+    documents: Iterator[Document],
+    reading: Reading,
+    size: Callable[[int], ShardSize] = lambda part: ShardSize(),
 ) -> Counts:
     """Write a task's documents as bounded shards, then its bad records, and count both.
 
@@ -127,35 +134,42 @@ def write_documents(
         task: the task's name, that of its quarantine file.
         name: the file name of the shard with a number.
         documents: as read; the reading is complete when they are.
+        size: how large the shard with a number becomes.
     """
-    size = count = 0
-    for part, shard in enumerate(cut(documents)):
-        write_shard(output / name(part), shard)
-        count += len(shard)
-        size += sum(text_bytes(document.text) for document in shard)
+    counts = {"documents": 0, "bytes": 0}
+
+    def counted(shard: Iterable[Document]) -> Iterator[Document]:
+        for document in shard:
+            counts["documents"] += 1
+            counts["bytes"] += text_bytes(document.text)
+            yield document
+
+    for part, shard in cut(documents, size):
+        write_shard(output / name(part), counted(shard))
     write_quarantine(output, task, reading.bad)
     return {
         "records": reading.records,
-        "documents": count,
-        "bytes": size,
+        **counts,
         "quarantined": len(reading.bad),
         "blank_lines": reading.blank_lines,
         "bad_files": reading.bad_files,
     }
 
 
-def cut(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Cut a stream of documents into shards bounded in rows and characters."""
-    shard: list[Document] = []
-    size = 0
-    for document in documents:
-        shard.append(document)
-        size += len(document.text)
-        if len(shard) >= SHARD_ROWS or size >= SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-    if shard:
-        yield shard
+def cut(
+    documents: Iterable[Document], size: Callable[[int], ShardSize]
+) -> Iterator[tuple[int, Iterator[Document]]]:
+    """Cut a stream of documents into shards, each a stream to be read before the next, with their numbers from 0."""
+    part = rows = characters = 0
+
+    def shard_of(document: Document) -> int:
+        nonlocal part, rows, characters
+        if size(part).is_full(rows, characters):
+            part, rows, characters = part + 1, 0, 0
+        rows, characters = rows + 1, characters + len(document.text)
+        return part
+
+    return itertools.groupby(documents, shard_of)
 
 
 def judge(summary: Counts, source: str, output: Path, where: Callable[[BadRecord], str]) -> None:
@@ -184,4 +198,5 @@ def judge(summary: Counts, source: str, output: Path, where: Callable[[BadRecord
         if bad > allowed
         else "no documents"
     )
-    raise SourceError("; ".join([f"{source}: {what}", *examples]) + f" (all in {output}/quarantine)")
+    hint = "; name the field of the texts as text_field" if "no field" in " ".join(examples) else ""
+    raise SourceError("; ".join([f"{source}: {what}", *examples]) + f" (all in {output}/quarantine){hint}")

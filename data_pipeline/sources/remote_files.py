@@ -18,6 +18,7 @@ from data_pipeline.engine.steps import DOWNLOADS
 from data_pipeline.sources.archives import is_archive, unpack
 from data_pipeline.sources.download import Downloaded, DownloadError, Patience, download
 from data_pipeline.sources.formats import kind_of, known_suffixes
+from data_pipeline.sources.found_files import check_patterns, named
 from data_pipeline.sources.local import fetch_local
 from data_pipeline.sources.records import SourceError
 from data_pipeline.text_files import is_system_file
@@ -37,6 +38,12 @@ class RemoteFile(NamedTuple):
     @property
     def name(self) -> str:
         return PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(self.url).path)).name
+
+    @property
+    def place(self) -> str:
+        """Host and path, as ids of documents begin; what follows a question mark may be secret."""
+        parts = urllib.parse.urlsplit(self.url)
+        return f"{parts.hostname or ''}{urllib.parse.unquote(parts.path)}"
 
 
 def download_pinned(
@@ -162,27 +169,39 @@ def fetch_remote(
     files = _files_of(source)
     folder = Path(output) / DOWNLOADS
     found, pins = _download_all(files, folder, lock, patience, title)
-    paths = [path for path in found if kind_of(path) and not is_system_file(path.relative_to(folder))]
-    if not paths:
+    files_read = {
+        name: path
+        for name, path in found.items()
+        if kind_of(path) and not is_system_file(path.relative_to(folder))
+    }
+    if not files_read:
         raise SourceError(f"{source.name}: no file in the archives ends in {known_suffixes()}")
-    counts = fetch_local(source, paths, output, executor=executor, title=title)
+    check_patterns(source.text_fields, files_read)
+    counts = fetch_local(source, files_read, output, executor=executor, title=title)
     shutil.rmtree(folder)
-    return {**counts, "other_files": len(found) - len(paths)}, pins
+    return {**counts, "other_files": len(found) - len(files_read)}, pins
 
 
 def _download_all(
     files: list[RemoteFile], folder: Path, lock: LockFile | None, patience: Patience | None, title: str
-) -> tuple[list[Path], dict[str, dict[str, str]]]:
-    """Download files, each to a folder of its own, and unpack archives; the files there are then, and the pins."""
-    found: list[Path] = []
+) -> tuple[dict[str, Path], dict[str, dict[str, str]]]:
+    """Download files, each to a folder of its own, and unpack archives; the files there are then, by their addresses and
+    places in archives, and the pins."""
+    found: dict[str, Path] = {}
     pins = {}
     for number, file in enumerate(files):
         target = _place(folder, number, file)
         pins[file.url] = pin_of(download_pinned(file, target, lock, patience, title).sha256)
+        place = (
+            file.place
+            if file.place not in (other.place for other in files[:number])
+            else f"{file.place}~{number}"
+        )
         if is_archive(target):
             unpacked = target.with_name(f"{file.name}.unpacked")
             unpack(target, unpacked)
-            found += sorted(path for path in unpacked.rglob("*") if path.is_file())
+            members = named(sorted(path for path in unpacked.rglob("*") if path.is_file()), unpacked)
+            found |= {f"{place}/{name}": path for name, path in members.items()}
         else:
-            found.append(target)
+            found[place] = target
     return found, pins

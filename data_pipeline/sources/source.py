@@ -5,6 +5,8 @@ and downloads are read lives in `local`, `hub` and `remote_files`, which are imp
 """
 
 import dataclasses
+import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +19,10 @@ from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile
 from data_pipeline.engine.steps import Pins
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.fields import ALL, Fields, path_problem
 
 if TYPE_CHECKING:
+    from data_pipeline.engine.documents import Document
     from data_pipeline.sources.hub import HubDataset
 
 _LARGEST_RECORD_BYTES = 1 << 30  # a page of a document shard holds at most twice that
@@ -33,13 +37,25 @@ def name_errors(name: str, where: str) -> list[str]:
     return [f"{where}: must be letters, digits, '.', '_' and '-' (it names a folder), is {name!r}"]
 
 
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
+
+
 @dataclass(frozen=True)
 class Source:
     """One corpus as it comes.
 
     Attributes:
         name: of the corpus; ids of its documents begin with it.
-        text_field: field of a record that holds its text.
+        text_field: field of a record that holds its text, or a path to it: article.text in an object, paragraphs[].text in
+            each element of a list, joined by blank lines.
+        text_fields: others for some files, as PATTERN=FIELD; patterns are of files' names below the inputs, the first that
+            fits counts.
+        txt: what of a .txt file is one document: the file, each line, or each paragraph (lines between blank ones).
+        metadata: names, or patterns of names, of the fields that are kept beside the text; "" for none. Binary ones never
+            are.
+        limit: for a first try, fetch only the first so many documents; 0 for all.
         join_lines: remove needless line breaks when it is cleaned (the paper does so for CC-Stories).
         on_bad_file: at a cut off or corrupt file, stop or keep its readable part.
         maximum_record_bytes: a longer line, row or text file goes to quarantine.
@@ -50,6 +66,10 @@ class Source:
 
     name: str
     text_field: str = "text"
+    text_fields: list[str] = field(default_factory=list)
+    txt: Literal["file", "line", "paragraph"] = "file"
+    metadata: list[str] = field(default_factory=lambda: [ALL])
+    limit: int = 0
     join_lines: bool = False
     on_bad_file: Literal["stop", "keep"] = "stop"
     maximum_record_bytes: int = MAXIMUM_RECORD_BYTES
@@ -59,6 +79,7 @@ class Source:
     stand_in: str = ""
 
     kind: ClassVar[str]
+    reads_files: ClassVar[bool] = False
     needed: ClassVar[str] = ""  # the field without which there is nothing to read
     own_paths: ClassVar[
         tuple[str, ...]
@@ -69,7 +90,37 @@ class Source:
         problems = name_errors(self.name, f"{where}.name")
         if self.needed and not getattr(self, self.needed):
             problems.append(f'{where}: source = "{self.kind}" needs {self.needed}')
-        return problems + out_of_range(self, where, maximum_record_bytes=(1, _LARGEST_RECORD_BYTES))
+        if problem := path_problem(self.text_field):
+            problems.append(f"{where}.text_field: {problem}")
+        for entry in self.text_fields:
+            pattern, _, path = entry.rpartition("=")
+            problem = path_problem(path) if pattern else f"must be PATTERN=FIELD, is {entry!r}"
+            problems += [f"{where}.text_fields: {problem}"] if problem else []
+        if not self.reads_files:
+            problems += [
+                f"{where}.{name}: only of a source that reads files"
+                for name, default in (("text_fields", []), ("txt", "file"))
+                if getattr(self, name) != default
+            ]
+        return problems + out_of_range(
+            self, where, maximum_record_bytes=(1, _LARGEST_RECORD_BYTES), limit=(0, math.inf)
+        )
+
+    def fields(self, name: str = "") -> Fields:
+        """What of a record becomes a document.
+
+        Args:
+            name: of the file that it is in.
+        """
+        from data_pipeline.sources.found_files import matches
+
+        pairs = (entry.rpartition("=") for entry in self.text_fields if name)
+        text = next((path for pattern, _, path in pairs if matches(name, pattern)), self.text_field)
+        return Fields(text, tuple(self.metadata))
+
+    def limited(self, documents: "Iterator[Document]") -> "Iterator[Document]":
+        """All of the documents, or as many as are asked for."""
+        return itertools.islice(documents, self.limit) if self.limit else documents
 
     def key(self) -> dict[str, Any]:
         """What determines its documents, besides `files` and `pins`."""
@@ -79,8 +130,10 @@ class Source:
             "text_field": self.text_field,
             "on_bad_file": self.on_bad_file,
         }
-        if self.maximum_record_bytes != MAXIMUM_RECORD_BYTES:
-            facts["maximum_record_bytes"] = self.maximum_record_bytes
+        defaults = {field.name: field for field in dataclasses.fields(Source)}
+        for name in ("text_fields", "txt", "metadata", "limit", "maximum_record_bytes"):
+            if (value := getattr(self, name)) != _default(defaults[name]):
+                facts[name] = value
         if notes := self.notes():  # the manifest holds them
             facts["notes"] = notes
         if plugin := SOURCES.plugin(self.kind):
@@ -143,22 +196,26 @@ class LocalSource(Source):
 
     kind = "local"
     needed = "paths"
+    reads_files = True
 
-    def found(self) -> list[Path]:
-        """The files, in the order that document ids follow; looked for once, so that those that are read are those of
-        the key."""
-        from data_pipeline.sources.local import find_files
+    def found(self) -> dict[str, Path]:
+        """The files by what they are called, in the order of their documents; looked for once, so that those that are read
+        are those of the key."""
+        from data_pipeline.sources.found_files import check_patterns, find_files
+        from data_pipeline.sources.local import files_to_limit
 
         if "_found" not in self.__dict__:
-            self.__dict__["_found"] = find_files(self.paths)
-        return list(self.__dict__["_found"])
+            files = find_files(self.paths)
+            check_patterns(self.text_fields, files)
+            self.__dict__["_found"] = files_to_limit(self, files) if self.limit else files
+        return dict(self.__dict__["_found"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers need no list of all files."""
-        return {name: value for name, value in self.__dict__.items() if name != "_found"}
+        """Workers, who get it with every task, need no list of all files."""
+        return {**{name: value for name, value in self.__dict__.items() if name != "_found"}, "paths": []}
 
     def files(self) -> dict[str, Path]:
-        return {f"{index:05d} {path.name}": path for index, path in enumerate(self.found())}
+        return {f"{index:05d} {name}": path for index, (name, path) in enumerate(self.found().items())}
 
     def fetch(
         self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
@@ -180,6 +237,7 @@ class SampleSource(Source):
 
     kind = "sample"
     needed = "part"
+    reads_files = True
 
     def key(self) -> dict[str, Any]:
         return {**super().key(), "part": self.part}
@@ -187,11 +245,11 @@ class SampleSource(Source):
     def fetch(
         self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
     ) -> dict[str, Any]:
-        from data_pipeline.sources.local import fetch_local
+        from data_pipeline.sources.local import ONLY_FILE, fetch_local
 
         assert sample is not None
-        paths = sorted((sample / "corpus").glob(f"{self.part}.jsonl*"))
-        return self._with_origin(fetch_local(self, paths, output, executor=executor, title=title))
+        (path,) = (sample / "corpus").glob(f"{self.part}.jsonl*")
+        return self._with_origin(fetch_local(self, {ONLY_FILE: path}, output, executor=executor, title=title))
 
 
 @dataclass(frozen=True)
@@ -265,6 +323,7 @@ class WebSource(Source):
 
     kind = "http"
     needed = "urls"
+    reads_files = True
 
     def errors(self, where: str) -> list[str]:
         problems = super().errors(where)

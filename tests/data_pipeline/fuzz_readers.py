@@ -36,7 +36,8 @@ from data_pipeline.benchmarks.race import Split, _read_passage
 from data_pipeline.benchmarks.wikitext103 import normalise
 from data_pipeline.decontamination.texts import benchmark_texts
 from data_pipeline.sources.archives import unpack
-from data_pipeline.sources.local import _Piece, _read
+from data_pipeline.sources.local import _read
+from data_pipeline.sources.pieces import Piece
 from data_pipeline.sources.records import Reading
 from data_pipeline.sources.source import LocalSource
 from data_pipeline.text_files import read_text
@@ -213,7 +214,7 @@ def zip_file(draw: random.Random) -> bytes:
 
 def documents(path: Path) -> oracle.Found:
     reading = Reading()
-    found = _read(LocalSource("s", maximum_record_bytes=1 << 20), [_Piece(0, path)], reading)
+    found = _read(LocalSource("s", maximum_record_bytes=1 << 20), [Piece("0", path)], reading)
     kept = [
         (int(item.id.rpartition("/")[2]), item.text, "" if ".txt" in path.name.lower() else item.metadata)
         for item in found

@@ -16,7 +16,7 @@ import nltk.tokenize.punkt  # noqa: F401  what the stages import, before the fir
 import pycld2  # noqa: F401
 import scipy.sparse.csgraph  # noqa: F401
 
-import data_pipeline.sources.local
+import data_pipeline.sources.pieces
 from data_pipeline.__main__ import main
 
 
@@ -38,7 +38,8 @@ def attempt(command: list[str], seconds: float | None) -> bool:
 
 if __name__ == "__main__":
     pattern, benchmark, kind, output, kills, seed = sys.argv[1:]
-    data_pipeline.sources.local._GROUP_BYTES = 1
+    data_pipeline.sources.pieces._GROUP_BYTES = 1
+    data_pipeline.sources.pieces._LINES_PIECE_BYTES = 2_000
     draw = random.Random(int(seed))
     build = ["build", "--input", pattern, "--benchmark", f"lambada={benchmark}", "--train-tokenizer", kind]
     outputs = [output]

@@ -24,7 +24,7 @@ ROWS = [{"id": str(n), "text": f"{english(n, 20)} ü"} for n in range(500)]
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     stay_offline(monkeypatch, tmp_path_factory.getbasetemp() / "hub-cache")
-    monkeypatch.setattr(hub, "_TASK_ROWS", 100)
+    monkeypatch.setattr(hub, "SHARD_ROWS", 100)
 
 
 def fetch(folder: Path, output: Path, workers: int = 1, **settings: Any) -> dict[str, Any]:
@@ -46,8 +46,35 @@ def test_rows_become_documents_the_same_streamed_or_downloaded(tmp_path: Path) -
     assert len(list((tmp_path / "downloaded").glob("documents-*"))) == 5
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+def test_later_tasks_have_more_rows_and_a_resumed_stream_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    monkeypatch.setattr(hub, "SHARDS_OF_A_SIZE", 2)  # tasks of 100, 100, 200, 200 rows
+    folder = write_hub_split(tmp_path / "wiki", "train", ROWS)
+    for _ in range(2):
+        fetch(folder, tmp_path / "out", streaming=streaming)
+        found = read_documents(tmp_path / "out")
+        assert [document.id[-9:] for document in found] == [f"{n:09d}" for n in range(1, 501)]
+        stats = sorted((tmp_path / "out/stats").iterdir())
+        assert [json.loads(path.read_text())["records"] for path in stats] == [100, 100, 200, 100]
+        stats[-1].unlink()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_limit_takes_the_first_documents_of_a_nested_field(tmp_path: Path, streaming: bool) -> None:
+    rows = [{"page": {"body": row["text"], "n": number}} for number, row in enumerate(ROWS)]
+    folder = write_hub_split(tmp_path / "wiki", "train", rows)
+    settings = {"text_field": "page.body", "limit": 3, "expected_rows": 500, "streaming": streaming}
+    assert fetch(folder, tmp_path / "out", **settings)["documents"] == 3
+    found = [(document.text, document.metadata) for document in read_documents(tmp_path / "out")]
+    assert found == [(ROWS[n]["text"], f'{{"page": {{"n": {n}}}}}') for n in range(3)]
+    with pytest.raises(SourceError, match=r"no column 'pages\.body', only \['page'\]"):
+        fetch(folder, tmp_path / "none", **{**settings, "text_field": "pages.body"})
+
+
 def test_workers_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_TASK_ROWS", 2000)  # what spawned workers have
+    monkeypatch.setattr(hub, "SHARD_ROWS", 2000)  # what spawned workers have
     rows = [{"text": f"row {n}"} for n in range(5000)]
     folder = write_hub_split(tmp_path / "wiki", "train", rows)
     for workers in (1, 2):

@@ -28,9 +28,9 @@ def test_ids_metadata_and_counts(tmp_path: Path) -> None:
     path.write_text('{"text": "one", "title": "T", "year": 1}\n\n{"text": "zwei ü"}\n', encoding="utf-8-sig")
     summary = fetch(path, tmp_path / "out")
     first, second = read_documents(tmp_path / "out")
-    assert (first.id, first.text, first.source) == ("books/00000/000000001", "one", "books")
+    assert (first.id, first.text, first.source) == ("books/a.jsonl/000000001", "one", "books")
     assert json.loads(first.metadata) == {"title": "T", "year": 1}
-    assert (second.id, second.text) == ("books/00000/000000003", "zwei ü")
+    assert (second.id, second.text) == ("books/a.jsonl/000000003", "zwei ü")
     assert summary == {
         "files": 1,
         "records": 2,
@@ -73,7 +73,7 @@ def test_a_folder_is_all_its_files_of_known_kinds(tmp_path: Path, caplog: pytest
     summary = fetch(folder, tmp_path / "out")
     assert [document.text for document in read_documents(tmp_path / "out")] == ["d", "b", "c", "a"]
     assert (summary["files"], summary["quarantined"]) == (4, 0)
-    assert "1 files of other kinds are not read (README.md)" in caplog.text
+    assert "1 other files are not read (README.md)" in caplog.text
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         SourceError, match=r"empty: no file of a known kind in this folder .*\.jsonl, \.ndjson"
@@ -119,7 +119,7 @@ def test_json_in_each_of_its_layouts(tmp_path: Path, content: str, name: str, ma
     (tmp_path / name).write_bytes(gzip.compress(encoded) if name.endswith(".gz") else encoded)
     assert fetch(tmp_path / name, tmp_path / "out")["quarantined"] == 0
     first, second = read_documents(tmp_path / "out")
-    assert (first.text, second.text, first.id) == ("one", "two\u2028", "books/00000/000000001")
+    assert (first.text, second.text, first.id) == ("one", "two\u2028", f"books/{name}/000000001")
     assert json.loads(second.metadata) == {"n": [1, {"a": "]"}]}
 
 
@@ -273,7 +273,7 @@ def test_many_shards_are_the_same_with_any_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [write_jsonl(tmp_path / f"{name}.jsonl", [english(seed) for seed in range(30)]) for name in "abc"]
-    monkeypatch.setattr("data_pipeline.sources.local._GROUP_BYTES", 1)
+    monkeypatch.setattr("data_pipeline.sources.pieces._GROUP_BYTES", 1)
     paths = [str(path) for path in files]
     for workers in (1, 2):
         fetch_files(paths, tmp_path / str(workers), executor=LocalExecutor(workers))

@@ -127,13 +127,12 @@ def test_every_planted_defect_of_the_sample_is_found_and_no_clean_document_lost(
     found = [document.id for shard in list_shards(directory) for document in read_shard(shard)]
     kinds: dict[str, str] = {}
     for entry in json.loads((tmp_path / "sample" / "planted.json").read_text()):
-        file = names.index(entry["file"].split(".")[0])
-        kinds[f"corpus/{file:05d}/{entry['line']:09d}"] = entry["kind"]
+        kinds[f"corpus/{entry['file']}/{entry['line']:09d}"] = entry["kind"]
     whole = {name for name in found if "#" not in name}
     cut = {name.split("#")[0] for name in found if "#" in name}
     everything = {
-        f"corpus/{file:05d}/{line:09d}"
-        for file, count in enumerate((225, 175, 100))
+        f"corpus/{name}.jsonl.gz/{line:09d}"
+        for name, count in zip(names, (225, 175, 100), strict=True)
         for line in range(1, count + 1)
     }
     must_stay = {name for name in everything if kinds.get(name, "mojibake") == "mojibake"}

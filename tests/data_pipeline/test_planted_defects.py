@@ -70,7 +70,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     planted = json.loads((root / "sample" / "planted.json").read_text(encoding="utf-8"))
     for entry in planted:
         source = entry["file"].split(".")[0]
-        found.setdefault("planted " + entry["kind"], set()).add(f"{source}/00000/{entry['line']:09d}")
+        found.setdefault("planted " + entry["kind"], set()).add(
+            f"{source}/{source}.jsonl.gz/{entry['line']:09d}"
+        )
     found["untouched"] = {name for name, text in raw.items() if final.get(name) == text}
     found["all"] = set(raw)
     return found

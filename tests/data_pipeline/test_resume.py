@@ -28,7 +28,7 @@ _BENCHMARK_ROW = (
 
 def build(inputs: Path, output: Path, kind: str, kills: int) -> list[Path]:
     """The outputs of builds that were killed so many times in all."""
-    arguments = [inputs / "*.jsonl.gz", inputs / "lambada.jsonl", kind, output, kills, 7]
+    arguments = [inputs / "[0-9].jsonl*", inputs / "lambada.jsonl", kind, output, kills, 7]
     finished = subprocess.run(
         [sys.executable, _PROGRAM, *map(str, arguments)],
         check=True,
@@ -49,7 +49,8 @@ def test_builds_killed_twenty_times_end_with_the_same_bytes(tmp_path: Path) -> N
         f"{english(40)} {_BENCHMARK_ROW} {english(41)}",
     ]
     for number in range(6):
-        write_jsonl(tmp_path / f"{number}.jsonl.gz", texts[number::6])
+        name = f"{number}.jsonl" if number == 2 else f"{number}.jsonl.gz"  # the first is read in pieces
+        write_jsonl(tmp_path / name, texts[number::6])
     write_jsonl(tmp_path / "lambada.jsonl", [_BENCHMARK_ROW])
     (calm,) = build(tmp_path, tmp_path / "calm", kind, 0)
     for output in build(tmp_path, tmp_path / "killed", kind, 20):

@@ -19,6 +19,7 @@ from corpus_files import contents, english, fetch_files, read_documents
 
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
+from data_pipeline.sources.fields import Fields
 from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of
 from data_pipeline.text_files import MAXIMUM_DEPTH
@@ -68,7 +69,7 @@ def test_every_format_and_compression_gives_the_same_documents(
     assert [json.loads(document.metadata) for document in found] == [{"title": row["title"]} for row in ROWS]
     assert (summary["documents"], summary["quarantined"]) == (200, 0)
     if kind != "csv":  # whose records have lines between them
-        assert [document.id for document in found] == [f"s/00000/{n:09d}" for n in range(1, 201)]
+        assert [document.id for document in found] == [f"s/{path.name}/{n:09d}" for n in range(1, 201)]
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -116,7 +117,7 @@ def test_csv_records_that_are_bad(tmp_path: Path) -> None:
     summary = fetch(path, tmp_path / "out")
     found = read_documents(tmp_path / "out")
     assert [document.text for document in found] == ["good", "over\ntwo lines\x00 with NUL"]
-    assert [document.id for document in found] == ["s/00000/000000002", "s/00000/000000007"]
+    assert [document.id for document in found] == ["s/a.csv/000000002", "s/a.csv/000000007"]
     assert summary["blank_lines"] == 1
     expected = {
         3: "3 fields, but the first row names 2 columns",
@@ -176,7 +177,7 @@ def test_a_large_parquet_file_is_work_for_many_and_the_same_documents(
     (tmp_path / "b.jsonl").write_bytes(encoded("jsonl", ROWS[:3]))
     (tmp_path / "c.parquet").write_bytes(encoded("parquet", ROWS[:5]))
     fetch(tmp_path / "*", tmp_path / "whole")
-    monkeypatch.setattr("data_pipeline.sources.local._PARQUET_PIECE_BYTES", 10_000)
+    monkeypatch.setattr("data_pipeline.sources.pieces._PARQUET_PIECE_BYTES", 10_000)
     for workers in (1, 2):
         fetch_files([tmp_path / "*.*"], tmp_path / str(workers), executor=LocalExecutor(workers))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
@@ -233,7 +234,7 @@ def test_rows_whose_other_fields_are_no_json_are_bad_alone(tmp_path: Path) -> No
     reading = Reading()
     records = [RawRecord(number, row) for number, row in enumerate(rows, start=1)]
     found = documents_of(
-        records, path=tmp_path / "rows", source="s", number=0, text_field="text", reading=reading
+        records, path=tmp_path / "rows", source="s", name="0", fields=Fields(), reading=reading
     )
     assert [document.text for document in found] == ["good"]
     assert [(record.line, record.reason.partition(":")[0]) for record in reading.bad] == [
@@ -253,7 +254,7 @@ def test_how_deep_a_record_may_be_is_the_same_on_every_python(tmp_path: Path, to
     fetch(path, tmp_path / "out")
     row = RawRecord(1, {"text": "row", "deep": deep})
     reading = Reading()
-    rows = list(documents_of([row], path=path, source="s", number=0, text_field="text", reading=reading))
+    rows = list(documents_of([row], path=path, source="s", name="0", fields=Fields(), reading=reading))
     found = [document.text for document in read_documents(tmp_path / "out")] + [row.text for row in rows]
     assert found == (["good"] if too_deep else ["line", "good", "row"])
     refused = [*reasons(tmp_path / "out").values(), *(record.reason for record in reading.bad)]

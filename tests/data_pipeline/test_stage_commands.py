@@ -64,11 +64,11 @@ def test_outputs_hold_what_was_dropped_and_why(
     run("dedup", "--input", tmp_path / "clean", "--output", tmp_path / "dedup")
     assert "1 exact_duplicate" in capsys.readouterr().out
     (cluster,) = (tmp_path / "dedup" / "clusters.jsonl").read_text().splitlines()
-    assert json.loads(cluster)["removed"] == {"corpus/00000/000000013": "exact_duplicate"}
+    assert json.loads(cluster)["removed"] == {"corpus/in.jsonl/000000013": "exact_duplicate"}
     funnel = json.loads((tmp_path / "dedup" / "funnel.json").read_text())
     assert (funnel["deduplicate"]["documents_in"], funnel["deduplicate"]["documents"]) == (14, 13)
     dropped = (tmp_path / "clean" / "dropped" / "documents-00000.jsonl").read_text()
-    assert json.loads(dropped) == {"id": "corpus/00000/000000014", "reason": "too_short"}
+    assert json.loads(dropped) == {"id": "corpus/in.jsonl/000000014", "reason": "too_short"}
 
 
 def test_another_setting_replaces_the_output(inputs: Path, tmp_path: Path) -> None:
