@@ -40,8 +40,8 @@ DEDUPLICATE = StageKind(
 )
 TOKENIZER = StageKind("tokenizer", 2, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))
-# tiktoken's ids are held to those of tokenizers
-TOKENIZE = StageKind("tokenize", 2, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
+# the ids of gigatoken and tiktoken are held to those of tokenizers, sentences to those of nltk
+TOKENIZE = StageKind("tokenize", 3, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
 KINDS_OF_STEPS = (
     SAMPLE,
     FETCH,
