@@ -8,28 +8,20 @@ numbers, dots), on the next one. So what a word says can be remembered (`WordEnd
 """
 
 import functools
-import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from core.errors import UserError
 from core.files import read_json, write_json
-from data_pipeline.engine.documents import read_texts
 from data_pipeline.tokenization.abbreviations import BOUND, NUMBERED, TITLES, abbreviation, ends_sentence
+from data_pipeline.tokenization.sampling import sample_texts
 
 PUNKT_FILE = "punkt.json"
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _LIMIT_BYTES = 4_000_000
 _MOST_SHARDS = 256
-_PARTS_OF_A_SHARD = 16
-_LEAST_PART = 4_000
-_LONGEST_WORD = 100
-_SEED = 1234
 
 
 @functools.cache
@@ -205,7 +197,7 @@ def train_sentence_splitter(
     trainer = _punkt().Trainer()
     trainer.INCLUDE_ALL_COLLOCS = False
     documents = characters = 0
-    for text in _sample(inputs, limit_bytes, title):
+    for text in sample_texts(inputs, limit_bytes, _MOST_SHARDS, title):
         trainer.train(text, finalize=False)
         documents += 1
         characters += len(text)
@@ -224,52 +216,6 @@ def train_sentence_splitter(
         "abbreviations": len(parameters["abbreviations"]),
         "sentence_starters": len(parameters["sentence_starters"]),
     }
-
-
-def _sample(inputs: list[Path], limit: int, title: str) -> Iterator[str]:
-    """Texts of about `limit` characters together: all, or parts of random documents of shards in random order.
-
-    A shard gives its share of what is missing, but enough to be worth reading; so of very many shards some are read.
-    """
-    order = random.Random(_SEED).sample(range(len(inputs)), len(inputs))
-    missing = limit
-    for place, index in enumerate(tqdm(order, desc=title or None, unit="shard", disable=None)):
-        if missing <= 0:
-            break
-        share = max(missing // (len(inputs) - place), min(missing, limit // _MOST_SHARDS), 1)
-        for text in _sample_of_shard(
-            list(read_texts(inputs[index])), share, random.Random(f"{_SEED} {index}")
-        ):
-            missing -= len(text)
-            yield text
-
-
-def _sample_of_shard(texts: list[str], share: int, draw: random.Random) -> Iterator[str]:
-    """Texts of about `share` characters together: all, or parts of random ones, each from a random place in it."""
-    if sum(map(len, texts)) <= share:
-        yield from texts
-        return
-    most = max(share // _PARTS_OF_A_SHARD, share // len(texts), min(share, _LEAST_PART))
-    for text in draw.sample(texts, len(texts)):
-        part = _part(text, min(most, share), draw)
-        share -= len(part)
-        yield part
-        if share <= 0:
-            break
-
-
-def _part(text: str, most: int, draw: random.Random) -> str:
-    """About so many characters of a text, cut between words: "Mr" without its full stop would be learned from."""
-    if len(text) <= most:
-        return text
-    start = draw.randrange(len(text) - most + 1)
-    start = _end_of_word(text, start) if start else 0
-    return text[start : _end_of_word(text, start + most)]
-
-
-def _end_of_word(text: str, place: int) -> int:
-    end = text.find(" ", place, place + _LONGEST_WORD)
-    return place if end < 0 else end
 
 
 def load_sentence_splitter(path: Path) -> SentenceSplitter:

@@ -220,9 +220,8 @@ class _Words:
         parts = [part for word, end in zip(words, ends, strict=True) for part in _parts(word, end)]
         full = [place for place, part in enumerate(parts) if part]
         ids = self._tokenizer.encode_batch([parts[place] for place in full])
-        sizes = np.zeros(len(parts), np.int32)
-        sizes[full] = [len(part) for part in ids]
-        sizes = sizes.reshape(len(words), _PARTS)
+        sizes = np.zeros((len(words), _PARTS), np.int32)
+        sizes.flat[full] = [len(part) for part in ids]
         marked, after, within, closing, first = np.array(ends, np.int32).T
         known = self._known
         self._characters += sum(map(len, words))

@@ -241,7 +241,12 @@ def test_any_setting_of_the_normalizer(settings: dict[str, Any] | None) -> None:
 
 def test_every_character_between_letters(tokenizer: Tokenizer) -> None:
     encoder = WordPieceEncoder(tokenizer, _plain_splitter())
-    points = [*range(0x3000), *range(0x3000, 0xD800, 17), *range(0xE000, 0x10000, 5), *range(0x10000, 0x110000, 197)]
+    points = [
+        *range(0x3000),
+        *range(0x3000, 0xD800, 17),
+        *range(0xE000, 0x10000, 5),
+        *range(0x10000, 0x110000, 197),
+    ]
     texts = [f"a{chr(point)}the {chr(point)}1{chr(point)}," for point in points]
     expected = tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)
     encoded = encoder.encode_documents(texts)
