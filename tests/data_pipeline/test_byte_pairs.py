@@ -1,6 +1,5 @@
 """The fast encoder gives the reference's ids for any text, or says that it cannot."""
 
-import gzip
 import json
 import random
 import subprocess
@@ -18,8 +17,8 @@ import data_pipeline.tokenization.byte_pairs
 import data_pipeline.tokenization.cuts
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed.dataset import IndexedDataset
-from data_pipeline.tokenization.byte_pair_libraries import LIBRARIES, Batch, Gigatoken, Tiktoken, Vocabulary
-from data_pipeline.tokenization.byte_pairs import BytePairEncoder
+from data_pipeline.tokenization.byte_pair_libraries import LIBRARIES, Batch, Gigatoken, Tiktoken
+from data_pipeline.tokenization.byte_pairs import BytePairEncoder, vocabulary_of
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.encoders import ReferenceEncoder, UnsuitableTokenizerError, check
 from data_pipeline.tokenization.loading import byte_level
@@ -149,17 +148,6 @@ def test_very_long_document(tokenizer: Tokenizer) -> None:
     assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
 
 
-def test_real_texts() -> None:
-    tokenizer = load_tokenizer(real_data("gpt2-vocab.json"))
-    encoder = BytePairEncoder(tokenizer)
-    with gzip.open(real_data("gutenberg_small.jsonl.gz"), "rt", encoding="utf-8") as stream:
-        texts = [json.loads(line)["text"] for line in stream]
-    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        assert encoder.encode(text).tolist() == ids
-    wikitext = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
-    assert encoder.encode(wikitext).tolist() == uncut_ids(tokenizer, wikitext)
-
-
 def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
     text = "<|endoftext|> in <|endoftext|><|endoftext|" * 50
     ids = BytePairEncoder(tokenizer).encode(text).tolist()
@@ -277,7 +265,7 @@ def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyP
     tokenizer = load_tokenizer(trained)
     encoder = BytePairEncoder(tokenizer)
     monkeypatch.setattr(data_pipeline.tokenization.byte_pair_libraries, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
-    encoder._library = Tiktoken(_vocabulary_of(tokenizer))
+    encoder._library = Tiktoken(vocabulary_of(tokenizer))
     text = english(1) + "\n\n" + "1234 5678 ..."
     reference = ReferenceEncoder(tokenizer, None, [tokenizer.end_of_document])
     with pytest.raises(TokenizerError, match=r"the end|is not"):
@@ -359,7 +347,7 @@ def test_words_are_forgotten_before_they_take_much_memory(
     made = []
     right = Gigatoken._made
     monkeypatch.setattr(Gigatoken, "_made", lambda self: made.append(0) or right(self))
-    library = Gigatoken(_vocabulary_of(tokenizer))
+    library = Gigatoken(vocabulary_of(tokenizer))
     text = english(1)[:600]
     for _ in range(4):  # the first one is below the least
         assert library.encode_batch([text]).tokens.tolist() == uncut_ids(tokenizer, text)
@@ -369,11 +357,6 @@ def test_words_are_forgotten_before_they_take_much_memory(
     monkeypatch.setattr(libraries, "_MOST_TEXT", 1100)  # memory is not known
     library.encode_batch([text] * 2)
     assert len(made) == 3
-
-
-def _vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
-    model = json.loads(tokenizer.backend.to_str())["model"]
-    return data_pipeline.tokenization.byte_pairs._vocabulary(model, tokenizer.end_of_document)
 
 
 @pytest.mark.parametrize("module", ["tiktoken", "gigatoken", "awkward"])
