@@ -26,7 +26,17 @@ from typing import Any
 from core.tables import out_of_range
 
 Measurement = Mapping[str, float]  # of one side in one turn, by the title of a column
-_LIBRARIES = ("torch", "numpy", "tokenizers", "tiktoken", "transformers", "datasketch", "megatron-core")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "tiktoken",
+    "gigatoken",
+    "nltk",
+    "transformers",
+    "datasketch",
+    "megatron-core",
+)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add("train-tokenizer", _train_tokenizer, "train a tokenizer on documents")
     _add_source(command)
     command.add_argument("trained", type=_kind_and_size, metavar="KIND:SIZE", help="gpt2:8000 or bert:8000")
+    _add_tokenizer_sample(command)
     command = add("tokenize", _tokenize, "documents as they are to one indexed dataset")
     _add_source(command)
     _add_tokenizer(command)
@@ -191,6 +192,17 @@ def _add_tokenizer(parser: argparse.ArgumentParser) -> None:
         metavar="KIND:SIZE",
         help="train one on the corpus: gpt2:8000 (byte-level BPE) or bert:8000 (WordPiece)",
     )
+    _add_tokenizer_sample(parser)
+
+
+def _add_tokenizer_sample(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokenizer-sample",
+        type=int,
+        default=TokenizerSettings.sample_megabytes,
+        metavar="MEGABYTES",
+        help="train it on a sample of so much text, spread over the corpus, where there is more (%(default)s)",
+    )
 
 
 def _add_benchmarks(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -284,11 +296,13 @@ def _command(options: argparse.Namespace) -> Command:
 
 
 def _tokenizer(options: argparse.Namespace) -> GivenTokenizer:
-    if getattr(options, "tokenizer", None):
-        return GivenTokenizer.at(options.tokenizer)
-    if errors := options.trained.settings.errors("--train-tokenizer"):
-        raise ConfigurationError(errors)
-    return options.trained
+    given = GivenTokenizer.at(options.tokenizer) if getattr(options, "tokenizer", None) else options.trained
+    settings = dataclasses.replace(given.settings, sample_megabytes=options.tokenizer_sample)
+    if errors := settings.errors("--train-tokenizer"):
+        raise ConfigurationError(
+            [line.replace("--train-tokenizer.sample_megabytes", "--tokenizer-sample") for line in errors]
+        )
+    return GivenTokenizer(given.kind, settings)
 
 
 def _benchmarks(options: argparse.Namespace) -> dict[str, Path]:

@@ -175,10 +175,13 @@ class TokenizerSettings:
         vocabulary_size: train one of so many tokens, special ones included.
         path: take the one in this file: a tokenizer.json, GPT-2's vocab.json beside its merges.txt, BERT's vocab.txt, or
             a folder with one of them.
+        sample_megabytes: train on a seeded sample of about so many million characters of a larger corpus, spread over
+            it; of a smaller one on all.
     """
 
     vocabulary_size: int = 0
     path: str = ""
+    sample_megabytes: int = 2_000
 
     def errors(self, where: str) -> list[str]:
         if bool(self.vocabulary_size) == bool(self.path):
@@ -188,7 +191,9 @@ class TokenizerSettings:
                 f"{where}.vocabulary_size: must be {_SMALLEST_VOCABULARY} or more (256 bytes and the special tokens), "
                 f"is {self.vocabulary_size}"
             ]
-        return []
+        if self.path and self.sample_megabytes != TokenizerSettings.sample_megabytes:
+            return [f"{where}.sample_megabytes: is of a tokenizer that is trained, leave it out beside path"]
+        return out_of_range(self, where, sample_megabytes=(1, math.inf))
 
 
 @dataclass(frozen=True)

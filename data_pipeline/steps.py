@@ -38,10 +38,10 @@ DECONTAMINATE = StageKind(
 DEDUPLICATE = StageKind(
     "deduplicate", 3, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
-TOKENIZER = StageKind("tokenizer", 2, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
+TOKENIZER = StageKind("tokenizer", 3, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))
-# tiktoken's ids are held to those of tokenizers
-TOKENIZE = StageKind("tokenize", 2, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
+# the ids of gigatoken and tiktoken are held to those of tokenizers, sentences to those of nltk
+TOKENIZE = StageKind("tokenize", 3, ("data_pipeline.tokenization.corpus",), ("tokenizers", "numpy"))
 KINDS_OF_STEPS = (
     SAMPLE,
     FETCH,
@@ -278,7 +278,14 @@ def tokenizer(name: str, family: str, kind: str, settings: TokenizerSettings, do
         from data_pipeline.tokenization.tokenizers import train_tokenizer
 
         shards = documents.shards(place)
-        return train_tokenizer(kind, shards, directory, settings.vocabulary_size, title=place.title)
+        return train_tokenizer(
+            kind,
+            shards,
+            directory,
+            settings.vocabulary_size,
+            sample_bytes=settings.sample_megabytes * 1_000_000,
+            title=place.title,
+        )
 
     return Step(
         TOKENIZER,
@@ -288,6 +295,7 @@ def tokenizer(name: str, family: str, kind: str, settings: TokenizerSettings, do
         parameters={
             "kind": kind,
             "vocabulary_size": settings.vocabulary_size,
+            "sample_megabytes": settings.sample_megabytes,
             "sources": list(documents.sources),
             **plugin_sources(KINDS, [kind]),
         },

@@ -1,39 +1,44 @@
-"""GPT-2's byte-level BPE by `tiktoken`: the ids of the `tokenizers` library, several times as fast.
+"""GPT-2's byte-level BPE by `gigatoken` or `tiktoken`: the ids of the `tokenizers` library, many times as fast.
 
-Which tokenizers can be run this way, the encoder, and its comparison with the reference live here; the reference is
-`data_pipeline.tokenization.tokenizers`. Only the tokenization of corpora imports this module, and this module imports tiktoken
-where it is needed: training and evaluation run without.
+Which tokenizers can be run this way, the encoder, and its comparison with the reference live here; the two libraries are
+called in `data_pipeline.tokenization.byte_pair_libraries`, the reference is `data_pipeline.tokenization.tokenizers`. Only the
+tokenization of corpora imports this module: training and evaluation run without.
 
-`tiktoken` takes a token's id for its rank and merges any two neighbours whose bytes together are a token. The
-reference merges listed pairs in the order of the list. Both do the same if ids rise along the list and if the
-reference gives every token of the list back as that token: then no unlisted pair is ever the lowest one.
+Both libraries merge any two neighbours whose bytes together are a token, lowest number first, and know whole words by
+their bytes. The reference merges listed pairs in the order of the list. All do the same if ids rise along the list and
+if the reference gives every token of the list back as that token: then no unlisted pair is ever the lowest one.
 """
 
 import itertools
 import json
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.tokenization.cuts import encode_pieces, places_to_cut
+from data_pipeline.tokenization import cuts
+from data_pipeline.tokenization.byte_pair_libraries import LIBRARIES, Batch, Library, Vocabulary
+from data_pipeline.tokenization.encoders import Encoded, UnsuitableTokenizerError
 from data_pipeline.tokenization.kinds import BYTE_LEVEL
-from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
-from data_pipeline.tokenization.tokenizers import END_OF_DOCUMENT, Tokenizer, refuse_surrogates
+from data_pipeline.tokenization.settled import SettledCharacters
+from data_pipeline.tokenization.tokenizers import Tokenizer, refuse_surrogates
 
-# GPT-2's pattern with its alternatives in another order: those that cannot take each other's text may change
-# places, and what needs no look-ahead stands together, which the library runs as one automaton.
-_PATTERN = (
-    r"(?: ?\p{L}+|'(?:[sdmt]|ll|ve|re)| ?[^\s\p{L}\p{N}]+| ?\p{N}+|\s+$)"  # the last one ends the text
-    r"|\s+(?!\S)|\s"
-)
 _SPLITTING = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+# Encoded at the start by a library and by the reference: words, marks, runs, scripts, and what special tokens look like.
+_PROBE = (
+    "They'll say it's 12,345.67!\n\n  'Tis\t\"naïve\" --  don't;I'm we've\r\n\u00a0Zoë's 東京都 한국어 \u3000العربية ١٢٣½Ⅷ "
+    "👩\u200d👩 🇩🇪'S <|endoftext|>_x_ e\u0301 \x00\x7f\u202e\U0010ffff          end  \n \x85 aaaaaaaaaaaaaaaaaaaaaaaa'''   "
+)
+_logger = logging.getLogger("data_pipeline")
 
 
 class BytePairEncoder:
-    """Text to ids as a GPT-2 tokenizer does it, as arrays.
+    """Text to ids as a GPT-2 tokenizer does it, as arrays; every document ends in `<|endoftext|>`.
 
-    Text never produces special tokens, as with the reference.
+    Text never produces special tokens, as with the reference. Memory: see `byte_pair_libraries`; of a long text, in
+    proportion to its length.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -42,37 +47,83 @@ class BytePairEncoder:
         Raises:
             UnsuitableTokenizerError: the ids would be others.
         """
-        import tiktoken  # of all that encodes, only corpora need it
-
         definition = json.loads(tokenizer.backend.to_str())
         obstacle = _find_obstacle(tokenizer, definition)
         if obstacle:
             raise UnsuitableTokenizerError(obstacle)
-        self._places = places_to_cut(tokenizer.backend, tokenizer.kind)
-        # Without any special token the library searches for an empty one at every character, at half the speed.
-        self._encoding = tiktoken.Encoding(
-            BYTE_LEVEL.name,
-            pat_str=_PATTERN,
-            mergeable_ranks=_ranks(definition["model"]),
-            special_tokens={END_OF_DOCUMENT: tokenizer.end_of_document},
-        )
+        self._reference = tokenizer
+        self._places = cuts.places_to_cut(tokenizer.backend, tokenizer.kind)
+        self._settled = SettledCharacters()
+        self._library = _first_that_agrees(tokenizer)
 
-    def encode_batch(self, texts: list[str]) -> list[npt.NDArray[np.uint32]]:
-        """The ids of each text."""
-        return [self.encode(text) for text in texts]
+    def encode_documents(self, documents: list[str]) -> Encoded:
+        """The ids of each text, `<|endoftext|>` after them; nothing of a text without ids."""
+        for text in documents:
+            refuse_surrogates(text)
+        tokens, lengths = _joined(self._batches(documents))
+        full = lengths > 0
+        ends = np.cumsum(lengths[full] + 1) - 1
+        with_ends = np.full(len(tokens) + len(ends), self._reference.end_of_document, np.uint32)
+        inside = np.ones(len(with_ends), np.bool_)
+        inside[ends] = False
+        with_ends[inside] = tokens
+        return Encoded(with_ends, lengths[full] + 1, full.astype(np.int64))
 
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
-        """The ids of a text, [tokens]; memory and time are proportional to its length."""
+        """The ids of a text alone, [tokens]."""
         refuse_surrogates(text)
-        arrays = list(encode_pieces(text, self._places, self._encode))
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return _joined(self._batches([text])).tokens
+
+    def _batches(self, texts: list[str]) -> Iterator[Batch]:
+        """The ids of texts, in order, as many at a time as go to the same encoder."""
+        for way, group in itertools.groupby(texts, self._way):
+            yield way(list(group))
+
+    def _way(self, text: str) -> Any:
+        if not self._settled(text):
+            return self._by_reference
+        return self._in_pieces if len(text) > cuts.PIECE_CHARACTERS else self._library.encode_batch
+
+    def _by_reference(self, texts: list[str]) -> Batch:
+        return Batch.of([np.array(ids, np.uint32) for ids in self._reference.encode_batch(texts)])
+
+    def _in_pieces(self, texts: list[str]) -> Batch:
+        return Batch.of(
+            [np.concatenate(list(cuts.encode_pieces(text, self._places, self._encode))) for text in texts]
+        )
 
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:
-        return self._encoding.encode_to_numpy(text, disallowed_special=())
+        return self._library.encode_batch([text]).tokens
+
+
+def _joined(batches: Iterable[Batch]) -> Batch:
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    return Batch(
+        np.concatenate([np.empty(0, np.uint32), *(part.tokens for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)]),
+    )
+
+
+def _first_that_agrees(tokenizer: Tokenizer) -> Library:
+    """The fastest library that is installed and gives the reference's ids for a probe."""
+    vocabulary, expected = vocabulary_of(tokenizer), tokenizer.encode(_PROBE)
+    for make in LIBRARIES:
+        try:
+            library = make(vocabulary)
+            agrees = library.encode_batch([_PROBE]).tokens.tolist() == expected
+        except Exception as error:  # of any kind: it is refused
+            _logger.info("%s cannot be used: %s", make.__name__, error)
+            continue
+        if agrees:
+            return library
+        _logger.warning("%s gives other ids than tokenizers: not used", make.__name__)
+    raise UnsuitableTokenizerError("no fast library is installed that gives its ids")
 
 
 def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
-    """Why tiktoken would not give the ids of a tokenizer; empty when it does."""
+    """Why the libraries would not give the ids of a tokenizer; empty when they do."""
     model, splitting = definition["model"], definition["pre_tokenizer"]
     if tokenizer.kind != BYTE_LEVEL.name:
         return "it is not a byte-level BPE"
@@ -94,11 +145,13 @@ def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
     return ""
 
 
-def _ranks(model: dict[str, Any]) -> dict[bytes, int]:
-    """Bytes of each token, to its id; tokens that nothing merges into (special ones) are left out."""
+def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
+    """Single bytes, then what is merged, in order; tokens that nothing merges into (special ones) are left out."""
+    model = json.loads(tokenizer.backend.to_str())["model"]
     byte = _byte_characters()
     tokens = [*byte, *(left + right for left, right in model["merges"])]
-    return {bytes([byte[character] for character in token]): model["vocab"][token] for token in tokens}
+    ids = {token: model["vocab"][token] for token in tokens}
+    return Vocabulary(byte, ids, model["merges"], tokenizer.end_of_document)
 
 
 def _byte_characters() -> dict[str, int]:

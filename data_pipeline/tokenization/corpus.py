@@ -2,18 +2,15 @@
 
 GPT-2: one sequence a document, ending in `<|endoftext|>`. BERT: one sequence a sentence. Each worker writes the
 dataset of its own shard; they are joined at the end, and `corpus.json` is written last. Ids are made by
-`data_pipeline.tokenization.byte_pairs` and `word_pieces` where they can, and a sample of every shard is compared with the reference.
+`data_pipeline.tokenization.byte_pairs` and `word_pieces` where they can, and a sample of every shard is compared with the
+reference.
 """
 
 import functools
-import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from core.errors import UserError
 from core.files import read_json, write_json
@@ -29,14 +26,15 @@ from data_pipeline.indexed.dataset import (
     merge,
     token_dtype,
 )
-from data_pipeline.tokenization.kinds import KINDS
-from data_pipeline.tokenization.sample_check import (
-    EncodeBatch,
-    Ids,
+from data_pipeline.tokenization.encoders import (
+    Encoded,
+    Encoder,
+    ReferenceEncoder,
     UnsuitableTokenizerError,
     check,
     in_sample,
 )
+from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.sentences import load_sentence_splitter
 from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 
@@ -96,7 +94,7 @@ def tokenize_corpus(
     return read_json(output / CORPUS_FILE)
 
 
-def _describe(encoder: "_Encoder", prefix: Path) -> dict[str, Any]:
+def _describe(encoder: "_Loaded", prefix: Path) -> dict[str, Any]:
     dataset = IndexedDataset(prefix)
     facts = {
         "kind": encoder.tokenizer.kind,
@@ -126,76 +124,54 @@ def _tokenize_shard(tokenizer_path: Path, sentence_splitter: Path | None, task: 
     return counts
 
 
-class _Encoded(NamedTuple):
-    """Documents as `IndexedWriter.add_documents` takes them; those without tokens have no sequence."""
-
-    tokens: npt.NDArray[np.uint32]
-    lengths: npt.NDArray[np.int64]
-    sequences: npt.NDArray[np.int64]
-
-
-class _Encoder(NamedTuple):
+class _Loaded(NamedTuple):
     """What encodes a shard.
 
     Attributes:
-        tokenizer: the reference.
-        encode_batch: the ids of each text, as the reference gives them.
-        split: a document into the texts that become sequences.
-        end: what every sequence ends in.
+        tokenizer: whose ids they are.
+        encoder: the one that is used.
+        reference: the one that it is compared with.
         obstacle: why a fast encoder cannot be used, so that the reference is; empty when it is.
     """
 
     tokenizer: Tokenizer
-    encode_batch: EncodeBatch
-    split: Callable[[str], list[str]]
-    end: tuple[int, ...]
+    encoder: Encoder
+    reference: Encoder
     obstacle: str
 
 
 @functools.lru_cache(maxsize=1)
-def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Encoder:
+def _load(tokenizer_path: Path, sentence_splitter: Path | None) -> _Loaded:
     """What encodes a shard, loaded once a process."""
     tokenizer = load_tokenizer(tokenizer_path)
     kind = KINDS[tokenizer.kind]
-    obstacle = ""
-    try:
-        encode_batch: EncodeBatch = attribute(kind.encoder)(tokenizer).encode_batch
-    except UnsuitableTokenizerError as error:
-        encode_batch, obstacle = tokenizer.encode_batch, str(error)
-    end = (tokenizer.special(kind.end),) if kind.end else ()
-    if not kind.sentences:
-        return _Encoder(tokenizer, encode_batch, lambda text: [text], end, obstacle)
-    if sentence_splitter is None:
+    if kind.sentences and sentence_splitter is None:
         raise UserError(
             f"{tokenizer_path}: a {kind.name} corpus has a sequence a sentence: give a sentence splitter"
         )
-    return _Encoder(tokenizer, encode_batch, load_sentence_splitter(sentence_splitter), end, obstacle)
-
-
-def _encode_shard(encoder: _Encoder, path: Path) -> Iterator[_Encoded]:
-    """The documents of a shard, many at a time, a sample of them checked; texts without tokens are left out."""
-    numbers = itertools.count()
-    end = np.array(encoder.end, np.uint32)
-    for batch in read_text_batches(path):
-        documents = [encoder.split(text) for text in batch]
-        ids = encoder.encode_batch([text for texts in documents for text in texts])
-        place = 0
-        for texts, number in zip(documents, numbers, strict=False):
-            if not encoder.obstacle and in_sample(number):
-                _check(encoder, path, number, texts, ids[place : place + len(texts)])
-            place += len(texts)
-        sizes = np.array([len(sequence) for sequence in ids], np.int64)
-        document = np.repeat(np.arange(len(documents)), [len(texts) for texts in documents])[sizes > 0]
-        parts = [np.asarray(part, np.uint32) for sequence in ids if len(sequence) for part in (sequence, end)]
-        yield _Encoded(
-            np.concatenate([end[:0], *parts]),
-            sizes[sizes > 0] + len(end),
-            np.bincount(document, minlength=len(documents)),
-        )
-
-
-def _check(encoder: _Encoder, path: Path, number: int, texts: list[str], ids: Sequence[Ids]) -> None:
+    split = load_sentence_splitter(sentence_splitter) if kind.sentences and sentence_splitter else None
+    reference = ReferenceEncoder(tokenizer, split, [tokenizer.special(kind.end)] if kind.end else [])
     try:
-        check(encoder.encode_batch, encoder.tokenizer, texts, ids)
+        encoder: Encoder = attribute(kind.encoder)(tokenizer, *([split] if split else []))
+    except UnsuitableTokenizerError as error:
+        return _Loaded(tokenizer, reference, reference, str(error))
+    return _Loaded(tokenizer, encoder, reference, "")
+
+
+def _encode_shard(loaded: _Loaded, path: Path) -> Iterator[Encoded]:
+    """The documents of a shard, many at a time, a sample of them checked; texts without tokens are left out."""
+    first = 0
+    for documents in read_text_batches(path):
+        encoded = loaded.encoder.encode_documents(documents)
+        for index, document in enumerate(documents):
+            if not loaded.obstacle and in_sample(first + index):
+                _check(loaded, path, first + index, document, encoded.document(index))
+        first += len(documents)
+        yield encoded
+
+
+def _check(loaded: _Loaded, path: Path, number: int, document: str, encoded: Encoded) -> None:
+    try:
+        check(loaded.encoder, loaded.reference, document, encoded)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: document {read_ids(path)[number]}: {error}") from error

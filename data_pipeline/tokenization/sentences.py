@@ -1,31 +1,27 @@
 """Sentences: a Punkt model trained on the corpus itself, kept as JSON (nothing is downloaded or unpickled).
 
-BERT's corpus has one sequence a sentence; turning sentences into tokens lives in `data_pipeline.tokenization.corpus`.
+BERT's corpus has one sequence a sentence; turning sentences into tokens lives in `data_pipeline.tokenization.word_pieces`.
+
+Punkt looks at a text word by word, a word being what stands between blanks: of each word only the last mark may end a
+sentence (and a mark at its very start), and whether it does depends on the word and, for some (abbreviations, initials,
+numbers, dots), on the next one. So what a word says can be remembered (`WordEnd`), and texts whose words are known need no library.
 """
 
 import functools
-import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from core.errors import UserError
 from core.files import read_json, write_json
-from data_pipeline.engine.documents import read_texts
-from data_pipeline.tokenization.abbreviations import NUMBERED, abbreviation, ends_sentence
+from data_pipeline.tokenization.abbreviations import BOUND, NUMBERED, TITLES, abbreviation, ends_sentence
+from data_pipeline.tokenization.sampling import sample_texts
 
 PUNKT_FILE = "punkt.json"
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _LIMIT_BYTES = 4_000_000
 _MOST_SHARDS = 256
-_PARTS_OF_A_SHARD = 16
-_LEAST_PART = 4_000
-_LONGEST_WORD = 100
-_SEED = 1234
 
 
 @functools.cache
@@ -77,6 +73,30 @@ def _mark_known(token: Any) -> None:
         token.sentbreak, token.abbr = False, True
 
 
+NEVER, ALWAYS, ASK = range(3)
+
+
+class WordEnd(NamedTuple):
+    """What a word says of where sentences end: a sentence may end after it, within it, and after its first marks.
+
+    Attributes:
+        marked: whether a sentence could end after it, were there a word after it in its paragraph.
+        after: whether it does then: `NEVER`, `ALWAYS`, or `ASK` with the word that follows.
+        within: the characters before a sentence's end within it; it counts unless `marked` and a word follows. 0: none.
+        closing: the characters at its start that still belong to a sentence that ended before it.
+        first: the characters before a sentence's end at its start, which always counts; then `closing` is 0. 0: none.
+    """
+
+    marked: bool = False
+    after: int = NEVER
+    within: int = 0
+    closing: int = 0
+    first: int = 0
+
+
+_PLAIN_WORD = WordEnd()
+
+
 class SentenceSplitter:
     """Splits text into sentences; blank lines always separate."""
 
@@ -88,13 +108,74 @@ class SentenceSplitter:
         punkt.sent_starters = set(parameters["sentence_starters"])
         punkt.ortho_context.update(parameters["orthographic_context"])
         self._splitter = _punkt().Splitter(punkt)
+        self._first_of_collocations = {first for first, _ in punkt.collocations}
 
     def __call__(self, text: str) -> list[str]:
         """The sentences of a text, without blanks around them."""
         sentences = []
-        for paragraph in _PARAGRAPH.split(text):
-            sentences += [sentence.strip() for sentence in self._splitter.tokenize(paragraph)]
+        for paragraph in self.paragraphs(text):
+            sentences += self.of_paragraph(paragraph)
+        return sentences
+
+    @staticmethod
+    def paragraphs(text: str) -> list[str]:
+        """What stands between blank lines; no sentence goes on after it."""
+        return _PARAGRAPH.split(text)
+
+    def of_paragraph(self, paragraph: str) -> list[str]:
+        """The sentences of a paragraph, by Punkt itself."""
+        sentences = [sentence.strip() for sentence in self._splitter.tokenize(paragraph)]
         return [sentence for sentence in sentences if sentence]
+
+    def word_end(self, word: str) -> WordEnd:
+        """What a word says; there is no blank in it."""
+        if word.isalnum():
+            return _PLAIN_WORD
+        marks = self._splitter._lang_vars.sent_end_chars
+        if not any(mark in word for mark in marks):
+            return WordEnd(closing=self._closing(word))
+        marked = word.endswith(marks)
+        first = self._ends_within(f"{word} x")[0] if word.startswith(marks) else 0
+        return WordEnd(
+            marked=marked,
+            after=self._after(word) if marked else NEVER,
+            within=self._ends_within(word)[1],
+            closing=self._closing(word),
+            first=first,
+        )
+
+    def ends_between(self, word: str, following: str) -> bool:
+        """Whether a sentence ends between a word that says `ASK` and the one after it."""
+        found: bool = self._splitter.text_contains_sentbreak(f"{word} {following}")
+        return found
+
+    def _closing(self, text: str) -> int:
+        """The characters at the start of a text that belong to the sentence before: of Punkt's realignment."""
+        found = self._splitter._lang_vars.re_boundary_realignment.match(text)
+        return len(found.group().rstrip()) if found else 0
+
+    def _ends_within(self, text: str) -> tuple[int, int]:
+        """The characters before Punkt's first and last candidate, if a sentence ends there; 0: none, or not a first."""
+        candidates = list(self._splitter._match_potential_end_contexts(text))
+        ends = [
+            int(found.end()) + self._closing(text[found.end() :])
+            if self._splitter.text_contains_sentbreak(context)
+            else 0
+            for found, context in candidates
+        ]
+        return (ends[0] if len(ends) > 1 else 0), (ends[-1] if ends else 0)
+
+    def _after(self, word: str) -> int:
+        """Whether a sentence ends after a word with a mark: what Punkt's passes say of its last token, alone."""
+        token = self._splitter._Token(self._splitter._lang_vars.word_tokenize(word)[-1])
+        self._splitter._first_pass_annotation(token)
+        if known := abbreviation(token.tok):
+            return NEVER if known in BOUND | TITLES else ASK
+        kind = token.type_no_period
+        depends = token.abbr or token.ellipsis or token.is_initial or kind == "##number##"
+        if token.period_final and (depends or kind in self._first_of_collocations):
+            return ASK
+        return ALWAYS if token.sentbreak else NEVER
 
 
 def train_sentence_splitter(
@@ -116,7 +197,7 @@ def train_sentence_splitter(
     trainer = _punkt().Trainer()
     trainer.INCLUDE_ALL_COLLOCS = False
     documents = characters = 0
-    for text in _sample(inputs, limit_bytes, title):
+    for text in sample_texts(inputs, limit_bytes, _MOST_SHARDS, title):
         trainer.train(text, finalize=False)
         documents += 1
         characters += len(text)
@@ -135,52 +216,6 @@ def train_sentence_splitter(
         "abbreviations": len(parameters["abbreviations"]),
         "sentence_starters": len(parameters["sentence_starters"]),
     }
-
-
-def _sample(inputs: list[Path], limit: int, title: str) -> Iterator[str]:
-    """Texts of about `limit` characters together: all, or parts of random documents of shards in random order.
-
-    A shard gives its share of what is missing, but enough to be worth reading; so of very many shards some are read.
-    """
-    order = random.Random(_SEED).sample(range(len(inputs)), len(inputs))
-    missing = limit
-    for place, index in enumerate(tqdm(order, desc=title or None, unit="shard", disable=None)):
-        if missing <= 0:
-            break
-        share = max(missing // (len(inputs) - place), min(missing, limit // _MOST_SHARDS), 1)
-        for text in _sample_of_shard(
-            list(read_texts(inputs[index])), share, random.Random(f"{_SEED} {index}")
-        ):
-            missing -= len(text)
-            yield text
-
-
-def _sample_of_shard(texts: list[str], share: int, draw: random.Random) -> Iterator[str]:
-    """Texts of about `share` characters together: all, or parts of random ones, each from a random place in it."""
-    if sum(map(len, texts)) <= share:
-        yield from texts
-        return
-    most = max(share // _PARTS_OF_A_SHARD, share // len(texts), min(share, _LEAST_PART))
-    for text in draw.sample(texts, len(texts)):
-        part = _part(text, min(most, share), draw)
-        share -= len(part)
-        yield part
-        if share <= 0:
-            break
-
-
-def _part(text: str, most: int, draw: random.Random) -> str:
-    """About so many characters of a text, cut between words: "Mr" without its full stop would be learned from."""
-    if len(text) <= most:
-        return text
-    start = draw.randrange(len(text) - most + 1)
-    start = _end_of_word(text, start) if start else 0
-    return text[start : _end_of_word(text, start + most)]
-
-
-def _end_of_word(text: str, place: int) -> int:
-    end = text.find(" ", place, place + _LONGEST_WORD)
-    return place if end < 0 else end
 
 
 def load_sentence_splitter(path: Path) -> SentenceSplitter:

@@ -39,6 +39,7 @@ from data_pipeline.tokenization.special import special_tokens_of, with_special
 END_OF_DOCUMENT = BYTE_LEVEL.end
 _MINIMUM_FREQUENCY = 2
 _ALPHABET_LIMIT = 1000
+_MOST_SHARDS = 4_096  # read for a sample
 
 
 class Tokenizer:
@@ -240,7 +241,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def train_tokenizer(
-    kind: str, inputs: list[Path], output: Path, vocabulary_size: int, *, title: str = ""
+    kind: str,
+    inputs: list[Path],
+    output: Path,
+    vocabulary_size: int,
+    *,
+    sample_bytes: int | None = None,
+    title: str = "",
 ) -> dict[str, Any]:
     """Train a tokenizer on document shards and write `output/tokenizer.json`; the same bytes at every run.
 
@@ -249,27 +256,35 @@ def train_tokenizer(
         inputs: document shards, in a fixed order.
         output: directory to write to.
         vocabulary_size: ids wanted, special tokens included; a small corpus may give fewer.
+        sample_bytes: of a corpus of more text, a sample of about so many characters is learned from.
 
     Returns:
-        Counts: documents read, vocabulary size reached.
+        Counts: documents and bytes learned from, of a sample `sampled_from_bytes` (about), vocabulary size reached.
 
     Raises:
         TokenizerError: the vocabulary size cannot hold the characters of the corpus, or there is no text.
     """
-    from data_pipeline.engine.documents import read_texts  # pyarrow is not needed where models run
+    # pyarrow is not needed where models run
+    from data_pipeline.engine.documents import read_texts, text_bytes
+    from data_pipeline.tokenization.sampling import sample_texts, text_size
 
-    documents = 0
+    counts: Counter[str] = Counter()
+    size = 0 if sample_bytes is None else text_size(inputs)
+    sampled = sample_bytes is not None and size > sample_bytes
 
     def texts() -> Iterator[str]:
-        nonlocal documents
-        documents = 0
-        for path in tqdm(inputs, desc=title or None, unit="shard", disable=None):
-            for text in read_texts(path):
-                documents += 1
-                yield text
+        counts.clear()
+        if sampled and sample_bytes:
+            found = sample_texts(inputs, sample_bytes, _MOST_SHARDS, title)
+        else:
+            bar = tqdm(inputs, desc=title or None, unit="shard", disable=None)
+            found = (text for path in bar for text in read_texts(path))
+        for text in found:
+            counts.update(documents=1, bytes=text_bytes(text))
+            yield text
 
     backend = attribute(KINDS[kind].trainer)(texts, vocabulary_size)
-    if not documents:
+    if not counts["documents"]:
         raise TokenizerError(f"{output}: no documents to train a tokenizer on")
     tokenizer = Tokenizer(backend, str(output))
     if tokenizer.vocabulary_size > vocabulary_size:
@@ -278,7 +293,8 @@ def train_tokenizer(
             f"{vocabulary_size} ids allowed: raise vocabulary_size"
         )
     tokenizer.save(Path(output) / TOKENIZER_FILE)
-    return {"kind": kind, "documents": documents, "vocabulary_size": tokenizer.vocabulary_size}
+    facts = {"kind": kind, **counts, "vocabulary_size": tokenizer.vocabulary_size}
+    return {**facts, "sampled_from_bytes": size} if sampled else facts
 
 
 def train_byte_level(texts: Callable[[], Iterator[str]], vocabulary_size: int) -> tokenizers.Tokenizer:

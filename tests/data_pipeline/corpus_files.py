@@ -22,6 +22,10 @@ _TEXT = (
     "river mountain garden letter morning winter summer window market village teacher doctor engine bridge harbour"
 )
 _WORDS = _TEXT.split(" ")
+# A sentence splitter that has learned nothing.
+NOTHING_LEARNED: dict[str, Any] = {
+    "abbreviations": [], "collocations": [], "sentence_starters": [], "orthographic_context": {},
+}  # fmt: skip
 
 
 def english(seed: int, words: int = 200) -> str:

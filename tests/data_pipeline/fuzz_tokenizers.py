@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
+from corpus_files import NOTHING_LEARNED
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from core.registry import attribute
 from data_pipeline.tokenization import cuts
+from data_pipeline.tokenization.encoders import ReferenceEncoder, UnsuitableTokenizerError, check
 from data_pipeline.tokenization.kinds import KINDS, TokenizerError
-from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError
+from data_pipeline.tokenization.sentences import SentenceSplitter
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 TEXTS_EACH = 40
@@ -353,16 +355,22 @@ def _compare(
 
 
 def _ways(ours: Tokenizer, text: str, piece: int) -> Iterator[list[int]]:
-    """The ids of the whole, in pieces of some characters, and by the fast encoder where it can."""
+    """The ids of the whole, in pieces of some characters, and by the fast encoder where it can; of one that finds
+    sentences they are compared sentence by sentence."""
     yield ours.encode(text)
     usual, cuts.PIECE_CHARACTERS = cuts.PIECE_CHARACTERS, piece
     try:
         yield ours.encode(text)
+        kind = KINDS[ours.kind]
+        splitter = [SentenceSplitter(NOTHING_LEARNED)] if kind.sentences else []
         try:
-            encoder = attribute(KINDS[ours.kind].encoder)(ours)
+            encoder = attribute(kind.encoder)(ours, *splitter)
         except UnsuitableTokenizerError:
             return
-        yield [int(index) for index in encoder.encode_batch([text])[0]]
+        if splitter:
+            check(encoder, ReferenceEncoder(ours, *splitter), text, encoder.encode_documents([text]))
+        else:
+            yield encoder.encode(text).tolist()
     finally:
         cuts.PIECE_CHARACTERS = usual
 

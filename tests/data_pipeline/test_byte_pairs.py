@@ -1,6 +1,5 @@
 """The fast encoder gives the reference's ids for any text, or says that it cannot."""
 
-import gzip
 import json
 import random
 import subprocess
@@ -9,17 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from corpus_files import added_token, english, real_data, uncut_ids, write_documents
+from tokenizers import models
 
+import data_pipeline.tokenization.byte_pair_libraries
 import data_pipeline.tokenization.byte_pairs
 import data_pipeline.tokenization.cuts
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.indexed.dataset import IndexedDataset
-from data_pipeline.tokenization.byte_pairs import BytePairEncoder
+from data_pipeline.tokenization.byte_pair_libraries import LIBRARIES, Batch, Gigatoken, Tiktoken
+from data_pipeline.tokenization.byte_pairs import BytePairEncoder, vocabulary_of
 from data_pipeline.tokenization.corpus import tokenize_corpus
-from data_pipeline.tokenization.sample_check import UnsuitableTokenizerError, check
+from data_pipeline.tokenization.encoders import ReferenceEncoder, UnsuitableTokenizerError, check
+from data_pipeline.tokenization.loading import byte_level
 from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer, train_tokenizer
 
 _BLANKS = "\t\n\v\f\r \x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -108,17 +110,6 @@ def test_random_texts(tokenizer: Tokenizer) -> None:
         assert encoder.encode(text).tolist() == uncut_ids(tokenizer, text), repr(text)
 
 
-def test_every_character_is_split_off_alike(trained: Path) -> None:
-    """Both libraries bring their own tables of letters, numbers and blanks."""
-    tokenizer = load_tokenizer(trained)
-    points = [*range(0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 13)]
-    text = "".join(f"a{chr(point)}1{chr(point)}.{chr(point)} " for point in points)
-    encoder = BytePairEncoder(tokenizer)
-    for start in range(0, len(text), 100_000):
-        part = text[start : start + 100_000]
-        assert encoder.encode(part).tolist() == uncut_ids(tokenizer, part)
-
-
 @pytest.mark.parametrize("character", ["a", "!", "9", "東", "😀", " ", "\n", "\xa0", "\x85"])
 def test_long_runs(trained: Path, character: str) -> None:
     tokenizer = load_tokenizer(trained)
@@ -155,17 +146,6 @@ def test_very_long_document(tokenizer: Tokenizer) -> None:
     assert len(text) > 3 * data_pipeline.tokenization.cuts.PIECE_CHARACTERS
     assert len(list(data_pipeline.tokenization.cuts.pieces(text, tokenizer._cuts))) > 2
     assert BytePairEncoder(tokenizer).encode(text).tolist() == uncut_ids(tokenizer, text)
-
-
-def test_real_texts() -> None:
-    tokenizer = load_tokenizer(real_data("gpt2-vocab.json"))
-    encoder = BytePairEncoder(tokenizer)
-    with gzip.open(real_data("gutenberg_small.jsonl.gz"), "rt", encoding="utf-8") as stream:
-        texts = [json.loads(line)["text"] for line in stream]
-    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        assert encoder.encode(text).tolist() == ids
-    wikitext = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
-    assert encoder.encode(wikitext).tolist() == uncut_ids(tokenizer, wikitext)
 
 
 def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
@@ -247,14 +227,16 @@ def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
 ) -> None:
     texts = [f"document {index} of the house" for index in range(1100)]  # more than a row group
     shards = write_documents(tmp_path / "documents", texts, shards=1)
-    right = BytePairEncoder._encode
+    right = Gigatoken.encode_batch
 
-    def wrong(self: BytePairEncoder, text: str) -> np.ndarray:
-        ids = right(self, text).copy()
-        ids[-2] += text == texts[number]
-        return ids
+    def wrong(self: Gigatoken, given: list[str]) -> Batch:
+        tokens, lengths = right(self, given)
+        tokens = tokens.copy()
+        for index in (index for index, text in enumerate(given) if text == texts[number]):
+            tokens[lengths[: index + 1].sum() - 2] += 1
+        return Batch(tokens, lengths)
 
-    monkeypatch.setattr(BytePairEncoder, "_encode", wrong)
+    monkeypatch.setattr(Gigatoken, "encode_batch", wrong)
     first = len(uncut_ids(load_tokenizer(trained), texts[number])) - 2
     message = rf"documents-00000.parquet: document t/{number:06d}: .* differ at token {first}: \d+ is not \d+"
     with pytest.raises(TokenizerError, match=message):
@@ -262,14 +244,122 @@ def test_a_wrong_id_in_a_sampled_document_stops_the_shard(
     assert not list((tmp_path / "out").glob("*.idx"))
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_that_gives_other_ids_is_not_used(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, library: type
+) -> None:
+    right = library.encode_batch
+
+    def wrong(self: object, texts: list[str]) -> Batch:
+        return Batch(right(self, texts).tokens + 1, right(self, texts).lengths)
+
+    monkeypatch.setattr(library, "encode_batch", wrong)
+    used = BytePairEncoder(load_tokenizer(trained))._library
+    assert not isinstance(used, library) and isinstance(used, LIBRARIES)
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "LIBRARIES", (library,))
+    with pytest.raises(UnsuitableTokenizerError, match="no fast library"):
+        BytePairEncoder(load_tokenizer(trained))
+
+
 def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
     tokenizer = load_tokenizer(trained)
-    encode_batch, texts = BytePairEncoder(tokenizer).encode_batch, [english(1) + "\n\n" + "1234 5678 ..."]
+    encoder = BytePairEncoder(tokenizer)
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pair_libraries, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
+    encoder._library = Tiktoken(vocabulary_of(tokenizer))
+    text = english(1) + "\n\n" + "1234 5678 ..."
+    reference = ReferenceEncoder(tokenizer, None, [tokenizer.end_of_document])
     with pytest.raises(TokenizerError, match=r"the end|is not"):
-        check(encode_batch, tokenizer, texts, encode_batch(texts))
+        check(encoder, reference, text, encoder.encode_documents([text]))
 
 
-def test_nothing_but_encoding_a_corpus_needs_tiktoken() -> None:
-    program = "import sys; sys.modules['tiktoken'] = None; import data_pipeline.tokenization.corpus"
+def test_where_gigatoken_is_not_installed_tiktoken_serves(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(trained)
+    assert isinstance(BytePairEncoder(tokenizer)._library, Gigatoken)
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    assert isinstance(BytePairEncoder(tokenizer)._library, Tiktoken)
+
+
+def test_characters_that_only_one_library_knows_are_left_to_the_reference() -> None:
+    """U+323B0 is a letter in Unicode 17, nothing before: so an `'s` after it is a suffix or a part of marks."""
+    tokenizer = load_tokenizer(real_data("gpt2-vocab.json"))
+    encoder, text = BytePairEncoder(tokenizer), "a \U000323b0's b"
+    assert encoder._library.encode_batch([text]).tokens.tolist() != uncut_ids(
+        tokenizer, text
+    )  # or nothing is tried
+    texts = ["first", text, "second", "\u4e2d's", ""]
+    encoded = encoder.encode_documents(texts)
+    assert encoded.sequences.tolist() == [1, 1, 1, 1, 0]
+    expected = [[*uncut_ids(tokenizer, text), tokenizer.end_of_document] for text in texts[:-1]]
+    assert encoded.tokens.tolist() == [index for ids in expected for index in ids]
+    assert encoded.lengths.tolist() == [len(ids) for ids in expected]
+
+
+def test_boundaries_of_every_character(visible: Tokenizer) -> None:
+    """Of a sample of all planes, and of all that the libraries disagree on."""
+    points = {*range(0x80, 0xD800, 7), *range(0xE000, 0x110000, 331), *range(0x10000, 0x20000, 13)}
+    points |= {
+        0x88F,
+        0xC5C,
+        0xCDC,
+        0xA7CE,
+        0xA7F1,
+        0x10940,
+        0x11DB0,
+        0x16EA0,
+        0x1E6C0,
+        0x2B73A,
+        0x323B0,
+        0x33479,
+    }
+    texts = [f"\na{c}a\n1{c}1\n.{c}.\n {c} {c}'s\n{c}  a" for c in map(chr, sorted(points))]
+    encoder = BytePairEncoder(visible)
+    encodings = visible.backend.encode_batch_fast(texts, add_special_tokens=False)
+    for text, encoding in zip(texts, encodings, strict=True):
+        assert encoder.encode(text).tolist() == encoding.ids, repr(text)
+
+
+@pytest.fixture(scope="module")
+def visible() -> Tokenizer:
+    """A tokenizer that merges every character with a neighbour of another class, so that splits are seen in its ids."""
+    byte = data_pipeline.tokenization.byte_pairs._byte_characters()
+    character = {value: key for key, value in byte.items()}
+    ids = {key: index for index, key in enumerate(byte)}
+    merges = [
+        pair
+        for probe in (character[ord(probe)] for probe in "a1. ")
+        for other in range(0x80, 0xF5)
+        for pair in [(character[other], probe) if other < 0xC0 else (probe, character[other])]
+    ]
+    ids |= {first + second: 256 + index for index, (first, second) in enumerate(merges)}
+    return Tokenizer(byte_level(models.BPE({**ids, "<|endoftext|>": len(ids)}, merges)), "visible")
+
+
+def test_words_are_forgotten_before_they_take_much_memory(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(trained)
+    libraries = data_pipeline.tokenization.byte_pair_libraries
+    monkeypatch.setattr(libraries, "_LEAST_TEXT", 1000)
+    memory = iter([10**9, *[10**9 + (200 << 20)] * 3, 10**9 + (300 << 20), None, None])
+    monkeypatch.setattr(libraries, "_resident_bytes", lambda: next(memory))
+    made = []
+    right = Gigatoken._made
+    monkeypatch.setattr(Gigatoken, "_made", lambda self: made.append(0) or right(self))
+    library = Gigatoken(vocabulary_of(tokenizer))
+    text = english(1)[:600]
+    for _ in range(4):  # the first one is below the least
+        assert library.encode_batch([text]).tokens.tolist() == uncut_ids(tokenizer, text)
+    assert len(made) == 1 and library._characters == 2400
+    library.encode_batch([text])  # memory has grown
+    assert len(made) == 2 and library._characters == 0
+    monkeypatch.setattr(libraries, "_MOST_TEXT", 1100)  # memory is not known
+    library.encode_batch([text] * 2)
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("module", ["tiktoken", "gigatoken", "awkward"])
+def test_nothing_but_encoding_a_corpus_needs_the_libraries(module: str) -> None:
+    program = f"import sys; sys.modules[{module!r}] = None; import data_pipeline.tokenization.corpus"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

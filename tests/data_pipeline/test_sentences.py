@@ -9,6 +9,7 @@ from corpus_files import english, fetch_files, read_documents, real_data, write_
 
 from data_pipeline.engine.documents import list_shards
 from data_pipeline.tokenization import sentences
+from data_pipeline.tokenization.sampling import sample_texts
 from data_pipeline.tokenization.sentences import (
     SentenceSplitter,
     load_sentence_splitter,
@@ -113,7 +114,7 @@ def _marked(directory: Path, shards: int, documents: int, characters: int) -> li
 
 
 def _learned_from(shards: list[Path], limit: int) -> list[str]:
-    return list(sentences._sample(shards, limit, ""))
+    return list(sample_texts(shards, limit, sentences._MOST_SHARDS))
 
 
 @pytest.mark.parametrize("limit", [10, 100, 3_000, 20_000])

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import tokenizers
-from corpus_files import added_token, real_data, uncut_ids
+from corpus_files import NOTHING_LEARNED, added_token, real_data, uncut_ids
 from tokenizers import models, normalizers, pre_tokenizers
 
 from data_pipeline.tokenization.byte_pairs import BytePairEncoder
 from data_pipeline.tokenization.loading import tokenizer_files
+from data_pipeline.tokenization.sentences import SentenceSplitter
 from data_pipeline.tokenization.tokenizers import TokenizerError, load_tokenizer
 from data_pipeline.tokenization.word_pieces import WordPieceEncoder
 
@@ -343,6 +344,10 @@ def test_a_lone_surrogate_is_named(tmp_path: Path) -> None:
         load_tokenizer(byte_pairs(tmp_path / "gpt2")),
         load_tokenizer(words(tmp_path / "bert", UNCASED)),
     )
-    for encode in (gpt2.encode, bert.encode, BytePairEncoder(gpt2).encode, lambda text: WordPieceEncoder(bert).encode_batch([text])):  # fmt: skip
+
+    def words_of_bert(text: str) -> None:
+        WordPieceEncoder(bert, SentenceSplitter(NOTHING_LEARNED)).encode_documents([text])
+
+    for encode in (gpt2.encode, bert.encode, BytePairEncoder(gpt2).encode, words_of_bert):  # fmt: skip
         with pytest.raises(TokenizerError, match=r"lone surrogate U\+D83D at character 4"):
             encode("the \ud83d!")
