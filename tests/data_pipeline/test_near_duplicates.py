@@ -227,7 +227,7 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
     for job in many.values():
         for task in candidates.copy_tasks(job).values():
             peak = _peak_bytes(lambda job=job, task=task: candidates.write_copies(job, task))
-            assert peak < 80 * (1 << 16)
+            assert peak < 100 * (1 << 16)
         save_bits(candidates.distinct_file(job), np.ones(job.documents, np.bool_))
         tasks = candidates.band_tasks(job)
         assert tasks[0].parts in (2, 8)
@@ -236,7 +236,7 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
         members = [len(candidates.read_buckets(job, task)[0]) for task in pair_tasks]
         assert sum(members) > 1.9 * job.documents  # two bands, of nearly all documents
         assert max(members) < 1.1 * (1 << 16)
-    assert max(peaks) < 80 * (1 << 16)
+    assert max(peaks) < 100 * (1 << 16)
     assert peaks[1] < 1.3 * peaks[0]
 
 
@@ -304,7 +304,8 @@ def test_three_hundred_thousand_shards_are_planned_in_linear_time(tmp_path: Path
         assert len(pickle.dumps(tasks[-1])) < 200
         job.by_shard(np.arange(0, job.documents, 4000))
         times.append(time.process_time() - started)
-        (copy,) = {job_module._load(shared(job)) for _ in range(2)}
+        copy = job_module._load(shared(job))
+        assert job_module._load(shared(job)) is copy  # read once a process
         assert (copy.inputs, copy.documents) == (job.inputs, shards * 4000)
     assert times[1] < 20 * max(times[0], 0.05)
     assert times[1] < 10
