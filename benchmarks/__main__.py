@@ -16,6 +16,7 @@ NAMES = (
     "pipeline",
     "precisions",
     "sample-index",
+    "scaling",
     "tensor-parallel",
     "tokenization",
     "training",

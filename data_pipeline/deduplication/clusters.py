@@ -146,11 +146,11 @@ class Clusters:
 
 
 def _forest(links: Links, documents: int) -> Links:
-    """Links without those that join what earlier ones do, in the order of rounds and pairs; sorted by pair."""
+    """Links without those that join what earlier ones do, by their order; sorted by pair."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    links = links[np.lexsort((links["pair"], links["round"]))]
+    links = links[np.lexsort((links["pair"], links["order"]))]
     ends = np.stack(np.divmod(links["pair"], max(documents, 1)), axis=1)
     everyone, local = np.unique(ends, return_inverse=True)
     first, second = local.reshape(-1, 2).T

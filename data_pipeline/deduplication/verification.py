@@ -4,12 +4,13 @@ Short signatures say which documents can be like another one; the normalised tex
 of each task's buckets are compared, round by round, and a pair whose documents are joined already, by others that are
 alike, is left out: among n documents that are alike, about n pairs are compared, whatever n. What is found are links, a
 forest: at most one a document. Where forests of several tasks join the same documents, `data_pipeline.deduplication.clusters`
-takes the links that come first, so the links of a corpus do not depend on how the work was cut. Candidates come from
+takes the links that come first, by estimates, rounds and documents, so the links of a corpus do not depend on how the work was cut. Candidates come from
 `data_pipeline.deduplication.candidates`.
 """
 
 import functools
 import io
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,12 +35,14 @@ from data_pipeline.engine.resumable import Counts
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
 _ESTIMATED_AT_ONCE = 1 << 14
+_MOST_ROUNDS = 1 << 10
 _CACHED_BYTES = 1 << 27
 _OPEN_FILES = 64
 _MOST_CHAIN_TASKS = 256
 _LEAST_CHAINED, _MOST_CHAINED = 1 << 11, 1 << 16
 
-LINK = np.dtype([("round", "<i8"), ("pair", "<i8"), ("similarity", "<f8")])  # a pair is first · documents + second
+# Where a link comes, by estimates and rounds; first · documents + second; exact similarity.
+LINK = np.dtype([("order", "<i8"), ("pair", "<i8"), ("similarity", "<f8")])
 
 
 def likely_file(job: Job, task: PairTask) -> Path:
@@ -54,20 +57,24 @@ def write_likely(job: Job, task: PairTask) -> Counts:
     marks = np.zeros(len(documents), np.bool_)
     numbers = np.arange(len(documents))
     for _, first, second in rounds(local, sizes, lambda: np.where(marks, -1, numbers)):
-        likely = _are_likely(job, documents[first], documents[second])
+        likely = _estimates(job, documents[first], documents[second]) > _least_estimate(job)
         marks[first[likely]] = marks[second[likely]] = True
     save_array(likely_file(job, task), documents[marks])
     return {"documents": len(documents), "likely": int(marks.sum())}
 
 
-def _are_likely(job: Job, first: Numbers, second: Numbers) -> npt.NDArray[np.bool_]:
-    """Whether the similarity of pairs is estimated to be high enough, by a margin, for an exact comparison."""
-    result = np.empty(len(first), np.bool_)
+def _estimates(job: Job, first: Numbers, second: Numbers) -> npt.NDArray[np.float64]:
+    """The similarity of pairs by their short signatures."""
+    result = np.empty(len(first))
     for start in range(0, len(first), _ESTIMATED_AT_ONCE):
         part = slice(start, start + _ESTIMATED_AT_ONCE)
-        estimate = estimated_jaccard(_short(job, first[part]), _short(job, second[part]))
-        result[part] = estimate > job.settings.threshold - _ESTIMATE_MARGIN
+        result[part] = estimated_jaccard(_short(job, first[part]), _short(job, second[part]))
     return result
+
+
+def _least_estimate(job: Job) -> float:
+    """From where on a pair is compared exactly."""
+    return job.settings.threshold - _ESTIMATE_MARGIN
 
 
 def _short(job: Job, numbers: Numbers) -> npt.NDArray[np.uint8]:
@@ -218,26 +225,42 @@ def compare(job: Job, task: PairTask) -> Counts:
     forest = Forest(len(documents))
     links: list[tuple[int, int, float]] = []
     compared = 0
-    unlike = np.empty(0, np.int64)  # pairs that were compared
-    for step, first, second in rounds(local, sizes, forest.labels):
-        pairs = (first * len(documents) + second)[is_likely[first] & is_likely[second]]
-        pairs = np.setdiff1d(pairs, unlike, assume_unique=True)
-        first, second = np.divmod(pairs, max(len(documents), 1))
-        chosen = _are_likely(job, documents[first], documents[second])
-        found: list[int] = []
-        for one, other in zip(first[chosen].tolist(), second[chosen].tolist(), strict=True):
+    for order, first, second in _likely_pairs(job, documents, is_likely, (local, sizes), forest.labels):
+        for one, other in zip(first.tolist(), second.tolist(), strict=True):
             if forest.are_joined(one, other):
                 continue
             compared += 1
             similarity = similarities.of(int(index[one]), int(index[other]))
             if similarity > job.settings.threshold:
                 forest.join(one, other)
-                links.append((step, int(documents[one]) * job.documents + int(documents[other]), similarity))
-            else:
-                found.append(one * len(documents) + other)
-        unlike = np.sort(np.concatenate([unlike, np.array(found, np.int64)]))
+                links.append((order, int(documents[one]) * job.documents + int(documents[other]), similarity))
     save_array(links_file(job, task), np.array(links, LINK))
     return {"compared": compared, "links": len(links)}
+
+
+def _likely_pairs(
+    job: Job,
+    documents: Numbers,
+    is_likely: npt.NDArray[np.bool_],
+    buckets: tuple[Numbers, Numbers],
+    labels: Callable[[], Numbers],
+) -> Iterator[tuple[int, Numbers, Numbers]]:
+    """The pairs to compare: round by round those that are estimated to be alike, then those that may be all the same.
+
+    Yields:
+        Where they come in the order of links, and first and second members, as places in `documents`.
+    """
+    threshold, count = job.settings.threshold, max(len(documents), 1)
+    seen = np.empty(0, np.int64)
+    for turn, (low, high) in enumerate(((threshold, math.inf), (_least_estimate(job), threshold))):
+        for step, first, second in rounds(*buckets, labels):
+            pairs = (first * count + second)[is_likely[first] & is_likely[second]]
+            pairs = np.setdiff1d(pairs, seen, assume_unique=True)
+            first, second = np.divmod(pairs, count)
+            estimates = _estimates(job, documents[first], documents[second])
+            pairs = pairs[(low < estimates) & (estimates <= high)]
+            seen = np.sort(np.concatenate([seen, pairs]))
+            yield turn * _MOST_ROUNDS + step, *np.divmod(pairs, count)
 
 
 def _marks(job: Job) -> Bits:

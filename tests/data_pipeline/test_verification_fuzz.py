@@ -89,7 +89,7 @@ def check_links(job: Job, first: Numbers, second: Numbers, truths: npt.NDArray[n
     members = np.arange(job.documents)
     task = candidates.BandTask(range(job.settings.bands), 0, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verification, "_are_likely", lambda job, first, second: np.ones(len(first), np.bool_))
+        patch.setattr(verification, "_estimates", lambda job, first, second: np.ones(len(first)))
         patch.setattr(candidates, "band_tasks", lambda job: [task])
         patch.setattr(candidates, "_LARGEST_BUCKET", job.documents)
         candidates._save_buckets(job, task, members, np.array([job.documents]))
