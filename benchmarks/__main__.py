@@ -17,6 +17,7 @@ NAMES = (
     "pipeline",
     "precisions",
     "sample-index",
+    "scaling",
     "tensor-parallel",
     "tokenization",
     "training",

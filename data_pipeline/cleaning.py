@@ -9,6 +9,7 @@ benchmarks is judged by other stages.
 import functools
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,9 +152,15 @@ def _length_rule(
     """Tells for each text whether it is long enough."""
     minimum = settings.minimum_tokens
     if length_tokenizer is None:
-        return lambda texts: [_estimated_tokens(text) >= minimum for text in texts]
+        return lambda texts: [_is_long(text, minimum) for text in texts]
     tokenizer = load_tokenizer(length_tokenizer)
     return lambda texts: _enough_tokens(tokenizer, minimum, texts)
+
+
+def _is_long(text: str, minimum: int) -> bool:
+    """Whether a text has so many tokens, estimated; of a long one only the start is looked at."""
+    enough = math.ceil(minimum / TOKENS_PER_WORD) + 1
+    return len(text.split(maxsplit=enough)) > enough or _estimated_tokens(text) >= minimum
 
 
 def _estimated_tokens(text: str) -> float:

@@ -5,7 +5,6 @@ Names and codes stand here as a table, so that a recipe can be checked where the
 
 import difflib
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 _NAMES = """
@@ -79,15 +78,16 @@ def language_shares(text: str) -> Mapping[str, float]:
     import pycld2
 
     letters = 0
-    found: Counter[str] = Counter()
+    found: dict[str, int] = {}
     for window in _windows(text):
-        weight = len(window.encode().translate(None, delete=_NO_LETTERS))
+        content = window.encode()
+        weight = len(content.translate(None, delete=_NO_LETTERS))
         letters += weight
-        _, _, languages = pycld2.detect(window, isPlainText=True)
-        for _, code, percent, _ in languages:
-            found[code] += weight * percent
+        for _, code, percent, _ in pycld2.detect(content, isPlainText=True)[2]:
+            found[code] = found.get(code, 0) + weight * percent
     found.pop("un", None)
-    return {code: weight / (100 * letters) for code, weight in found.most_common() if weight}
+    ranked = sorted(found.items(), key=lambda item: -item[1])
+    return {code: weight / (100 * letters) for code, weight in ranked if weight}
 
 
 def share_of(shares: Mapping[str, float], language: str) -> float:

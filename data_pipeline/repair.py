@@ -12,7 +12,19 @@ import sys
 import unicodedata
 from collections.abc import Callable
 
-_NEEDS_REPAIR = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|&[A-Za-z#]|[^\x00-\x7f]")
+# Typographic marks that ftfy leaves alone, whatever stands beside them in a text of ASCII and such marks alone: quotes,
+# dashes, dots, blanks of other widths, and signs. Its expression for wrong decodings fits nowhere without a character of
+# another kind, and fits no more than `_WIDEST` characters; a test reads both from the expression itself.
+MARKS = (
+    "\xa0\xa1\xa9\xab\xad\xae\xb4\xb7\xbb\xbf\u2002-\u200a\u2010-\u2015\u2018-\u201a\u201c-\u201e\u2022\u2026\u202f"
+    "\u2032\u2033\u2039\u203a\u2122\u2212"
+)
+_ORDINARY = "\t\n\x20-\x7e" + MARKS
+_OTHER = re.compile(f"[^{_ORDINARY}]")
+_WIDEST = 8
+_NEAR_EACH_OTHER = re.compile(f"[^{_ORDINARY}]+(?:[{_ORDINARY}]{{1,{2 * _WIDEST}}}[^{_ORDINARY}]+)*")
+# What else ftfy's chosen fixes change.
+_FIXED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
 _OTHER_BREAKS = re.compile("\r\n?|[\x0b\x0c]")
 # C0 and C1 controls but tabulator and newline, and the code points that Unicode says are no characters.
 _NO_CHARACTERS = re.compile(
@@ -27,15 +39,32 @@ _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in
 
 def clean_characters(text: str, *, repair: bool) -> str:
     """The text with newlines as its only line ends and without characters that are none, and repaired if so asked."""
-    if not _NEEDS_REPAIR.search(text):
-        return text
-    if repair:
+    if repair and "&" in text:
         text = _unescape(text)
+    if not _OTHER.search(text):
+        return text
     text = _OTHER_BREAKS.sub("\n", text)
-    if repair:
-        lines = text.split("\n")
-        text = "\n".join([_repairer()(line) if _NEEDS_REPAIR.search(line) else line for line in lines])
-    return _NO_CHARACTERS.sub("", text)
+    return "\n".join(
+        [_clean_line(line, repair) if _OTHER.search(line) else line for line in text.split("\n")]
+    )
+
+
+def _clean_line(line: str, repair: bool) -> str:
+    if repair and not _is_clean(line):
+        line = _repairer()(line)
+    return _NO_CHARACTERS.sub("", line)
+
+
+def _is_clean(line: str) -> bool:
+    """Whether ftfy would change nothing: its expression for wrong decodings is tried where it can fit."""
+    from ftfy.badness import is_bad
+
+    if _FIXED.search(line) or not unicodedata.is_normalized("NFC", line):
+        return False
+    return not any(
+        is_bad(line[max(0, match.start() - _WIDEST) : match.end() + _WIDEST])
+        for match in _NEAR_EACH_OTHER.finditer(line)
+    )
 
 
 def _unescape(text: str) -> str:

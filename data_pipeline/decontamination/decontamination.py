@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from core.files import atomic_write
-from data_pipeline.decontamination.ngrams import Match, benchmark_ngrams
+from data_pipeline.decontamination.ngrams import BenchmarkNgrams, Match, benchmark_ngrams
 from data_pipeline.decontamination.words import words
-from data_pipeline.engine.documents import Document, read_shard, shard_name, text_bytes, write_shard
+from data_pipeline.engine.documents import Document, batches, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.settings import DecontaminationSettings
@@ -88,13 +88,15 @@ def _decontaminate_shard(
     hits: list[str] = []
 
     def kept() -> Iterator[Document]:
-        for document in read_shard(path):
-            counts.update(documents_in=1, bytes_in=text_bytes(document.text))
-            matches = ngrams.find(document.text)
+        for document, matches in _with_matches(path, ngrams):
+            size = text_bytes(document.text)
+            counts["documents_in"] += 1
+            counts["bytes_in"] += size
             found = {match.benchmark for match in matches}
             titled = ngrams.titles.benchmark(document, found)
             if not titled and not matches:
-                counts.update(documents=1, bytes=text_bytes(document.text))
+                counts["documents"] += 1
+                counts["bytes"] += size
                 yield document
                 continue
             verdict = _Verdict([], "benchmark_title") if titled else _cut(document.text, matches, settings)
@@ -113,6 +115,12 @@ def _decontaminate_shard(
     with atomic_write(output / "hits" / f"documents-{index:05d}.jsonl") as temporary:
         temporary.write_text("".join(hits), encoding="utf-8")
     return {**counts, "dropped": dict(dropped), "hits": dict(hit_by)}
+
+
+def _with_matches(path: Path, ngrams: BenchmarkNgrams) -> Iterator[tuple[Document, list[Match]]]:
+    """The documents of a shard, and what each holds of the benchmarks."""
+    for batch in batches(read_shard(path)):
+        yield from zip(batch, ngrams.find([document.text for document in batch]), strict=True)
 
 
 def _cut(text: str, matches: list[Match], settings: DecontaminationSettings) -> _Verdict:

@@ -22,7 +22,8 @@ from data_pipeline.settings import CleaningSettings
 
 _JOINED = re.compile(r"(\w) (n['’ʼ`´]t)\b", re.IGNORECASE)
 _SPLIT = re.compile(r"(\w)(n['’ʼ`´]t)\b", re.IGNORECASE)
-_RUN_BASE = np.uint64(0x9E3779B97F4A7C15)
+_RUN_BASE = 0x9E3779B97F4A7C15
+_GROUP_CHARACTERS = 1 << 16
 _WORD_FACTOR = np.uint64(0xC4CEB9FE1A85EC53)
 
 
@@ -52,40 +53,76 @@ class BenchmarkNgrams:
                 if title:
                     self.titles.add(title, name)
                 for way in _ways(text):
-                    hashes = words(way).hashes
-                    length = min(len(hashes), ngram)
+                    mixed = _mixed(words(way).hashes)
+                    length = min(len(mixed), ngram)
                     if length >= minimum_words:
-                        ((_, runs),) = _run_hashes(hashes, [length])
-                        collected[length].append((owner, runs))
+                        collected[length].append((owner, mixed))
             if sizes == (len(self.titles), sum(map(len, collected.values()))):
                 raise BenchmarkError(
                     f"{path}: holds no text of {minimum_words} words or more, so nothing would be looked for"
                 )
-        self._runs: dict[int, tuple[Hashes, npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {}
+        self._least = min(collected, default=0)
+        self._runs: dict[int, tuple[Hashes, npt.NDArray[np.int64]]] = {}
+        starts = [np.empty(0, np.uint64)]
         for length, parts in sorted(collected.items()):
-            hashes = np.concatenate([runs for _, runs in parts])
-            owners = np.repeat([owner for owner, _ in parts], [len(runs) for _, runs in parts])
-            distinct, firsts = np.unique(hashes, return_index=True)
-            self._runs[length] = distinct, owners[firsts], _table(distinct)
+            runs = [_run_hashes(mixed, length) for _, mixed in parts]
+            starts += [
+                _run_hashes(mixed, self._least)[: len(each)]
+                for (_, mixed), each in zip(parts, runs, strict=True)
+            ]
+            owners = np.repeat([owner for owner, _ in parts], list(map(len, runs)))
+            distinct, firsts = np.unique(np.concatenate(runs), return_index=True)
+            self._runs[length] = distinct, owners[firsts]
+        self._starts = np.unique(np.concatenate(starts))  # the first `_least` words of each run
+        self._table = _table(self._starts)
 
-    def find(self, text: str) -> list[Match]:
-        """All runs of a document's words that a benchmark holds, in order."""
-        return sorted({match for reading in readings(text) for match in self._find(reading)})
+    def find(self, texts: list[str]) -> list[list[Match]]:
+        """All runs of each document's words that a benchmark holds, in order."""
+        found: list[set[Match]] = [set() for _ in texts]
+        numbered = [(number, reading) for number, text in enumerate(texts) for reading in readings(text)]
+        if self._runs:
+            for part in _laid_together(numbered):
+                ends = np.cumsum([len(reading) + 1 for _, reading in part])
+                for start, end, owner in self._find("\n".join(reading for _, reading in part)):
+                    index = int(np.searchsorted(ends, start, side="right"))
+                    number, reading = part[index]
+                    first = int(ends[index]) - len(reading) - 1
+                    if end < ends[index]:  # not a run that goes on in the next one
+                        found[number].add(Match(start - first, end - first, self._names[owner]))
+        return [sorted(matches) for matches in found]
 
-    def _find(self, text: str) -> Iterator[Match]:
+    def _find(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Start, end and benchmark of each run."""
         read, starts, ends = words(text)
-        for length, runs in _run_hashes(read, self._runs):
-            hashes, owners, table = self._runs[length]
-            likely = np.flatnonzero(table.take(_table_places(runs, table), mode="clip"))
-            if len(likely) == 0:
-                continue
-            places = np.minimum(np.searchsorted(hashes, runs[likely]), len(hashes) - 1)
-            hit = hashes[places] == runs[likely]
-            first, owner = likely[hit], owners[places[hit]]
-            spans = starts[first].tolist(), ends[first + length - 1].tolist(), owner.tolist()
-            yield from (
-                Match(start, end, self._names[whose]) for start, end, whose in zip(*spans, strict=True)
+        if len(read) < self._least:
+            return
+        mixed = _mixed(read)
+        hashes = _run_hashes(mixed, self._least)
+        likely = np.flatnonzero(self._table.take(_table_places(hashes, self._table), mode="clip"))
+        likely = likely[_find_in(self._starts, hashes[likely])[1]]
+        if len(likely) == 0:
+            return
+        for length, (runs, owners) in self._runs.items():
+            first = likely[likely <= len(mixed) - length]
+            places, hit = _find_in(runs, _run_hashes_at(mixed, length, first))
+            first, owner = first[hit], owners[places[hit]]
+            yield from zip(
+                starts[first].tolist(), ends[first + length - 1].tolist(), owner.tolist(), strict=True
             )
+
+
+def _laid_together(numbered: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Short texts in groups, since arrays cost little more for many characters than for few; ASCII and others apart."""
+    groups: dict[bool, list[tuple[int, str]]] = {True: [], False: []}
+    sizes = {True: 0, False: 0}
+    for number, text in numbered:
+        kind = text.isascii()
+        groups[kind].append((number, text))
+        sizes[kind] += len(text)
+        if sizes[kind] >= _GROUP_CHARACTERS:
+            yield groups[kind]
+            groups[kind], sizes[kind] = [], 0
+    yield from (group for group in groups.values() if group)
 
 
 def _ways(text: str) -> Iterable[str]:
@@ -104,19 +141,38 @@ def benchmark_ngrams(files: tuple[tuple[str, Path], ...], ngram: int, minimum_wo
     return BenchmarkNgrams(files, ngram, minimum_words)
 
 
-def _run_hashes(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """Hashes of all runs of so many words, for each of the rising lengths: polynomials in the words' mixed hashes."""
+def _mixed(words: Hashes) -> Hashes:
+    """Words' hashes with all bits spread."""
     mixed = (words ^ (words >> np.uint64(31))) * _WORD_FACTOR
-    mixed ^= mixed >> np.uint64(29)
-    hashes = np.zeros(len(words), np.uint64)
-    size = 0
-    for length in lengths:
-        while size < min(length, len(words)):
-            hashes = hashes[: len(words) - size]
-            hashes *= _RUN_BASE
-            hashes += mixed[size:]
+    return mixed ^ (mixed >> np.uint64(29))
+
+
+def _run_hashes(mixed: Hashes, length: int) -> Hashes:
+    """Hashes of all runs of so many words: polynomials in the words' mixed hashes, each from those of its halves."""
+    hashes, size = mixed, 1
+    for bit in bin(length)[3:]:
+        count = max(len(mixed) - 2 * size + 1, 0)
+        hashes = hashes[:count] * np.uint64(pow(_RUN_BASE, size, 1 << 64)) + hashes[size : size + count]
+        size *= 2
+        if bit == "1":
+            count = max(count - 1, 0)
+            hashes = hashes[:count] * np.uint64(_RUN_BASE) + mixed[size : size + count]
             size += 1
-        yield length, hashes if size == length else hashes[:0]
+    return hashes
+
+
+def _run_hashes_at(mixed: Hashes, length: int, places: npt.NDArray[np.int64]) -> Hashes:
+    """The same of the runs that start at some places."""
+    hashes = np.zeros(len(places), np.uint64)
+    for offset in range(length):
+        hashes = hashes * np.uint64(_RUN_BASE) + mixed[places + offset]
+    return hashes
+
+
+def _find_in(known: Hashes, hashes: Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Where hashes would be among sorted ones, and whether they are there."""
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return places, known[places] == hashes
 
 
 def _table(hashes: Hashes) -> npt.NDArray[np.bool_]:

@@ -22,7 +22,7 @@ Places = npt.NDArray[np.int64]
 
 _HASH_BASE = 0x9E3779B97F4A7C15
 _CODE_POINTS = 0x110000
-_PERIOD = 64  # characters of a word after which the factors repeat
+_LEAST_BITS = 14
 _BLOCK_CHARACTERS = 1 << 20
 _BLANK = re.compile(r"\s")
 _NOT_SEEN = "\u2060"
@@ -175,16 +175,20 @@ def _fold(character: str) -> list[int]:
 
 
 @functools.cache
-def _powers() -> Hashes:
-    return np.array([pow(_HASH_BASE, exponent, 1 << 64) for exponent in range(_PERIOD)], np.uint64)
+def _powers(bits: int) -> tuple[Hashes, Hashes]:
+    """The first 2 to the power of `bits` powers of the base, and of its inverse, modulo 2⁶⁴."""
+    tables = np.ones((2, 1 << bits), np.uint64)
+    for table, base in zip(tables, (_HASH_BASE, pow(_HASH_BASE, -1, 1 << 64)), strict=True):
+        for bit in range(bits):
+            size = 1 << bit
+            np.multiply(table[:size], np.uint64(pow(base, size, 1 << 64)), out=table[size : 2 * size])
+    return tables[0], tables[1]
 
 
 def _hash_words(lower: npt.NDArray[np.uint32], starts: Places, ends: Places) -> Hashes:
-    """Hashes of words, given where they are."""
-    characters = lower[starts[0] : ends[-1]]
-    characters = characters[characters != 0]
-    lengths = ends - starts
-    firsts = np.cumsum(lengths) - lengths
-    place = np.arange(len(characters)) - np.repeat(firsts, lengths)
-    hashes = np.add.reduceat(characters * _powers()[place % _PERIOD], firsts)
-    return hashes ^ (lengths.astype(np.uint64) << np.uint64(56))
+    """Hashes of words, given where they are: differences of sums of characters times powers, from the first on."""
+    powers, inverses = _powers(max(_LEAST_BITS, len(lower).bit_length()))
+    sums = np.zeros(len(lower) + 1, np.uint64)
+    np.cumsum(lower * powers[: len(lower)], out=sums[1:])
+    hashes = (sums[ends] - sums[starts]) * inverses[starts]
+    return hashes ^ ((ends - starts).astype(np.uint64) << np.uint64(56))

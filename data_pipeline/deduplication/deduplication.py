@@ -1,39 +1,39 @@
 """Deduplication: exact duplicates by hash, near duplicates by locality-sensitive hashing (paper section 4.1).
 
-Signatures (per input shard), candidate pairs (per band, `candidates`), exact similarity of the candidates (per
-block of shards, `verification`), connected components, and writing what is kept (per input shard); each step resumes.
-Documents whose similarity is above the threshold are linked, connected documents are a cluster, and of a cluster the
-first document in the order of the inputs stays. So a document may go that is less like the one that stays than the
-threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's similarity to the one
-that stays, and `removed_by_chain` counts those.
+Signatures (per group of input shards), copies and buckets (per range of hashes, `candidates`), exact similarity of the
+candidates (per range of buckets, `verification`), connected components (`clusters`), and writing what is kept (per input
+shard); each step resumes. Documents whose similarity is above the threshold are linked, connected documents are a
+cluster, and of a cluster the first document in the order of the inputs stays. So a document may go that is less like the
+one that stays than the threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's
+similarity to the one that stays, and `removed_by_chain` counts those.
 
-Memory for N documents: 80 N bytes in the calling process, and in each worker, whatever N, 400 to 800 MB (the more, the
-more documents share a band); so 50 million documents take 4 GB and the workers. Disk, besides the output: 530 N bytes, and the text of
-the documents that are compared.
+Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 400 C + 1000 S
+bytes, a worker 500 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
+in N, in S and in C. Disk, besides the output: 610 N bytes, and the text of the documents that are compared. No step has more than
+512 work files of a kind, or one for each four million hashes or each million members of buckets.
 """
 
 import functools
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from core.files import read_json, write_json
-from data_pipeline.deduplication import minhash, verification
-from data_pipeline.deduplication.candidates import DISTINCT_FILE, band_tasks, write_candidates
-from data_pipeline.deduplication.clusters import CLUSTERS_FILE, KEPT, REASONS, Clusters, removed_file
-from data_pipeline.deduplication.job import Job, Numbers, save_array
-from data_pipeline.engine.documents import filter_shard, read_texts, shard_name
+from data_pipeline.deduplication import candidates, clusters, verification
+from data_pipeline.deduplication.clusters import CLUSTERS_FILE, KEPT, REASONS, Clusters
+from data_pipeline.deduplication.job import Job, Numbers, on_job, save_bits, share, shared
+from data_pipeline.deduplication.signatures import write_signatures
+from data_pipeline.engine.documents import filter_shard, shard_name
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
 from data_pipeline.settings import DeduplicationSettings
 
 __all__ = ["CLUSTERS_FILE", "DeduplicationSettings", "deduplicate"]
-
-_BLOCK_BYTES = 1 << 21
 
 
 def deduplicate(
@@ -46,17 +46,17 @@ def deduplicate(
         output: directory to write to.
 
     Returns:
-        Counts: documents and bytes in and out, dropped (exact and near), clusters, candidate_pairs, compared_pairs,
-        removed_by_chain.
+        Counts: documents and bytes in and out, dropped (exact and near), clusters, candidates (documents whose texts
+        were compared), compared_pairs, removed_by_chain.
     """
-    job = Job(tuple(map(Path, inputs)), Path(output), settings)
+    job = Job(tuple(map(str, inputs)), Path(output), settings)
     found_file = job.output / "stats" / "clusters.json"
     if not found_file.exists():
         write_json(found_file, _find_duplicates(job, executor, title))
+    work = functools.partial(on_job, _write_kept, shared(job))
     tasks = {f"documents-{index:05d}": index for index in range(len(job.inputs))}
-    write = functools.partial(_write_kept, job)
     counts = run_shards(
-        "deduplicate: documents", write, tasks, job.output, executor, _titled(title, "documents")
+        "deduplicate: documents", work, tasks, job.output, executor, _titled(title, "documents")
     )
     shutil.rmtree(job.work, ignore_errors=True)
     return {**add_counts(counts), **read_json(found_file)}
@@ -69,90 +69,52 @@ def _titled(title: str, step: str) -> str:
 def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     """All steps up to the clusters; returns their counts."""
 
-    def step(name: str, function: Any, tasks: Mapping[str, Any]) -> list[Counts]:
-        directory, bar = job.work / name, _titled(title, name)
-        return run_shards(f"deduplicate: {name}", function, tasks, directory, executor, bar)
+    def step(name: str, function: Callable[[Job, Any], Counts], tasks: Mapping[str, Any]) -> list[Counts]:
+        work = functools.partial(on_job, function, shared(job))
+        return run_shards(
+            f"deduplicate: {name}", work, tasks, job.work / name, executor, _titled(title, name)
+        )
 
-    def numbered(tasks: int) -> dict[str, int]:
-        return {f"{index:05d}": index for index in range(tasks)}
-
-    counts = step("signatures", functools.partial(_write_signatures, job), numbered(len(job.inputs)))
-    starts = [0, *itertools.accumulate(count["documents"] for count in counts)]
-    job = Job(job.inputs, job.output, job.settings, tuple(starts))
-    firsts = _first_occurrences(job)
-    tasks = {task.name: task for task in band_tasks(job)}
-    step("candidates", functools.partial(write_candidates, job), tasks)
-    blocks = numbered(len(job.blocks()))
-    likely = step("likely", functools.partial(verification.write_likely, job), blocks)
-    verification.write_compared(job)
-    step("texts", functools.partial(verification.write_texts, job), blocks)
-    compared = step("comparison", functools.partial(verification.compare, job), blocks)
-    clusters = Clusters(job, firsts)
-    verification.write_chained(job, clusters.chained_pairs())
-    step("chains", functools.partial(verification.measure_chained, job), blocks)
+    groups = {f"{group:05d}": group for group in range(len(job.groups))}
+    share(job)
+    counts = step("signatures", write_signatures, groups)
+    sizes = itertools.chain.from_iterable(count["shards"] for count in counts)
+    job = Job(job.inputs, job.output, job.settings, np.cumsum([0, *sizes], dtype=np.int64))
+    share(job)
+    step("copies", candidates.write_copies, candidates.copy_tasks(job))
+    copies = candidates.load_copies(job)
+    save_bits(candidates.distinct_file(job), ~_marked(job, [copies[:, 0]]))
+    step("candidates", candidates.write_buckets, {task.name: task for task in candidates.band_tasks(job)})
+    tasks = {task.name: task for task in candidates.pair_tasks(job)}
+    step("likely", verification.write_likely, tasks)
+    likely = _marked(job, (np.load(verification.likely_file(job, task)) for task in tasks.values()))
+    save_bits(verification.marks_file(job), likely)
+    step("texts", verification.write_texts, groups)
+    counts = step("comparison", verification.compare, tasks)
+    found = Clusters(job, copies, verification.load_links(job, tasks.values()))
+    chain_tasks = verification.write_chained(job, found.chained_pairs())
+    step("chains", verification.measure_chained, chain_tasks)
+    id_tasks = found.id_tasks()
+    step("ids", clusters.write_ids, id_tasks)
     return {
-        "candidate_pairs": sum(count["candidates"] for count in likely),
-        "compared_pairs": sum(count["compared"] for count in compared),
-        **clusters.write(),
+        "candidates": int(np.count_nonzero(likely)),
+        "compared_pairs": sum(count["compared"] for count in counts),
+        **found.write(verification.load_chained(job, chain_tasks), id_tasks.values()),
     }
 
 
-def _write_signatures(job: Job, shard: int) -> Counts:
-    """Hashes for exact duplicates, band hashes and short signatures of one shard."""
-    settings = job.settings
-    exact: list[bytes] = []
-    bands = [np.empty((settings.bands, 0), np.uint64)]
-    short = [np.empty((0, settings.permutations), np.uint8)]
-    for texts in _text_blocks(job.inputs[shard]):
-        exact += map(minhash.text_hash, texts)
-        signature = minhash.signatures(texts, settings.shingles, settings.permutations)
-        bands.append(minhash.band_hashes(signature, settings.bands))
-        short.append(minhash.short_signature(signature))
-    hashes = np.frombuffer(b"".join(exact), np.uint64).reshape(-1, 2)
-    save_array(job.signature_file("exact", shard), hashes)
-    save_array(job.signature_file("bands", shard), np.concatenate(bands, axis=1))
-    save_array(job.signature_file("short", shard), np.concatenate(short))
-    return {"documents": len(exact)}
-
-
-def _text_blocks(shard: Path) -> Iterator[list[minhash.Codes]]:
-    """The normalised texts of a shard, some megabytes at a time."""
-    block: list[minhash.Codes] = []
-    size = 0
-    for text in read_texts(shard):
-        block.append(minhash.normalise(text))
-        size += block[-1].nbytes
-        if size >= _BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
-
-
-def _first_occurrences(job: Job) -> Numbers:
-    """[documents]: the number of the first document with the same normalised text; marks those for the next steps."""
-    shards = range(len(job.inputs))
-    high, low = (
-        np.concatenate(
-            [np.load(job.signature_file("exact", index), mmap_mode="r")[:, half] for index in shards]
-        )
-        for half in (0, 1)
-    )
-    order = np.lexsort((high, low))  # stable: within equal hashes in document order
-    is_new = np.ones(len(order), np.bool_)
-    for half in (high, low):
-        ordered = half[order]
-        changes = ordered[1:] != ordered[:-1]
-        is_new[1:] = changes if half is high else is_new[1:] | changes
-    firsts = np.empty(len(order), np.int64)
-    firsts[order] = order[is_new][np.cumsum(is_new) - 1]
-    save_array(job.work / DISTINCT_FILE, (firsts == np.arange(len(firsts))).astype(np.uint8))
-    return firsts
+def _marked(job: Job, numbers: Iterable[Numbers]) -> npt.NDArray[np.bool_]:
+    """Marks some documents."""
+    marks = np.zeros(job.documents, np.bool_)
+    for part in numbers:
+        marks[part] = True
+    return marks
 
 
 def _write_kept(job: Job, index: int) -> Counts:
     """One shard without its duplicates."""
-    marks = np.load(removed_file(job, index))
-    sizes = filter_shard(job.inputs[index], job.output / shard_name(index), marks == KEPT)
+    removed = np.load(clusters.removed_file(job), mmap_mode="r")
+    marks = np.array(removed[job.starts[index] : job.starts[index + 1]])
+    sizes = filter_shard(Path(job.inputs[index]), job.output / shard_name(index), marks == KEPT)
     dropped = {reason: int(np.count_nonzero(marks == mark)) for mark, reason in REASONS.items()}
     return {**sizes._asdict(), "dropped": {reason: count for reason, count in dropped.items() if count}}

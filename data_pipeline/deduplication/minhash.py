@@ -157,9 +157,9 @@ def _places(hashes: Hashes, shift: np.uint64) -> npt.NDArray[np.int64]:
 
 
 @functools.cache
-def _tables() -> tuple[Hashes, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _tables() -> tuple[Hashes, npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
     """A table of hashes, empty where it is 0, one of numbers, and the numbers in order."""
-    return np.zeros(1 << 16, np.uint64), np.zeros(1 << 16, np.int64), np.arange(_TABLE_HASHES)
+    return np.zeros(1 << 16, np.uint64), np.zeros(1 << 16, np.uint16), np.arange(_TABLE_HASHES, dtype=np.uint16)
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
@@ -171,12 +171,16 @@ def jaccard(first: Hashes, second: Hashes) -> float:
 
 def _polynomial(values: npt.NDArray[Any], size: int, base: Any) -> npt.NDArray[Any]:
     """Of each `size` consecutive values one hash, in their own integer type: [values - size + 1]."""
-    count = len(values) - size + 1
-    hashes = values[:count].copy()
-    for offset in range(1, size):
-        hashes *= base
-        hashes += values[offset : offset + count]
-    return hashes
+    hashes, length = values, 1
+    for bit in bin(size)[3:]:  # a run's hash from those of its halves
+        count = len(values) - 2 * length + 1
+        hashes = hashes[:count] * base**length + hashes[length : length + count]
+        length *= 2
+        if bit == "1":
+            count -= 1
+            hashes = hashes[:count] * base + values[length : length + count]
+            length += 1
+    return hashes.copy() if size == 1 else hashes
 
 
 def _mix64(hashes: Hashes) -> None:

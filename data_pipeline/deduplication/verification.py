@@ -1,25 +1,27 @@
-"""Comparison: which candidate pairs are alike, by the exact Jaccard similarity of their texts.
+"""Comparison: which candidates are alike, by the exact Jaccard similarity of their texts.
 
-Block by block of input shards: the candidates of all bands are joined and sifted by short signatures; the normalised
-texts of what is left are laid out to be mapped into memory; pairs are compared in the order of the second document's
-block, so that the texts of two blocks are read at a time, each from front to back. Candidates come from
-`data_pipeline.deduplication.candidates`; what becomes of similar documents is decided in `data_pipeline.deduplication.deduplication`.
+Short signatures say which documents can be like another one; the normalised texts of those are laid out. Then the pairs
+of each task's buckets are compared, round by round, and a pair whose documents are joined already, by others that are
+alike, is left out: among n documents that are alike, about n pairs are compared, whatever n. What is found are links, a
+forest: at most one a document. Where forests of several tasks join the same documents, `data_pipeline.deduplication.clusters`
+takes the links that come first, by estimates, rounds and documents, so the links of a corpus do not depend on how the work was cut. Candidates come from
+`data_pipeline.deduplication.candidates`.
 """
 
-import bisect
 import functools
-import itertools
+import io
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from core.files import atomic_write
-from data_pipeline.deduplication.candidates import band_tasks, candidates_file
-from data_pipeline.deduplication.job import Job, Numbers, save_array
+from data_pipeline.deduplication.candidates import PairTask, read_buckets, rounds
+from data_pipeline.deduplication.job import Bits, Job, Numbers, are_marked, mapped, save_array
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
 from data_pipeline.deduplication.minhash import (
     Codes,
@@ -32,124 +34,113 @@ from data_pipeline.engine.documents import read_texts
 from data_pipeline.engine.resumable import Counts
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
-_ESTIMATED_AT_ONCE = 1 << 15
+_ESTIMATED_AT_ONCE = 1 << 14
+_MOST_ROUNDS = 1 << 10
 _CACHED_BYTES = 1 << 27
+_OPEN_FILES = 64
+_MOST_CHAIN_TASKS = 256
+_LEAST_CHAINED, _MOST_CHAINED = 1 << 11, 1 << 16
 
-Links = tuple[Numbers, npt.NDArray[np.float64]]
-LinkKind = Literal["links", "chains"]
-
-
-def likely_file(job: Job, block: int) -> Path:
-    """The sorted pairs whose first document is in a block and that are worth an exact comparison."""
-    return job.work / "likely" / f"pairs-{block:05d}.npy"
+# Where a link comes, by estimates and rounds; first · documents + second; exact similarity.
+LINK = np.dtype([("order", "<i8"), ("pair", "<i8"), ("similarity", "<f8")])
 
 
-def write_likely(job: Job, block: int) -> Counts:
-    """Join the candidates of all bands and keep those that their short signatures do not rule out."""
-    shards = job.blocks()[block]
-    low, high = (job.starts[shard] * job.documents for shard in (shards.start, shards.stop))
-    parts = [np.empty(0, np.int64)]
-    for task in band_tasks(job):
-        pairs = np.load(candidates_file(job, task), mmap_mode="r")
-        start, end = np.searchsorted(pairs, [low, high])
-        parts.append(pairs[start:end])
-    candidates = np.unique(np.concatenate(parts))
-    first, second = np.divmod(candidates, max(job.documents, 1))
-    likely = np.zeros(len(candidates), np.bool_)
-    by_second = np.argsort(second, kind="stable")
-    for start in range(0, len(candidates), _ESTIMATED_AT_ONCE):
-        part = by_second[start : start + _ESTIMATED_AT_ONCE]
-        estimate = estimated_jaccard(_short(job, first[part]), _short(job, second[part]))
-        likely[part] = estimate > job.settings.threshold - _ESTIMATE_MARGIN
-    save_array(likely_file(job, block), candidates[likely])
-    return {"candidates": len(candidates), "likely": int(likely.sum())}
+def likely_file(job: Job, task: PairTask) -> Path:
+    """The numbers of a task's documents that may be like another one, in order."""
+    return job.work / "likely" / f"{task.name}.npy"
+
+
+def write_likely(job: Job, task: PairTask) -> Counts:
+    """Find the documents of a task of which a candidate pair is not ruled out by its short signatures."""
+    members, sizes = read_buckets(job, task)
+    documents, local = np.unique(members, return_inverse=True)
+    marks = np.zeros(len(documents), np.bool_)
+    numbers = np.arange(len(documents))
+    for _, first, second in rounds(local, sizes, lambda: np.where(marks, -1, numbers)):
+        likely = _estimates(job, documents[first], documents[second]) > _least_estimate(job)
+        marks[first[likely]] = marks[second[likely]] = True
+    save_array(likely_file(job, task), documents[marks])
+    return {"documents": len(documents), "likely": int(marks.sum())}
+
+
+def _estimates(job: Job, first: Numbers, second: Numbers) -> npt.NDArray[np.float64]:
+    """The similarity of pairs by their short signatures."""
+    result = np.empty(len(first))
+    for start in range(0, len(first), _ESTIMATED_AT_ONCE):
+        part = slice(start, start + _ESTIMATED_AT_ONCE)
+        result[part] = estimated_jaccard(_short(job, first[part]), _short(job, second[part]))
+    return result
+
+
+def _least_estimate(job: Job) -> float:
+    """From where on a pair is compared exactly."""
+    return job.settings.threshold - _ESTIMATE_MARGIN
 
 
 def _short(job: Job, numbers: Numbers) -> npt.NDArray[np.uint8]:
     """Short signatures of some documents, [documents, values]."""
-    result = np.empty((len(numbers), job.settings.permutations), np.uint8)
-    shards = job.shards_of(numbers)
-    for shard in np.unique(shards).tolist():
-        chosen = np.flatnonzero(shards == shard)
-        short = np.load(job.signature_file("short", shard), mmap_mode="r")
-        result[chosen] = short[numbers[chosen] - job.starts[shard]]
+    values = job.settings.permutations
+    result = np.empty((len(numbers), values), np.uint8)
+    for group, chosen in job.by_group(numbers):
+        short = mapped(job.file("short", group)).reshape(-1, values)
+        result[chosen] = short[numbers[chosen] - job.group_starts[group]]
     return result
 
 
-def write_compared(job: Job) -> None:
-    """Mark the documents that take part in a comparison: `compared.npy`, uint8 [documents]."""
-    marks = np.zeros(job.documents, np.uint8)
-    for block in range(len(job.blocks())):
-        pairs = np.load(likely_file(job, block))
-        for numbers in np.divmod(pairs, max(job.documents, 1)):
-            marks[numbers] = 1
-    save_array(job.work / "compared.npy", marks)
+def marks_file(job: Job) -> Path:
+    """Marks the documents whose texts are compared."""
+    return job.work / "compared.npy"
 
 
-def _text_files(job: Job, block: int) -> tuple[Path, Path]:
-    return tuple(job.work / "texts" / f"texts-{block:05d}.{kind}" for kind in ("bin", "npy"))  # type: ignore[return-value]
+def write_texts(job: Job, group: int) -> Counts:
+    """Lay out the normalised texts of a group that take part in a comparison.
 
-
-def write_texts(job: Job, block: int) -> Counts:
-    """Lay out the normalised texts of a block that take part in a comparison.
-
-    `texts-….bin` holds code points of one or four bytes, `texts-….npy` [documents, 3]: number, offset, bytes a code.
+    `texts-…` holds code points of one or four bytes, `places-…` rows of number, offset, bytes, bytes a code.
     """
-    marks = np.load(job.work / "compared.npy", mmap_mode="r")
-    content, places = _text_files(job, block)
+    marks = np.load(marks_file(job), mmap_mode="r")
     rows = []
     offset = 0
-    with atomic_write(content) as temporary, temporary.open("wb") as stream:
-        for shard in job.blocks()[block]:
-            start, end = job.starts[shard : shard + 2]
-            wanted = marks[start:end].tolist()
-            texts = read_texts(job.inputs[shard]) if any(wanted) else iter(())
+    with atomic_write(job.file("texts", group)) as temporary, temporary.open("wb") as stream:
+        for shard in job.groups[group]:
+            start, end = job.starts[shard : shard + 2].tolist()
+            wanted = are_marked(marks, np.arange(start, end)).tolist()
+            texts = read_texts(Path(job.inputs[shard])) if any(wanted) else iter(())
             for number, (is_wanted, text) in enumerate(zip(wanted, texts, strict=False), start):
                 if is_wanted:
                     codes = normalise(text)
                     stream.write(codes.tobytes())
-                    rows.append((number, offset, codes.itemsize))
+                    rows.append((number, offset, codes.nbytes, codes.itemsize))
                     offset += codes.nbytes
-    save_array(places, np.array([*rows, (job.documents, offset, 1)], np.int64))
+    with atomic_write(job.file("places", group)) as temporary:
+        temporary.write_bytes(np.array(rows, np.int64).reshape(-1, 4).tobytes())
     return {"texts": len(rows), "bytes": offset}
 
 
 class _Texts:
-    """The laid out texts of all blocks, those of two mapped at a time."""
+    """The laid out texts of some documents, named by their places in an array of numbers."""
 
-    def __init__(self, job: Job) -> None:
-        self._edges = np.array([job.starts[shards.start] for shards in job.blocks()])
-        self._starts = self._edges.tolist()
-        self._open = functools.lru_cache(maxsize=2)(functools.partial(self._map, job))
+    def __init__(self, job: Job, numbers: Numbers) -> None:
+        self._places = np.zeros((len(numbers), 4), np.int64)  # of each: group, offset, bytes, bytes a code
+        for group, chosen in job.by_group(numbers):
+            rows = mapped(job.file("places", group)).view(np.int64).reshape(-1, 4)
+            self._places[chosen] = rows[np.searchsorted(rows[:, 0], numbers[chosen])]
+            assert np.array_equal(self._places[chosen, 0], numbers[chosen])
+            self._places[chosen, 0] = group
+        self._open = functools.lru_cache(maxsize=_OPEN_FILES)(
+            lambda group: io.FileIO(job.file("texts", group), "r")
+        )
 
-    @staticmethod
-    def _map(job: Job, block: int) -> tuple[dict[int, tuple[int, int, int]], npt.NDArray[np.uint8]]:
-        """Start, end and bytes a code of each text, and the bytes of all."""
-        content, places = _text_files(job, block)
-        rows = np.load(places).tolist()
-        spans = {row[0]: (row[1], after[1], row[2]) for row, after in itertools.pairwise(rows)}
-        size = rows[-1][1]
-        mapped = np.memmap(content, np.uint8, "r", shape=(size,)) if size else np.empty(0, np.uint8)
-        return spans, mapped.view(np.ndarray)
-
-    def blocks_of(self, numbers: Numbers) -> Numbers:
-        """The block of each document."""
-        return np.searchsorted(self._edges, numbers, side="right") - 1
-
-    def _find(self, number: int) -> tuple[npt.NDArray[np.uint8], int]:
-        spans, content = self._open(bisect.bisect_right(self._starts, number) - 1)
-        start, end, width = spans[number]
-        return content[start:end], width
-
-    def length(self, number: int) -> int:
+    def length(self, index: int) -> int:
         """Characters of a normalised text."""
-        raw, width = self._find(number)
-        return len(raw) // width
+        return int(self._places[index, 2] // self._places[index, 3])
 
-    def read(self, number: int) -> Codes:
+    def read(self, index: int) -> Codes:
         """A normalised text."""
-        raw, width = self._find(number)
-        return raw if width == 1 else np.frombuffer(raw.tobytes(), np.uint32)
+        group, offset, size, width = self._places[index].tolist()
+        stream = self._open(group)
+        stream.seek(offset)
+        raw = stream.read(size)
+        return np.frombuffer(raw, np.uint8 if width == 1 else np.uint32)
 
 
 T = TypeVar("T")
@@ -175,71 +166,151 @@ class _Latest(Generic[T]):
         return value
 
 
-def compare(job: Job, block: int) -> Counts:
-    """Write the pairs of a block's documents whose similarity is above the threshold, and their similarity."""
-    pairs = np.load(likely_file(job, block))
-    values = _values(job, pairs)
-    alike = values > job.settings.threshold
-    _save_links(job, "links", block, (pairs[alike], values[alike]))
-    return {"compared": len(pairs), "similar": int(alike.sum())}
+class _Similarities:
+    """Exact similarities of pairs of some documents, named by their places in an array of numbers."""
+
+    def __init__(self, job: Job, numbers: Numbers) -> None:
+        texts, shingles = _Texts(job, numbers), job.settings.shingles
+        self._length = texts.length
+        self._sets = _Latest(
+            lambda index: shingle_hashes(texts.read(index), shingles), lambda hashes: hashes.nbytes
+        )
+        self._long = _Latest(lambda index: LongText(texts.read(index), shingles), lambda text: text.nbytes)
+
+    def of(self, first: int, second: int) -> float:
+        if min(self._length(first), self._length(second)) > LONG_CHARACTERS:
+            return long_similarity(self._long[first], self._long[second])
+        return jaccard(self._sets[first], self._sets[second])
 
 
-def write_chained(job: Job, pairs: Numbers) -> None:
-    """Lay out sorted pairs whose similarity is wanted, whatever it is; their documents must have been compared before."""
-    for block, shards in enumerate(job.blocks()):
-        low, high = (job.starts[shard] * job.documents for shard in (shards.start, shards.stop))
-        save_array(_chained_file(job, block), pairs[slice(*np.searchsorted(pairs, [low, high]))])
+class Forest:
+    """Which of so many things are joined."""
+
+    def __init__(self, size: int) -> None:
+        self._above = list(range(size))
+
+    def _top(self, thing: int) -> int:
+        above = self._above
+        while above[thing] != thing:
+            above[thing] = thing = above[above[thing]]
+        return thing
+
+    def are_joined(self, first: int, second: int) -> bool:
+        return self._top(first) == self._top(second)
+
+    def join(self, first: int, second: int) -> None:
+        one, other = sorted((self._top(first), self._top(second)))
+        self._above[other] = one
+
+    def labels(self) -> Numbers:
+        """Of each thing the least that it is joined with."""
+        above = np.array(self._above, np.int64)
+        while not np.array_equal(higher := above[above], above):
+            above = higher
+        return above
 
 
-def measure_chained(job: Job, block: int) -> Counts:
-    """Write the similarity of all pairs that `write_chained` laid out for a block."""
-    pairs = np.load(_chained_file(job, block))
-    _save_links(job, "chains", block, (pairs, _values(job, pairs)))
+def links_file(job: Job, task: PairTask) -> Path:
+    """The links of a task, of the type `LINK`."""
+    return job.work / "links" / f"{task.name}.npy"
+
+
+def compare(job: Job, task: PairTask) -> Counts:
+    """Write a task's links: pairs above the threshold that join what no earlier ones do, with their similarity."""
+    members, sizes = _likely_buckets(job, *read_buckets(job, task))
+    documents, local = np.unique(members, return_inverse=True)
+    is_likely = are_marked(_marks(job), documents)
+    similarities = _Similarities(job, documents[is_likely])
+    index = np.cumsum(is_likely) - 1
+    forest = Forest(len(documents))
+    links: list[tuple[int, int, float]] = []
+    compared = 0
+    for order, first, second in _likely_pairs(job, documents, is_likely, (local, sizes), forest.labels):
+        for one, other in zip(first.tolist(), second.tolist(), strict=True):
+            if forest.are_joined(one, other):
+                continue
+            compared += 1
+            similarity = similarities.of(int(index[one]), int(index[other]))
+            if similarity > job.settings.threshold:
+                forest.join(one, other)
+                links.append((order, int(documents[one]) * job.documents + int(documents[other]), similarity))
+    save_array(links_file(job, task), np.array(links, LINK))
+    return {"compared": compared, "links": len(links)}
+
+
+def _likely_pairs(
+    job: Job,
+    documents: Numbers,
+    is_likely: npt.NDArray[np.bool_],
+    buckets: tuple[Numbers, Numbers],
+    labels: Callable[[], Numbers],
+) -> Iterator[tuple[int, Numbers, Numbers]]:
+    """The pairs to compare: round by round those that are estimated to be alike, then those that may be all the same.
+
+    Yields:
+        Where they come in the order of links, and first and second members, as places in `documents`.
+    """
+    threshold, count = job.settings.threshold, max(len(documents), 1)
+    seen = np.empty(0, np.int64)
+    for turn, (low, high) in enumerate(((threshold, math.inf), (_least_estimate(job), threshold))):
+        for step, first, second in rounds(*buckets, labels):
+            pairs = (first * count + second)[is_likely[first] & is_likely[second]]
+            pairs = np.setdiff1d(pairs, seen, assume_unique=True)
+            first, second = np.divmod(pairs, count)
+            estimates = _estimates(job, documents[first], documents[second])
+            pairs = pairs[(low < estimates) & (estimates <= high)]
+            seen = np.sort(np.concatenate([seen, pairs]))
+            yield turn * _MOST_ROUNDS + step, *np.divmod(pairs, count)
+
+
+def _marks(job: Job) -> Bits:
+    marks: Bits = np.load(marks_file(job), mmap_mode="r")
+    return marks
+
+
+def _likely_buckets(job: Job, members: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
+    """Without the buckets of which fewer than two documents may be like another one."""
+    if len(sizes) == 0:
+        return members, sizes
+    likely = np.add.reduceat(are_marked(_marks(job), members).astype(np.int64), np.cumsum(sizes) - sizes)
+    return members[np.repeat(likely > 1, sizes)], sizes[likely > 1]
+
+
+# Pairs of which the similarity is wanted, whatever it is: of documents that are removed by a chain of others.
+
+
+def _chained_file(job: Job) -> Path:
+    return job.work / "chained.npy"
+
+
+def write_chained(job: Job, pairs: Numbers) -> dict[str, tuple[int, int]]:
+    """Lay out sorted pairs of documents whose texts are laid out; returns tasks for `measure_chained`."""
+    save_array(_chained_file(job), pairs)
+    size = min(max(-(-len(pairs) // _MOST_CHAIN_TASKS), _LEAST_CHAINED), _MOST_CHAINED)
+    return {f"{start:012d}": (start, start + size) for start in range(0, len(pairs), size)}
+
+
+def measure_chained(job: Job, task: tuple[int, int]) -> Counts:
+    """Write the similarity of each of some of the pairs that `write_chained` laid out."""
+    pairs = np.array(np.load(_chained_file(job), mmap_mode="r")[slice(*task)])
+    ends = np.stack(np.divmod(pairs, job.documents), axis=1)
+    documents, local = np.unique(ends, return_inverse=True)
+    similarities = _Similarities(job, documents)
+    values = [similarities.of(one, other) for one, other in local.reshape(-1, 2).tolist()]
+    save_array(_measured_file(job, task), np.array(values, np.float64))
     return {"compared": len(pairs)}
 
 
-def _chained_file(job: Job, block: int) -> Path:
-    return job.work / "chained" / f"pairs-{block:05d}.npy"
+def _measured_file(job: Job, task: tuple[int, int]) -> Path:
+    return job.work / "chains" / f"similarities-{task[0]:012d}.npy"
 
 
-def _values(job: Job, pairs: Numbers) -> npt.NDArray[np.float64]:
-    """The similarity of each pair."""
-    first, second = np.divmod(pairs, max(job.documents, 1))
-    texts = _Texts(job)
-    order = np.lexsort((second, first, texts.blocks_of(second)))
-    ordered = zip(first[order].tolist(), second[order].tolist(), strict=True)
-    values = np.empty(len(pairs))
-    values[order] = np.fromiter(_similarities(job, texts, ordered), np.float64, len(pairs))
-    return values
+def load_chained(job: Job, tasks: dict[str, tuple[int, int]]) -> tuple[Numbers, npt.NDArray[np.float64]]:
+    """The pairs that `write_chained` laid out, and their similarities."""
+    values = [np.empty(0), *(np.load(_measured_file(job, task)) for task in tasks.values())]
+    return np.load(_chained_file(job)), np.concatenate(values)
 
 
-def _save_links(job: Job, kind: LinkKind, block: int, links: Links) -> None:
-    for path, array in zip(_link_files(job, kind, block), links, strict=True):
-        save_array(path, array)
-
-
-def _link_files(job: Job, kind: LinkKind, block: int) -> tuple[Path, Path]:
-    directory = job.work / kind
-    return directory / f"pairs-{block:05d}.npy", directory / f"similarities-{block:05d}.npy"
-
-
-def _similarities(job: Job, texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[float]:
-    """The similarity of each pair of documents."""
-    shingles = job.settings.shingles
-    sets = _Latest(lambda number: shingle_hashes(texts.read(number), shingles), lambda hashes: hashes.nbytes)
-    long = _Latest(lambda number: LongText(texts.read(number), shingles), lambda text: text.nbytes)
-    for one, other in pairs:
-        if min(texts.length(one), texts.length(other)) > LONG_CHARACTERS:
-            yield long_similarity(long[one], long[other])
-        else:
-            yield jaccard(sets[one], sets[other])
-
-
-def load_links(job: Job, kind: LinkKind) -> Links:
-    """All pairs above the threshold ("links"), or those that were asked for ("chains"), sorted, and their similarities."""
-    links, similarities = [np.empty(0, np.int64)], [np.empty(0)]
-    for block in range(len(job.blocks())):
-        pairs, values = map(np.load, _link_files(job, kind, block))
-        links.append(pairs)
-        similarities.append(values)
-    return np.concatenate(links), np.concatenate(similarities)
+def load_links(job: Job, tasks: Iterable[PairTask]) -> Iterator[npt.NDArray[np.void]]:
+    """The links of each task, of the type `LINK`."""
+    return (np.load(links_file(job, task)) for task in tasks)

@@ -12,6 +12,7 @@ import pytest
 from corpus_files import english
 
 import data_pipeline.decontamination.words
+import data_pipeline.decontamination.ngrams
 from data_pipeline.decontamination.ngrams import BenchmarkNgrams
 from data_pipeline.decontamination.words import folded, readings, words
 
@@ -131,18 +132,46 @@ def _ngrams(directory: Path, *passages: str) -> BenchmarkNgrams:
 def test_what_a_reader_sees_is_found_whole(ngrams: BenchmarkNgrams, plant: str) -> None:
     before, hide, after = english(1), _PLANTS[plant], english(2)
     hidden = hide(_PASSAGE)
-    matches = ngrams.find(f"{before} {hidden} {after}")
+    matches = ngrams.find([f"{before} {hidden} {after}"])[0]
     start = min(match.start for match in matches) - len(before) - 1
     end = max(match.end for match in matches) - len(before) - 1
     assert 0 <= start < len(hide(_WORDS[0]))  # in the first word
     assert 0 <= len(hidden) - end < len(hide(_WORDS[-1]))  # in the last word
 
 
+def test_documents_searched_together_are_searched_apart(
+    ngrams: BenchmarkNgrams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends in one document and goes on in the next one is in neither; places are those in each document."""
+    half = len(_WORDS) // 2
+    first, second = " ".join(_WORDS[:half]), " ".join(_WORDS[half:])
+    texts = [
+        english(1),
+        f"{english(2)} {_PASSAGE}",
+        " ".join(_WORDS[:7]),
+        " ".join(_WORDS[7:]) + " é",
+        "",
+        _PASSAGE,
+        " ".join(_WORDS[7:12]),
+        f"“{_PASSAGE}” {first}",
+        second,
+        *(plant(_PASSAGE) for plant in _PLANTS.values()),
+    ]
+    apart = [ngrams.find([text])[0] for text in texts]
+    assert [bool(matches) for matches in apart[:7]] == [False, True, False, True, False, True, False]
+    assert apart[5][0].start == 0 and apart[5][-1].end == len(_PASSAGE)
+    for characters in (1, 300, 1 << 16):
+        monkeypatch.setattr(data_pipeline.decontamination.ngrams, "_GROUP_CHARACTERS", characters)
+        assert ngrams.find(texts) == apart
+    short = [" ".join(_WORDS[:7]), " ".join(_WORDS[7:14])] * 3  # runs of 13 only across their ends
+    assert ngrams.find(short) == [[]] * 6
+
+
 @pytest.mark.parametrize("plant", _PLANTS)
 def test_a_hidden_benchmark_finds_its_plain_text(tmp_path: Path, plant: str) -> None:
     ngrams = _ngrams(tmp_path, _PLANTS[plant](_PASSAGE))
-    assert ngrams.find(f"{english(1)} {_PASSAGE} {english(2)}")
-    assert ngrams.find(f"{english(1)} {english(2)}") == []
+    assert ngrams.find([f"{english(1)} {_PASSAGE} {english(2)}"])[0]
+    assert ngrams.find([f"{english(1)} {english(2)}"])[0] == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +188,7 @@ def test_a_hidden_benchmark_finds_its_plain_text(tmp_path: Path, plant: str) -> 
 def test_benchmarks_are_repaired_as_documents_are(tmp_path: Path, benchmark: str, repaired: str) -> None:
     ngrams = _ngrams(tmp_path, benchmark)
     for text in (benchmark, repaired):
-        matches = ngrams.find(f"{english(1)} {text} {english(2)}")
+        matches = ngrams.find([f"{english(1)} {text} {english(2)}"])[0]
         assert min(matches).start == len(english(1)) + 1
         rest = len(english(1)) + 1 + len(text) - max(match.end for match in matches)
         assert 0 <= rest < len("&eacute;")
@@ -256,7 +285,7 @@ def fuzz_plants(directory: Path, draw: random.Random, documents: int) -> dict[st
             if tuple(text[i : i + size]) in known
         }
         hidden = draw.choice(hiding)(" ".join(text))
-        found = {(match.start, match.end) for match in ngrams.find(hidden)}
+        found = {(match.start, match.end) for match in ngrams.find([hidden])[0]}
         assert bool(found) == bool(expected), hidden
         places = [words(reading) for reading in readings(hidden)]
         spans = {
@@ -298,6 +327,6 @@ def test_any_text_is_read_in_linear_time(ngrams: BenchmarkNgrams, unit: str) -> 
     for size in (1 << 17, 1 << 20):
         text = unit * (size // len(unit))
         started = time.process_time()
-        assert ngrams.find(text) == []
+        assert ngrams.find([text])[0] == []
         seconds.append(time.process_time() - started)
     assert seconds[1] < 32 * max(seconds[0], 0.01)  # eight times the text

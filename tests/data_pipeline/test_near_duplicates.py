@@ -1,21 +1,26 @@
 """Near duplicates of real text against brute force, long texts in pieces, and the memory that N documents take."""
 
+import functools
+import itertools
 import os
+import pickle
 import random
+import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from corpus_files import english
 
-import data_pipeline.deduplication.candidates
-import data_pipeline.deduplication.job
+import data_pipeline.deduplication.job as job_module
 from benchmarks import near_duplicates
-from data_pipeline.deduplication import deduplication, minhash
-from data_pipeline.deduplication.job import Job, save_array
+from core.files import atomic_write
+from data_pipeline.deduplication import candidates, clusters, minhash, signatures, verification
+from data_pipeline.deduplication.job import Job, Numbers, on_job, save_bits, share, shared
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
+from data_pipeline.deduplication.verification import Forest
 from data_pipeline.settings import DeduplicationSettings
 
 _CHARACTERS = minhash.Shingles("character", 5)
@@ -30,12 +35,17 @@ def test_edited_documents_against_brute_force(tmp_path: Path) -> None:
 
     scores = {(int(a), int(b)): value for cluster in clusters for a, b, value in cluster["similar"]}
     assert all(truth[pair] == pytest.approx(value, abs=1e-4) for pair, value in scores.items())
-    alike = near_duplicates.pairs_of_distinct(texts, truth, 0.8, 1.0)
-    assert len(alike) > 500
-    assert sum(pair in scores for pair in alike) / len(alike) >= 0.99
-    between = near_duplicates.pairs_of_distinct(texts, truth, 0.7, 0.8)
-    assert len(between) > 250
-    assert sum(pair in scores for pair in between) / len(between) >= 0.85
+    removed = [reason for cluster in clusters for reason in cluster["removed"].values()]
+    assert len(scores) == removed.count("near_duplicate")
+    owner = {
+        int(name): number
+        for number, cluster in enumerate(clusters)
+        for name in (cluster["kept"], *cluster["removed"])
+    }
+    for low, high, least, pairs in ((0.8, 1.0, 0.99, 500), (0.7, 0.8, 0.85, 250)):
+        alike = near_duplicates.pairs_of_distinct(texts, truth, low, high)
+        assert len(alike) > pairs
+        assert sum(owner.get(a, -1) == owner.get(b, -2) for a, b in alike) / len(alike) >= least
     for cluster in clusters:  # every removed document hangs on the kept one by pairs above 0.7
         members = {int(cluster["kept"]), *map(int, cluster["removed"])}
         reached, new = set(), {int(cluster["kept"])}
@@ -154,58 +164,148 @@ def test_how_the_work_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     texts = originals + [near_duplicates.edited(text, draw.uniform(0, 0.1), draw) for text in originals * 3]
     whole = near_duplicates.deduplicated(texts, tmp_path / "whole", shards=1)
     assert len(whole[0]) < 80
-    for name, value in (("_BLOCK_DOCUMENTS", 7), ("_BLOCK_SHARDS", 2)):
-        monkeypatch.setattr(data_pipeline.deduplication.job, name, value)
-    monkeypatch.setattr(data_pipeline.deduplication.candidates, "_TASK_HASHES", 50)
+    for module, name, value in (
+        (signatures, "_CHUNK_DOCUMENTS", 7),
+        (signatures, "_BLOCK_BYTES", 3000),
+        (job_module, "_MOST_GROUPS", 4),
+        (candidates, "_TASK_HASHES", 100),
+        (candidates, "_LEAST_MEMBERS", 300),
+        (verification, "_ESTIMATED_AT_ONCE", 5),
+        (verification, "_LEAST_CHAINED", 3),
+        (clusters, "_LEAST_IDS", 9),
+    ):
+        monkeypatch.setattr(module, name, value)
     assert near_duplicates.deduplicated(texts, tmp_path / "pieces", shards=9) == whole
 
 
-def _peak_bytes(job: Job, step: str) -> int:
+def _job(directory: Path, shards: int, shard_documents: int) -> Job:
+    """A job of so many shards, none of which is there."""
+    starts = np.arange(0, (shards + 1) * shard_documents, shard_documents)
+    inputs = tuple(f"in/documents-{number:05d}.parquet" for number in range(shards))
+    return Job(inputs, directory, DeduplicationSettings(), starts)
+
+
+def _peak_bytes(work: Callable[[], object]) -> int:
     tracemalloc.start()
     try:
-        if step == "firsts":
-            deduplication._first_occurrences(job)
-        else:
-            for task in data_pipeline.deduplication.candidates.band_tasks(job)[:2]:
-                data_pipeline.deduplication.candidates.write_candidates(job, task)
+        work()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
+def _write_random_hashes(job: Job, distinct: int) -> None:
+    """Hashes as of documents of which each is like about N / distinct others, and none is a copy."""
+    draw = np.random.default_rng(1)
+    for group, (start, end) in enumerate(itertools.pairwise(job.group_starts.tolist())):
+        with atomic_write(job.file("hashes", group)) as path, path.open("wb") as stream:
+            for size in [1 << 16] * ((end - start) >> 16) + [(end - start) & 0xFFFF]:
+                exact = draw.integers(0, 1 << 63, (size, 2), dtype=np.uint64).tobytes()
+                bands = draw.integers(0, distinct, (job.settings.bands, size), dtype=np.uint64)
+                bands *= np.uint64((1 << 64) // distinct)
+                stream.write(signatures._chunk([exact], [bands]) if size else b"")
+
+
 @pytest.fixture
-def many(tmp_path: Path) -> Iterator[dict[int, Job]]:
-    """Jobs whose signature files hold random hashes of so many documents."""
+def many(tmp_path: Path) -> dict[int, Job]:
+    """Jobs of so many documents whose files hold random hashes."""
+    settings = DeduplicationSettings(permutations=16, bands=2)
     jobs = {}
-    random_hashes = np.random.default_rng(1)
     for documents in (100_000, 400_000):
-        starts = tuple(range(0, documents + 1, 50_000))
-        job = Job(
-            tuple(Path("-") for _ in starts[1:]), tmp_path / str(documents), DeduplicationSettings(), starts
-        )
-        for shard in range(len(starts) - 1):
-            exact = random_hashes.integers(0, 1 << 63, (50_000, 2), dtype=np.uint64)
-            bands = random_hashes.integers(0, 1 << 63, (1, 50_000), dtype=np.uint64) * 2
-            save_array(job.signature_file("exact", shard), exact)
-            save_array(job.signature_file("bands", shard), bands)
-        jobs[documents] = job
-    yield jobs
+        starts = np.arange(0, documents + 1, 50_000)
+        job = jobs[documents] = Job(("-",) * (len(starts) - 1), tmp_path / str(documents), settings, starts)
+        _write_random_hashes(job, documents // 8)
+    return jobs
 
 
-def test_memory_of_the_calling_process_is_eighty_bytes_a_document(many: dict[int, Job]) -> None:
-    for documents, job in many.items():
-        assert _peak_bytes(job, "firsts") < 80 * documents
-
-
-def test_memory_of_a_worker_does_not_grow_with_documents(
+def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
     many: dict[int, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_pipeline.deduplication.candidates, "_TASK_HASHES", 1 << 16)
+    monkeypatch.setattr(candidates, "_TASK_HASHES", 1 << 16)
+    monkeypatch.setattr(candidates, "_MOST_MEMBERS", 1 << 16)
     peaks = []
     for job in many.values():
-        deduplication._first_occurrences(job)
-        tasks = data_pipeline.deduplication.candidates.band_tasks(job)
+        for task in candidates.copy_tasks(job).values():
+            peak = _peak_bytes(lambda job=job, task=task: candidates.write_copies(job, task))
+            assert peak < 100 * (1 << 16)
+        save_bits(candidates.distinct_file(job), np.ones(job.documents, np.bool_))
+        tasks = candidates.band_tasks(job)
         assert tasks[0].parts in (2, 8)
-        peaks.append(_peak_bytes(job, "candidates"))
-    assert max(peaks) < 120 * (1 << 16)
+        peaks.append(max(_peak_bytes(lambda task=task: candidates.write_buckets(job, task)) for task in tasks))
+        pair_tasks = candidates.pair_tasks(job)
+        members = [len(candidates.read_buckets(job, task)[0]) for task in pair_tasks]
+        assert sum(members) > 1.9 * job.documents  # two bands, of nearly all documents
+        assert max(members) < 1.1 * (1 << 16)
+    assert max(peaks) < 100 * (1 << 16)
     assert peaks[1] < 1.3 * peaks[0]
+
+
+@pytest.mark.parametrize("size", [1, 40, 2000, 30_000])
+def test_pairs_and_memory_are_linear_in_documents_whatever_the_size_of_clusters(size: int) -> None:
+    """All documents of a cluster agree in every band; what is like one another is joined in the first round."""
+    documents, bands = 30_000, 4
+    members = np.tile(np.arange(documents), bands)
+    sizes = np.full(documents * bands // size, size)
+    forest = Forest(documents)
+    pairs = 0
+
+    def work() -> None:
+        nonlocal pairs
+        for _, first, second in candidates.rounds(members, sizes, forest.labels):
+            pairs += len(first)
+            for one, other in zip(first.tolist(), second.tolist(), strict=True):
+                forest.join(one, other)
+
+    assert _peak_bytes(work) < 80 * bands * documents
+    assert pairs == documents - documents // size
+
+
+def test_a_large_bucket_in_parts_has_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "_LARGEST_BUCKET", 30)
+
+    def pairs(members: Numbers, sizes: Numbers) -> set[tuple[int, int, int]]:
+        found = candidates.rounds(members, sizes, lambda: np.arange(1000))
+        return {
+            (step, *pair)
+            for step, *ends in found
+            for pair in zip(*(end.tolist() for end in ends), strict=True)
+        }
+
+    members, sizes = np.concatenate([np.arange(700), np.arange(990, 995)]), np.array([700, 5])
+    first_rounds: dict[tuple[int, int], int] = {}
+    for step, one, other in sorted(pairs(members, sizes), reverse=True):
+        first_rounds[one, other] = step
+    expected = {(0, other): 0 for other in range(1, 700)}
+    expected |= {(one, one + step): step for step in range(1, 25) for one in range(1, 700 - step)}
+    expected |= {(990, other): 0 for other in range(991, 995)}
+    expected |= {(one, other): other - one for one in range(991, 995) for other in range(one + 1, 995)}
+    assert first_rounds == expected
+    monkeypatch.setattr(candidates, "_LARGEST_PART", 100)
+    cut: dict[tuple[int, int], int] = {}
+    for step, one, other in sorted(pairs(*candidates._cut(members, sizes)), reverse=True):
+        cut[one, other] = step
+    assert cut == expected
+
+
+def test_three_hundred_thousand_shards_are_planned_in_linear_time(tmp_path: Path) -> None:
+    """What runs once for all: the job file, numbers of files and tasks, what a task carries, and whose a document is."""
+    times = []
+    for shards in (30_000, 300_000):
+        job = _job(tmp_path / str(shards), shards, 4000)
+        started = time.process_time()
+        share(job)
+        work = functools.partial(on_job, candidates.write_buckets, shared(job))
+        assert len(pickle.dumps(work)) < 2000
+        assert len(job.groups) <= 512
+        assert max(map(len, job.groups)) - min(map(len, job.groups[:-1])) <= 1
+        assert sum(map(len, job.groups)) == shards
+        tasks = candidates.band_tasks(job)
+        assert len(tasks) + len(candidates.copy_tasks(job)) < 20_000
+        assert len(pickle.dumps(tasks[-1])) < 200
+        job.by_shard(np.arange(0, job.documents, 4000))
+        times.append(time.process_time() - started)
+        copy = job_module._load(shared(job))
+        assert job_module._load(shared(job)) is copy  # read once a process
+        assert (copy.inputs, copy.documents) == (job.inputs, shards * 4000)
+    assert times[1] < 20 * max(times[0], 0.05)
+    assert times[1] < 10

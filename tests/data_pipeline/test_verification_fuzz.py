@@ -8,11 +8,12 @@ from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from corpus_files import write_documents
 
-from data_pipeline.deduplication import verification
-from data_pipeline.deduplication.job import Job, save_array
+from data_pipeline.deduplication import candidates, verification
+from data_pipeline.deduplication.job import Job, Numbers, save_bits
 from data_pipeline.settings import DeduplicationSettings
 
 _ALPHABETS = ("ab", "abcdefgh \n", "aAbB cC", "éÉß東京 \u3000x", "01 \t", "😀😁 a")
@@ -61,30 +62,53 @@ def compared_pairs(
     """Compare all pairs of random documents, and hold each similarity against the sets'."""
     texts = random_texts(draw, documents)
     inputs = tuple(write_documents(directory / "in", texts, shards=3))
-    sizes = [-(-documents // 3)] * 2
-    job = Job(inputs, directory / "out", settings, (0, sizes[0], sum(sizes), documents))
+    size = -(-documents // 3)
+    job = Job(
+        tuple(map(str, inputs)), directory / "out", settings, np.array([0, size, 2 * size, documents])
+    )
+    save_bits(verification.marks_file(job), np.ones(documents, np.bool_))
+    for group in range(3):
+        verification.write_texts(job, group)
     first, second = np.triu_indices(documents, 1)
-    pairs = first.astype(np.int64) * documents + second
-    for block, shards in enumerate(job.blocks()):
-        low, high = job.starts[shards.start], job.starts[shards.stop]
-        save_array(verification.likely_file(job, block), pairs[(first >= low) & (first < high)])
-    verification.write_compared(job)
-    for block in range(len(job.blocks())):
-        verification.write_texts(job, block)
-    for block in range(len(job.blocks())):
-        verification.compare(job, block)
-    links, similarities = verification.load_links(job, "links")
-    found = dict(zip(links.tolist(), similarities.tolist(), strict=True))
+    tasks = verification.write_chained(job, first.astype(np.int64) * documents + second)
+    for task in tasks.values():
+        verification.measure_chained(job, task)
+    values = verification.load_chained(job, tasks)[1]
     sets = [shingles(text, settings) for text in texts]
-    for one, other in zip(first.tolist(), second.tolist(), strict=True):
+    truths = []
+    for one, other, value in zip(first.tolist(), second.tolist(), values.tolist(), strict=True):
         together = len(sets[one] | sets[other])
-        truth = len(sets[one] & sets[other]) / together if together else 1.0
-        value = found.get(one * documents + other, 0.0)
-        assert abs(value - truth) < 1e-12 if truth > settings.threshold else value == 0, (
-            texts[one],
-            texts[other],
-        )
+        truths.append(len(sets[one] & sets[other]) / together if together else 1.0)
+        assert abs(value - truths[-1]) < 1e-12, (texts[one], texts[other])
+    check_links(job, first, second, np.array(truths))
     return len(first)
+
+
+def check_links(job: Job, first: Numbers, second: Numbers, truths: npt.NDArray[np.float64]) -> None:
+    """Compare one bucket of all documents: links join what is alike, with the pairs that come first by their rounds."""
+    members = np.arange(job.documents)
+    task = candidates.BandTask(range(job.settings.bands), 0, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "_estimates", lambda job, first, second: np.ones(len(first)))
+        patch.setattr(candidates, "band_tasks", lambda job: [task])
+        patch.setattr(candidates, "_LARGEST_BUCKET", job.documents)
+        candidates._save_buckets(job, task, members, np.array([job.documents]))
+        (pair_task,) = candidates.pair_tasks(job)
+        verification.compare(job, pair_task)
+    (links,) = verification.load_links(job, [pair_task])
+    alike = truths > job.settings.threshold
+    groups = {number: {number} for number in members.tolist()}  # joined one by one, in the order of the rounds
+    expected = {}
+    rounds = np.where(first == 0, 0, second - first)
+    for index in np.lexsort((second, first, rounds))[alike[np.lexsort((second, first, rounds))]].tolist():
+        one, other = int(first[index]), int(second[index])
+        if groups[one] is not groups[other]:
+            groups[one] |= groups[other]
+            groups |= dict.fromkeys(groups[other], groups[one])
+            expected[one * job.documents + other] = truths[index]
+    assert dict(zip(links["pair"].tolist(), links["similarity"].tolist(), strict=True)) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("unit, size", [("character", 5), ("character", 2), ("word", 3)])
