@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from core.errors import ConfigurationError
+from core.tables import in_tables
 
 Settings = TypeVar("Settings")
 _ENTRY = re.compile(r"^(\w+(?:, \w+)*): ")
@@ -34,36 +35,41 @@ def descriptions(cls: type) -> dict[str, str]:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     cls: type,
     *,
     leave_out: Collection[str] = (),
     texts: Mapping[str, str] | None = None,
+    prefix: str = "",
 ) -> None:
     """Add a flag for each field of a settings class: `learning_rate` is `--learning-rate`.
 
     Args:
+        parser: or a group of one.
         leave_out: fields that are not asked for.
         texts: other help than the docstring's, by field.
+        prefix: before the fields' names, with a dot: "c4." makes `--c4-bad-words` of `bad_words`.
     """
     hints = typing.get_type_hints(cls)
     known = {**descriptions(cls), **(texts or {})}
-    for field in dataclasses.fields(cls):
-        if field.name not in leave_out:
-            _add_flag(parser, field, hints[field.name], known.get(field.name, ""))
+    for name, field in in_tables(cls).items():
+        if name not in leave_out:
+            _add_flag(parser, prefix + name, field, hints[name], known.get(name, ""))
 
 
-def _add_flag(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", hint: Any, text: str) -> None:
+def _add_flag(
+    parser: argparse._ActionsContainer, name: str, field: "dataclasses.Field[Any]", hint: Any, text: str
+) -> None:
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     required = default is dataclasses.MISSING
-    given: dict[str, Any] = {"dest": field.name, "required": required}
+    given: dict[str, Any] = {"dest": name, "required": required}
     if not required:
         given["default"] = default
     if hint is bool:
         action = "store_true" if default is False else argparse.BooleanOptionalAction
-        parser.add_argument(flag(field.name), action=action, help=_escaped(text), **given)
+        parser.add_argument(flag(name), action=action, help=_escaped(text), **given)
         return
     if default not in (dataclasses.MISSING, None, "", []):
         shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
@@ -75,7 +81,7 @@ def _add_flag(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", 
         given |= {"type": kind, "metavar": {int: "N", float: "X", Path: "PATH"}.get(kind, "TEXT")}
     if several:
         given["nargs"] = "+"
-    parser.add_argument(flag(field.name), help=_escaped(text), **given)
+    parser.add_argument(flag(name), help=_escaped(text), **given)
 
 
 def _kind(hint: Any) -> tuple[Any, bool]:
@@ -93,41 +99,43 @@ def _escaped(text: str) -> str:
 
 
 def flag(name: str) -> str:
-    """The flag of a field."""
-    return "--" + name.replace("_", "-")
+    """The flag of a field, or of one with a prefix."""
+    return "--" + name.replace("_", "-").replace(".", "-")
 
 
-def from_flags(cls: type[Settings], arguments: argparse.Namespace, **given: Any) -> Settings:
+def from_flags(
+    cls: type[Settings], arguments: argparse.Namespace, *, prefix: str = "", **given: Any
+) -> Settings:
     """The settings that the flags give, checked.
 
     Args:
+        prefix: of the flags, as they were added.
         given: values of fields that had no flag.
 
     Raises:
         ConfigurationError: values out of range, all at once, each by its flag.
     """
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
-    settings = cls(**{**values, **given})
-    if errors := flag_errors(settings):
+    names = [name for name in in_tables(cls) if hasattr(arguments, prefix + name)]
+    settings = cls(**{**{name: getattr(arguments, prefix + name) for name in names}, **given})
+    if errors := flag_errors(settings, prefix):
         raise ConfigurationError(errors)
     return settings
 
 
-def flag_errors(settings: Any) -> list[str]:
+def flag_errors(settings: Any, prefix: str = "") -> list[str]:
     """What a settings object says is wrong with it, with flags for keys."""
-    return [by_flag(problem) for problem in settings.errors("")]
+    return [by_flag(problem) for problem in settings.errors(f".{prefix}"[:-1])]
 
 
 def by_flag(problem: str) -> str:
     """A line about a field of settings that have no place (`where` is empty), about its flag."""
-    return re.sub(r"^\.(\w+)", lambda match: flag(match[1]), problem.removeprefix(": "))
+    return re.sub(r"^\.([\w.]+)", lambda match: flag(match[1]), problem.removeprefix(": "))
 
 
 def to_flags(settings: Any, *, leave_out: Iterable[str] = ()) -> list[str]:
     """The command line that `from_flags` reads the same settings from: only what differs from the defaults."""
     line: list[str] = []
-    for field in dataclasses.fields(settings):
+    for field in in_tables(type(settings)).values():
         value = getattr(settings, field.name)
         default = field.default
         if field.default_factory is not dataclasses.MISSING:

@@ -13,18 +13,27 @@ from typing import Any, Literal, TypeVar
 Configuration = TypeVar("Configuration")
 
 
+def in_tables(cls: type) -> dict[str, "dataclasses.Field[Any]"]:
+    """The fields of a settings class that a table or flags give; those with `metadata={"apart": True}` are given apart."""
+    fields = dataclasses.fields(cls)
+    return {field.name: field for field in fields if not field.metadata.get("apart")}
+
+
 def from_table(
-    cls: type[Configuration], table: Mapping[str, Any], where: str, errors: list[str]
+    cls: type[Configuration], table: Mapping[str, Any], where: str, errors: list[str], **given: Any
 ) -> Configuration | None:
     """Build a (flat) configuration dataclass from a parsed table.
 
     Every unknown key, missing key and wrong type is appended to `errors`, prefixed with `where`; if the class
     has a method `errors(where)`, what it reports is appended too. Returns None when anything is wrong.
     Field types may be int, float, str, bool, Literal[...] of strings, or list/tuple of one of those.
+
+    Args:
+        given: values of fields that are no keys of the table.
     """
     before = len(errors)
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = in_tables(cls)
     for key in table:
         if key not in fields:
             errors.append(f"{where}.{key}: unknown key (known: {', '.join(sorted(fields))})")
@@ -37,7 +46,7 @@ def from_table(
             errors.append(f"{where}.{name}: missing")
     if len(errors) > unknown:
         return None
-    result = cls(**values)
+    result = cls(**values, **given)
     if hasattr(result, "errors"):
         errors.extend(result.errors(where))
     return result if len(errors) == before else None

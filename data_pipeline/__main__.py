@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import ConfigurationError, UserError, told_to_user
-from core.flags import add_flags, flag, flag_errors, from_flags
+from core.flags import add_flags, descriptions, flag, flag_errors, from_flags
 from core.processes import available_cores
 from core.registry import add_plugin_option, load_typed_plugins
 from data_pipeline import build, steps
 from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.steps import Store
+from data_pipeline.filters import FILTERS
+from data_pipeline.filters.filter import filter_class
 from data_pipeline.indexed.blends import corpus_prefix
 from data_pipeline.inspection import inspect
 from data_pipeline.settings import (
@@ -78,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_source(command, several=True)
     _add_tokenizer(command)
-    add_flags(command, CleaningSettings)
     _add_benchmarks(command, required=False)
     add_flags(command, DeduplicationSettings)
-    command = add("clean", _clean, "repair text, keep one language, drop short documents")
+    _add_cleaning(command)
+    command = add("clean", _clean, "repair text, keep one language, drop short documents, ask filters")
     _add_source(command)
-    add_flags(command, CleaningSettings)
+    _add_cleaning(command)
     command.add_argument(
         "--length-tokenizer", type=Path, metavar="T", help="counts tokens (default: words × 4/3)"
     )
@@ -205,6 +207,38 @@ def _add_tokenizer_sample(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_cleaning(parser: argparse.ArgumentParser) -> None:
+    """The settings of cleaning, and those of each filter in a group of its own."""
+    known = f" Ours: {', '.join(name for name in FILTERS if not FILTERS.plugin(name))}."
+    texts = descriptions(CleaningSettings)
+    add_flags(parser, CleaningSettings, texts={"filters": texts["filters"] + known})
+    for name in FILTERS:
+        if cls := filter_class(name):
+            about = (cls.__doc__ or "").strip().split("\n")[0]
+            add_flags(parser.add_argument_group(f"--filters {name}", about), cls, prefix=f"{name}.")
+
+
+def _cleaning(options: argparse.Namespace) -> CleaningSettings:
+    """The settings of cleaning, with those of the filters that are asked.
+
+    Raises:
+        ConfigurationError: values out of range, or flags of filters that are not asked.
+    """
+    own = {name: cls for name in FILTERS if (cls := filter_class(name))}
+    idle = [
+        f"{flag(f'{name}.{field}')}: only with --filters {name}"
+        for name, cls in own.items()
+        if name not in options.filters
+        for field, value in dataclasses.asdict(cls()).items()
+        if getattr(options, f"{name}.{field}") != value
+    ]
+    if idle:
+        raise ConfigurationError(idle)
+    asked = {name: cls for name, cls in own.items() if name in options.filters}
+    settings = {name: from_flags(cls, options, prefix=f"{name}.") for name, cls in asked.items()}
+    return from_flags(CleaningSettings, options, filter_settings=settings)
+
+
 def _add_benchmarks(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--benchmark",
@@ -318,7 +352,7 @@ def _benchmarks(options: argparse.Namespace) -> dict[str, Path]:
 def _build(options: argparse.Namespace) -> None:
     settings = BuildSettings(
         tokenizer=_tokenizer(options),
-        cleaning=from_flags(CleaningSettings, options),
+        cleaning=_cleaning(options),
         decontamination=from_flags(DecontaminationSettings, options),
         deduplication=from_flags(DeduplicationSettings, options),
         benchmarks=_benchmarks(options),
@@ -327,7 +361,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
-    settings, command = from_flags(CleaningSettings, options), _command(options)
+    settings, command = _cleaning(options), _command(options)
     join_lines = settings.join_lines or command.source.join_lines
     settings = dataclasses.replace(settings, join_lines=join_lines)
     step = steps.clean(command.source.name, command.documents(), settings, options.length_tokenizer)

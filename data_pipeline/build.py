@@ -316,6 +316,7 @@ def funnel_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         reasons = dict(summary.get("dropped", {}))
         reasons["quarantined"] = summary.get("quarantined", 0)
         reasons["cut (not dropped)"] = summary.get("cut", 0)
+        reasons |= {f"{what} (not dropped)": count for what, count in summary.get("changed", {}).items()}
         why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
         size_in = f"{summary['bytes_in'] / 1e6:,.1f}" if "bytes_in" in summary else ""
         documents_in = f"{summary.get('documents_in', summary.get('records')):,}"

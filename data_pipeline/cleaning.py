@@ -20,7 +20,7 @@ from core.files import atomic_write
 from data_pipeline.engine.documents import Document, batches, read_shard, shard_name, text_bytes, write_shard
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import Counts, add_counts, run_shards
-from data_pipeline.filters import FILTERS
+from data_pipeline.filters.filter import ask
 from data_pipeline.languages import language_shares, share_of
 from data_pipeline.repair import clean_characters
 from data_pipeline.settings import CleaningSettings
@@ -56,7 +56,8 @@ def clean(
         length_tokenizer: counts a document's tokens; None estimates them as words × 4/3.
 
     Returns:
-        Counts: documents and bytes in and out, repaired, dropped by reason, and how length was counted.
+        Counts: documents and bytes in and out, repaired, dropped by reason, changed by filters, and how length was
+            counted.
     """
     length_counted_by = f"words × 4/3 ≥ {settings.minimum_tokens}"
     if length_tokenizer is not None:
@@ -73,6 +74,8 @@ def _clean_shard(
 ) -> Counts:
     index, path = task
     is_long = _length_rule(settings, length_tokenizer)
+    questions = settings.questions()
+    changed: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     dropped: list[dict[str, Any]] = []
     scores: list[dict[str, Any]] = []
@@ -87,7 +90,13 @@ def _clean_shard(
                 counts["bytes_in"] += text_bytes(before.text)
                 shares = language_shares(after.text) if is_kept else {}
                 score = {"language_share": share_of(shares, settings.language)} if is_kept else {}
-                reason = _reason_to_drop(after, is_kept, shares, settings)
+                reason = _reason_to_drop(is_kept, shares, settings)
+                was_repaired = trim(before.text) != after.text
+                if not reason and questions:
+                    filtered, reason, edits = ask(questions, after)
+                    if not reason and filtered.text != after.text and not is_long([filtered.text])[0]:
+                        reason = "too_short"  # for what a filter has cut
+                    after = filtered
                 if reason:
                     reasons[reason] += 1
                     language = {"language": next(iter(shares), "un")} if is_kept else {}
@@ -96,14 +105,16 @@ def _clean_shard(
                 scores.append({"id": after.id, **score})
                 counts["documents"] += 1
                 counts["bytes"] += text_bytes(after.text)
-                counts["repaired"] += trim(before.text) != after.text
+                counts["repaired"] += was_repaired
+                if questions:
+                    changed.update(edits)
                 yield after
 
     write_shard(output / shard_name(index), cleaned())
     write_dropped(output, index, dropped)
     _write_list(output / "scores", index, scores)
     zeros = dict.fromkeys(("documents_in", "bytes_in", "documents", "bytes", "repaired"), 0)
-    return {**zeros, **counts, "dropped": dict(reasons)}
+    return {**zeros, **counts, "dropped": dict(reasons), **({"changed": dict(changed)} if changed else {})}
 
 
 def write_dropped(output: Path, index: int, dropped: Sequence[Mapping[str, Any]]) -> None:
@@ -117,14 +128,12 @@ def _write_list(folder: Path, index: int, entries: Sequence[Mapping[str, Any]]) 
         temporary.write_text("".join(lines), encoding="utf-8")
 
 
-def _reason_to_drop(
-    document: Document, is_long: bool, shares: Mapping[str, float], settings: CleaningSettings
-) -> str | None:
+def _reason_to_drop(is_long: bool, shares: Mapping[str, float], settings: CleaningSettings) -> str | None:
     if not is_long:
         return "too_short"
     if share_of(shares, settings.language) < settings.language_share:
         return "not_english" if settings.language == "en" else f"not_{settings.language}"
-    return next((name for name in settings.filters if not FILTERS[name](document)), None)
+    return None
 
 
 def clean_text(text: str, settings: CleaningSettings) -> str:

@@ -4,11 +4,14 @@ Each is read from a recipe or from flags; `errors` says what is wrong with the v
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from core.tables import out_of_range
-from data_pipeline.filters import FILTERS
+from data_pipeline.filters import FILTERS, Filter
+from data_pipeline.filters.filter import Question, filter_class
 from data_pipeline.languages import language_problem
 
 MAXIMUM_RECORD_BYTES = 256 << 20
@@ -28,7 +31,8 @@ class CleaningSettings:
         minimum_tokens: documents with fewer tokens are dropped (the paper: 128).
         repair: whether text is repaired; control characters are removed in any case.
         join_lines: whether single newlines become blanks (the paper's CC-Stories); blank lines stay.
-        filters: of a user's plug-ins, in order: a document that one does not keep is dropped.
+        filters: what else is asked of each document, in order: filters of ours and of plug-ins, which drop it or change it.
+        filter_settings: by filter, where they are not the defaults.
     """
 
     language: str = "en"
@@ -37,6 +41,7 @@ class CleaningSettings:
     repair: bool = True
     join_lines: bool = False
     filters: list[str] = field(default_factory=list)
+    filter_settings: Mapping[str, Filter] = field(default_factory=dict, metadata={"apart": True})
 
     def errors(self, where: str) -> list[str]:
         problems = []
@@ -45,18 +50,48 @@ class CleaningSettings:
         if not 0 <= self.language_share <= 1:
             problems.append(f"{where}.language_share: must be between 0 and 1, is {self.language_share}")
         problems += [
-            f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS) or 'none'})"
+            f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS)})"
             for name in self.filters
             if name not in FILTERS
+        ]
+        for name, settings in self._configured().items():
+            problems += settings.errors(f"{where}.{name}")
+        problems += [
+            f"{where}.{name}: settings of a filter that {where}.filters does not name"
+            for name in self.filter_settings
+            if name not in self.filters
         ]
         return problems + out_of_range(self, where, minimum_tokens=(0, math.inf))
 
     def key(self) -> dict[str, Any]:
-        """What determines a cleaned document; of filters also their plug-ins' source."""
+        """What determines a cleaned document, besides `files`; of filters also their plug-ins' source."""
         facts = asdict(self)
+        del facts["filter_settings"]
         if not facts.pop("filters"):
             return facts
-        return {**facts, "filters": [[name, FILTERS.plugin(name)] for name in self.filters]}
+        own = {name: [settings.key()] for name, settings in self._configured().items()}
+        return {
+            **facts,
+            "filters": [[name, FILTERS.plugin(name), *own.get(name, [])] for name in self.filters],
+        }
+
+    def files(self) -> dict[str, Path]:
+        """Files that the filters read, by role."""
+        return {
+            f"filter {name} {role}": path
+            for name, settings in self._configured().items()
+            for role, path in settings.files().items()
+        }
+
+    def questions(self) -> list[tuple[str, Question]]:
+        """What to ask of each document, by filter, in order."""
+        own = self._configured()
+        return [(name, own[name].keep if name in own else FILTERS[name]) for name in self.filters]
+
+    def _configured(self) -> dict[str, Filter]:
+        """The filters that have settings, with them."""
+        classes = {name: filter_class(name) for name in self.filters}
+        return {name: self.filter_settings.get(name) or cls() for name, cls in classes.items() if cls}
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,11 @@ def clean(name: str, documents: Documents, settings: CleaningSettings, length_to
         label=f"clean {name}",
         parameters=settings.key(),
         inputs=documents.steps,
-        files={**documents.files, **tokenizer_files("length_tokenizer", length_tokenizer)},
+        files={
+            **documents.files,
+            **tokenizer_files("length_tokenizer", length_tokenizer),
+            **settings.files(),
+        },
         selectors={"corpus": name},
         facts=kept_facts,
     )

@@ -22,6 +22,7 @@ from core.families import FAMILIES
 from core.registry import load_plugin
 from core.tables import from_table
 from data_pipeline.benchmarks import BENCHMARKS
+from data_pipeline.filters.filter import filter_tables
 from data_pipeline.settings import (
     BenchmarkSettings,
     CleaningSettings,
@@ -94,7 +95,7 @@ class _Reader:
             "identity": self.settings(Identity, "recipe"),
             "sample": self.settings(SampleSettings, "sample") if "sample" in self.document else None,
             "corpora": tuple(self.corpora()),
-            "cleaning": self.settings(CleaningSettings, "clean", clean),
+            "cleaning": self.cleaning(clean),
             "decontamination": self.settings(DecontaminationSettings, "decontaminate"),
             "deduplication": self.settings(DeduplicationSettings, "deduplicate"),
             "tokenizers": self.with_paths(TokenizerSettings, "tokenizers", FAMILIES),
@@ -118,8 +119,12 @@ class _Reader:
         self.errors.append(f"{key}: must be a table, is {value!r}")
         return {}
 
-    def settings(self, cls: type, key: str, table: dict[str, Any] | None = None) -> Any:
-        return from_table(cls, self.table(key) if table is None else table, key, self.errors)
+    def settings(self, cls: type, key: str) -> Any:
+        return from_table(cls, self.table(key), key, self.errors)
+
+    def cleaning(self, table: dict[str, Any]) -> Any:
+        filters = filter_tables(table, "clean", self.expand, self.errors)
+        return from_table(CleaningSettings, table, "clean", self.errors, filter_settings=filters)
 
     def tables(self, key: str, known: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
         """The sub-tables of a table, with what is no table, or not `known`, reported."""

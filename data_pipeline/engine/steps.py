@@ -265,6 +265,8 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
 
 
 def _finish(step: Step, place: Workplace, partial: Path, record: RunRecord) -> None:
+    if step.layout is None:
+        place.executor.check(partial, [*step.files.values(), *map(place.directory, step.inputs.values())])
     with logged_to(log_of(step.kind, partial)):
         summary = step.work(partial, place)
     place.store.finish(step, summary, record)

@@ -14,6 +14,7 @@ Reader, writer and merge live here; what the tokens mean does not. Only numpy is
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 import struct
@@ -281,12 +282,10 @@ class IndexedWriter:
         self._lengths = array("i")
         self._documents = array("q", [0])
         final = bin_path(self.prefix)
-        self._temporary = final.with_name(f".{final.name}.tmp")
+        # Of this writer alone: a cluster may begin a task again that it has lost, and that still runs.
+        self._temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
         with _writing(final):
             self.prefix.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.unlink(
-                missing_ok=True
-            )  # what a killed process left may be a link to a finished file
             self._stream: BinaryIO = self._temporary.open("wb")
 
     def __enter__(self) -> "IndexedWriter":

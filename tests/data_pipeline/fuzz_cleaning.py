@@ -8,6 +8,7 @@ the slow texts.
 import contextlib
 import functools
 import html
+import json
 import random
 import re
 import sys
@@ -17,6 +18,11 @@ from collections.abc import Callable
 import ftfy
 
 from data_pipeline.cleaning import clean_text
+from data_pipeline.engine.documents import Document
+from data_pipeline.filters.c4 import C4
+from data_pipeline.filters.filter import Filter
+from data_pipeline.filters.gopher import GopherQuality, GopherRepetition
+from data_pipeline.filters.pii import PersonalData
 from data_pipeline.languages import language_shares
 from data_pipeline.settings import CleaningSettings
 from data_pipeline.tokenization.sentences import SentenceSplitter
@@ -104,6 +110,24 @@ PARAMETERS = {
     "orthographic_context": {},
 }
 
+# As they ship, but none is dropped early.
+FILTER_RULES: dict[str, Filter] = {
+    "gopher_quality": GopherQuality(
+        minimum_words=0, maximum_words=10**9, minimum_word_length=0.0, symbol_ratio=9.0
+    ),
+    "gopher_repetition": GopherRepetition(
+        lines=1.0,
+        paragraphs=1.0,
+        line_characters=1.0,
+        paragraph_characters=1.0,
+        top_ngrams=[99.0] * 3,
+        duplicate_ngrams=[99.0] * 6,
+    ),
+    "c4": C4(minimum_line_words=0, maximum_word_length=10**9, terminal_marks="y"),
+    "c4 as it ships": C4(),
+    "pii": PersonalData(),
+}
+
 
 def readers() -> dict[str, Callable[[str], object]]:
     """What reads raw documents."""
@@ -112,7 +136,12 @@ def readers() -> dict[str, Callable[[str], object]]:
         "join lines": functools.partial(clean_text, settings=CleaningSettings(join_lines=True, repair=False)),
         "languages": lambda text: language_shares(clean_text(text, CleaningSettings(repair=False))),
         "sentences": SentenceSplitter(PARAMETERS),
+        **{f"filter {name}": functools.partial(_ask, rule) for name, rule in FILTER_RULES.items()},
     }
+
+
+def _ask(rule: Filter, text: str) -> object:
+    return rule.keep(Document("d/0", text, "d", json.dumps({"url": f"http://e.com/{text}"})))
 
 
 def document(draw: random.Random) -> str:

@@ -100,6 +100,19 @@ def test_token_that_does_not_fit_is_refused_and_nothing_is_left(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_writers_of_one_dataset_do_not_write_into_each_others_files(tmp_path: Path, prefix: Path) -> None:
+    """A cluster may do a task again that it has lost, while the first attempt still runs."""
+    first = IndexedWriter(tmp_path / "twice", np.uint16)
+    second = IndexedWriter(tmp_path / "twice", np.uint16)
+    for writer in (first, second):
+        writer.add_document([[1, 2, 3]])
+    for writer in (second, first):
+        with writer:
+            writer.finish()
+        assert IndexedDataset(tmp_path / "twice")[0].tolist() == [1, 2, 3]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
 def test_merge_equals_writing_at_once(tmp_path: Path, prefix: Path) -> None:
     other = write(tmp_path / "other", [[[7, 8]]])
     merge([prefix, other, prefix], tmp_path / "merged")

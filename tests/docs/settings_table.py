@@ -12,19 +12,24 @@ sys.path.insert(0, str(ROOT))
 from core.config import ModelConfig, ParallelConfig, TrainingConfig  # noqa: E402  (run as a program, too)
 from core.flags import descriptions  # noqa: E402
 from core.program.run_options import RunSettings  # noqa: E402
+from core.tables import in_tables  # noqa: E402
 from data_pipeline import settings as pipeline  # noqa: E402
+from data_pipeline.filters import FILTERS  # noqa: E402
+from data_pipeline.filters.filter import filter_class  # noqa: E402
 from data_pipeline.sources.source import SOURCES, Source  # noqa: E402
 from recipes import schema  # noqa: E402
 
 PAGE = ROOT / "docs" / "recipes.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- end of settings -->\n"
 SOURCE_KINDS = [SOURCES[kind] for kind in SOURCES if not SOURCES.plugin(kind)]
+OUR_FILTERS = [name for name in FILTERS if not FILTERS.plugin(name)]
 TABLES: dict[str, type] = {
     "`[recipe]`": schema.Identity,
     "`[sample]`": pipeline.SampleSettings,
     "`[[corpora]]`, of every source": Source,
     **{f'`[[corpora]]`, `source = "{cls.kind}"`': cls for cls in SOURCE_KINDS},
     "`[clean]`": pipeline.CleaningSettings,
+    **{f"`[clean.{name}]`": cls for name in OUR_FILTERS if (cls := filter_class(name))},
     "`[decontaminate]`": pipeline.DecontaminationSettings,
     "`[deduplicate]`": pipeline.DeduplicationSettings,
     "`[tokenizers.FAMILY]`": pipeline.TokenizerSettings,
@@ -54,10 +59,11 @@ def _rows(cls: type) -> list[str]:
     texts = descriptions(cls)
     common = {field.name for field in dataclasses.fields(Source)} if cls in SOURCE_KINDS else set()
     hints = typing.get_type_hints(cls)
+    known = in_tables(cls).values()
     return [
         f"| `{RENAMED.get((cls, field.name), field.name)}` | {_default(field)} | "
         f"{_escaped(texts.get(field.name, ''), hints[field.name])} |\n"
-        for field in dataclasses.fields(cls)
+        for field in known
         if field.name not in common and (cls, field.name) not in LEFT_OUT
     ]
 
@@ -71,7 +77,8 @@ def _default(field: Any) -> str:
         value = field.default
     if value in ("", [], ()):
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{shown}`".replace("|", "\\|")
 
 
 def _escaped(text: str, hint: Any) -> str:
