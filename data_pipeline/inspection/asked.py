@@ -7,7 +7,7 @@ from data_pipeline.engine.documents import Document
 from data_pipeline.inspection import fates
 from data_pipeline.inspection.chain import Made
 from data_pipeline.inspection.pages import Entry, Section, words
-from data_pipeline.inspection.sampling import Expression, Index, Looked, nearest, search
+from data_pipeline.inspection.sampling import Expression, Index, Looked, base_of, nearest, search
 from data_pipeline.inspection.view import Facts, View
 from data_pipeline.inspection.visible import on_one_line
 
@@ -21,7 +21,7 @@ def by_id(view: View) -> list[Section]:
         UserError: there is no such document; the message names the nearest.
     """
     made = [one for one in view.chain.all() if one.shards]
-    wanted = {name for given in view.settings.id for name in (given, _base(given))}
+    wanted = {name for given in view.settings.id for name in (given, base_of(given))}
     found = [Index(one.shards).find(wanted) for one in made]
     said = [fates.records_of(one, wanted) for one in made]
     sections = []
@@ -29,7 +29,7 @@ def by_id(view: View) -> list[Section]:
         there = [_of(documents, name) for documents in found]
         if not any(there):
             raise UserError(f"--id {name}: there is no such document{_near(view, name)}")
-        told = [records.get(name) or records.get(_base(name), []) for records in said]
+        told = [records.get(name) or records.get(base_of(name), []) for records in said]
         way: Facts = [
             (f"{one.stage} {one.name}", what)
             for one, documents, records in zip(made, there, told, strict=True)
@@ -41,13 +41,8 @@ def by_id(view: View) -> list[Section]:
     return sections
 
 
-def _base(name: str) -> str:
-    """The id of the document that a piece is of."""
-    return name.split("#")[0]
-
-
 def _of(found: Found, name: str) -> list[Document]:
-    return found.get(name) or found.get(_base(name), [])
+    return found.get(name) or found.get(base_of(name), [])
 
 
 def _fate(documents: Sequence[Document], records: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ they lie beside it. Inputs that are gone are told, and what needs their text doe
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import UserError
 from core.files import MANIFEST, PARTIAL_SUFFIX, read_json
 from data_pipeline.engine.artifacts import KEY_CHARACTERS, own_hash_errors, size_errors
-from data_pipeline.engine.documents import DOCUMENT_SHARDS
+from data_pipeline.engine.documents import DOCUMENT_SHARDS, list_shards
 from data_pipeline.summary import SUMMARY_FILE
 
 DOCUMENT_STAGES = (
@@ -24,6 +24,7 @@ DOCUMENT_STAGES = (
     "decontaminate",
     "deduplicate",
 )  # the first: of no stage of ours
+_READS_DOCUMENTS = (*DOCUMENT_STAGES[2:], "tokenizer", "sentences", "tokenize")
 _SHOWN = 12
 
 
@@ -63,7 +64,7 @@ class Made:
     @functools.cached_property
     def shards(self) -> list[Path]:
         """Its document shards, in order; none where it holds no documents."""
-        return sorted(self.directory.glob(DOCUMENT_SHARDS))
+        return list_shards(self.directory) if any(self.directory.glob(DOCUMENT_SHARDS)) else []
 
     @property
     def before(self) -> list["Made"]:
@@ -82,10 +83,12 @@ class Chain:
 
     Attributes:
         last: the artifact that was asked for.
+        name: of the folder, or of the artifact.
         benchmarks: where files of benchmarks are, by name, as a command's summary says.
     """
 
     last: Made
+    name: str
     benchmarks: Mapping[str, Path] = field(default_factory=dict)
 
     def all(self) -> list[Made]:
@@ -130,11 +133,13 @@ def chain_of(folder: Path) -> Chain:
     """
     folder = Path(folder)
     if (folder / MANIFEST).exists():
-        return Chain(_artifact(folder.resolve()))
+        made = _artifact(folder.resolve())
+        return Chain(made, made.name)
     if (folder / SUMMARY_FILE).exists():
         return _of_output(folder)
     if any(folder.glob(DOCUMENT_SHARDS)):
-        return Chain(Made(folder, {"stage": "documents", "name": folder.resolve().name, "summary": {}}))
+        name = folder.resolve().name
+        return Chain(Made(folder, {"stage": "documents", "name": name, "summary": {}}), name)
     raise UserError(_nothing_there(folder))
 
 
@@ -182,19 +187,18 @@ def _of_output(folder: Path) -> Chain:
             f"{last}: is gone, which {folder / SUMMARY_FILE} names: the same command again makes it"
         )
     made = _artifact(last.resolve())
-    for path in given:  # document shards that another command delivered
-        if path.is_dir() and any(path.glob(DOCUMENT_SHARDS)):
-            before = chain_of(path)
-            made = _with_input(made, before.last)
-            benchmarks = {**before.benchmarks, **benchmarks}
-    return Chain(made, benchmarks)
+    others = [chain_of(path) for path in given if path.is_dir() and any(path.glob(DOCUMENT_SHARDS))]
+    for other in reversed(others):
+        benchmarks = {**other.benchmarks, **benchmarks}
+    made = _with_inputs(made, [other.last for other in others])
+    return Chain(made, folder.resolve().name, benchmarks)
 
 
-def _with_input(made: Made, before: Made) -> Made:
-    """An artifact whose first document stage read what another command delivered."""
-    inputs = {role: _with_input(used, before) for role, used in made.inputs.items()}
-    if made.stage in DOCUMENT_STAGES and made.stage != "fetch" and not made.before:
-        inputs["documents"] = before
+def _with_inputs(made: Made, given: Sequence[Made]) -> Made:
+    """An artifact whose first stage of documents read what other commands delivered."""
+    inputs = {role: _with_inputs(used, given) for role, used in made.inputs.items()}
+    if not made.before and made.stage in _READS_DOCUMENTS:
+        inputs |= {f"{number:03d} documents": one for number, one in enumerate(given)}
     return Made(made.directory, made.manifest, inputs, made.missing)
 
 

@@ -7,8 +7,7 @@ from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.engine.hashes import hash_path
 from data_pipeline.inspection.chain import Made
-
-Places = list[tuple[int, int]]
+from data_pipeline.inspection.visible import Places
 
 
 class Marker:
@@ -50,18 +49,7 @@ class Marker:
         if self._find is None:
             start = text.find(first) if first else -1
             return [(start, start + len(first))] if start >= 0 else []
-        return joined([(match.start, match.end) for match in self._find(text)])
-
-
-def joined(places: Places) -> Places:
-    """Places without overlaps."""
-    found: Places = []
-    for start, end in sorted(places):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
-        else:
-            found.append((start, end))
-    return found
+        return [(match.start, match.end) for match in self._find(text)]
 
 
 def _check_typed(made: Made, typed: Mapping[str, Path], found: Mapping[str, Path]) -> None:

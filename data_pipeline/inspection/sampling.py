@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import random
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _MOST_GROUPS = 16
 _MOST_BYTES = 128 << 20  # of a sample's row groups, besides the first
 _BLOCK_BYTES, _MOST_BLOCKS = 1 << 20, 32  # of a long list
 _LONGEST_LINE = 8 << 20
+_PIECE = re.compile(r"#[0-9]+$")
 _PIECES_END = "#\U0010ffff"  # after the ids of all pieces of a document, `<id>#00`, …
 _MOST_MARKS = 64
 
@@ -172,12 +174,10 @@ class Index:
             if not wanted:
                 continue
             names = _read(group, ["id"]).column("id").to_pylist()
-            places = [
-                place for place, name in enumerate(names) if name in wanted or name.split("#")[0] in wanted
-            ]
+            places = [place for place, name in enumerate(names) if name in wanted or base_of(name) in wanted]
             if places:
                 for document in _documents(_read(group, _COLUMNS).take(places)):
-                    name = document.id if document.id in wanted else document.id.split("#")[0]
+                    name = document.id if document.id in wanted else base_of(document.id)
                     found.setdefault(name, []).append(document)
 
     def near(self, name: str) -> list[str]:
@@ -197,6 +197,11 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
 
     near = difflib.get_close_matches(name, known, 64, 0.5)
     return sorted(near, key=lambda one: -_common(one, name) - _common(one[::-1], name[::-1]))[:3]
+
+
+def base_of(name: str) -> str:
+    """The id of the document that decontamination cut a piece out of; of others their own."""
+    return _PIECE.sub("", name)
 
 
 def _may_have(group: Group, name: str) -> bool:

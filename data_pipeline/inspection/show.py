@@ -45,9 +45,9 @@ def data_page(chain: Chain, settings: ShowSettings, benchmarks: Mapping[str, Pat
     last = chain.last
     key = f", key {last.manifest['key'][:12]}" if "key" in last.manifest else ""
     return Page(
-        title=f"{last.name} – data",
+        title=f"{chain.name} – data",
         kicker="The data pipeline's documents",
-        heading=f"What is in {last.name}, and what is not",
+        heading=f"What is in {chain.name}, and what is not",
         description=f"{last.stage} {last.name}{key}. Chosen by seed {settings.seed}.",
         sections=[section for section in sections if section.tables or section.paragraphs or section.entries],
     )

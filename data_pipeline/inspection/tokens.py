@@ -10,10 +10,11 @@ from data_pipeline.inspection.chain import Made
 from data_pipeline.inspection.pages import Entry, Section, Table, cells
 from data_pipeline.inspection.visible import Span, around, visible
 from data_pipeline.tokenization.corpus import CORPUS
+from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 
 _LONGEST = 12
-_TOKENS_SHOWN = 200
+_TOKENS_SHOWN = 80
 _COUNTED = ("documents", "sequences", "tokens", "vocabulary_size")
 
 
@@ -58,7 +59,7 @@ def _document(dataset: IndexedDataset, number: int, tokenizer: Tokenizer, charac
     many = min(total, _TOKENS_SHOWN)
     start = int(dataset.starts(first, end)[0]) if many else 0
     ids = dataset.tokens_at(np.arange(many) + start).tolist()
-    names = [visible(tokenizer.backend.id_to_token(index) or f"<{index}>") for index in ids]
+    names = [_name(tokenizer, index) for index in ids]
     more = " …" if total > many else ""
     return Entry(
         f"document {number:,} of the dataset",
@@ -68,3 +69,10 @@ def _document(dataset: IndexedDataset, number: int, tokenizer: Tokenizer, charac
             ("tokens", [Span(" ".join(names) + more)]),
         ],
     )
+
+
+def _name(tokenizer: Tokenizer, index: int) -> str:
+    """A token as text, its blanks as "␣"; as the vocabulary spells it, where it is no whole characters."""
+    name = tokenizer.backend.id_to_token(index) or f"<{index}>"
+    text = tokenizer.decode([index]) if KINDS[tokenizer.kind] is BYTE_LEVEL else name
+    return visible(name if "\ufffd" in text else text.replace(" ", "␣").replace("\n", "⏎"))

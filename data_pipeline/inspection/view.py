@@ -12,7 +12,7 @@ from data_pipeline.engine.documents import Document
 from data_pipeline.inspection import counts, fates
 from data_pipeline.inspection.chain import Chain
 from data_pipeline.inspection.pages import Entry
-from data_pipeline.inspection.visible import around, on_one_line
+from data_pipeline.inspection.visible import Places, around, on_one_line
 
 _FACT_CHARACTERS = 160
 Facts = list[tuple[str, str]]
@@ -95,7 +95,7 @@ class View:
         self,
         document: Document,
         facts: Iterable[tuple[str, str]] = (),
-        places: Sequence[tuple[int, int]] = (),
+        places: Places = (),
         style: str = "match",
     ) -> Entry:
         """A document with what can be told of it, after what is known already.

@@ -5,12 +5,14 @@ Widths are those of a terminal's cells. HTML's own escapes are the templates' pa
 """
 
 import functools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 _MARKS_IN_A_ROW = 4  # on one letter, before they are written out: no script has more
 _JOINERS = "\u200c\u200d"  # Persian, the scripts of India, and emoji of several need them
+_REPEATED = re.compile(r"(<U\+[0-9A-F]{4,6}>)\1{3,}")
 _TAB = "    "
 _LONGEST_WORD = 20
 
@@ -24,6 +26,7 @@ class Span(NamedTuple):
 
 
 Text = Sequence[Span]
+Places = Sequence[tuple[int, int]]  # in a text: first and last characters (exclusive)
 
 
 def visible(text: str) -> str:
@@ -36,7 +39,7 @@ def visible(text: str) -> str:
         mark = unicodedata.category(character) in ("Mn", "Me")
         marks = marks + 1 if mark else 0
         shown.append(_written_out(character) if marks > _MARKS_IN_A_ROW else _shown(character))
-    return "".join(shown)
+    return _REPEATED.sub(lambda run: f"{run[1]}×{len(run[0]) // len(run[1]):,}", "".join(shown))
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -165,19 +168,20 @@ def plain(text: str) -> Text:
     return [Span(text)]
 
 
-def around(text: str, places: Sequence[tuple[int, int]], style: str, most: int) -> list[Span]:
+def around(text: str, places: Places, style: str, most: int) -> list[Span]:
     """A text's start or, where there are places to mark, what stands around them, at most so many characters of it.
 
     Args:
-        places: first and last characters (exclusive), in order; those that overlap are one.
+        places: those that overlap, or touch, are one.
         most: 0 for all.
     """
+    places = joined(places)
     most = most or len(text)
     if not places:
         return [Span(visible(text[: _end(text, most)]) + (" …" if len(text) > most else ""))]
     before = min(most // 4, places[0][0]) if len(text) > most else places[0][0]
     spans: list[Span] = [Span("… ")] if before < places[0][0] else []
-    reached = places[0][0] - before
+    reached = _begin(text, places[0][0] - before, places[0][0])
     end = _end(text, reached + most)
     for start, stop in places:
         if start >= end:
@@ -197,3 +201,20 @@ def _end(text: str, place: int) -> int:
     return next(
         (near for near in range(place, max(place - _LONGEST_WORD, 0), -1) if text[near].isspace()), place
     )
+
+
+def _begin(text: str, place: int, last: int) -> int:
+    """Where to begin in a text: after the first blank behind a place, if there is one near it."""
+    most = min(last, place + _LONGEST_WORD) if place else 0
+    return next((near + 1 for near in range(place, most) if text[near].isspace()), place)
+
+
+def joined(places: Places) -> list[tuple[int, int]]:
+    """Places in order, without overlaps."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
