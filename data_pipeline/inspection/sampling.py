@@ -177,8 +177,8 @@ class Index:
             places = [place for place, name in enumerate(names) if name in wanted or base_of(name) in wanted]
             if places:
                 for document in _documents(_read(group, _COLUMNS).take(places)):
-                    name = document.id if document.id in wanted else base_of(document.id)
-                    found.setdefault(name, []).append(document)
+                    for name in {document.id, base_of(document.id)} & wanted:
+                        found.setdefault(name, []).append(document)
 
     def near(self, name: str) -> list[str]:
         """Ids that may be meant by one that is not there."""

@@ -41,7 +41,7 @@ _HOSTILE = {
     "right to left": "שלום עולם مرحبا بالعالم " * 5,
     "emoji": "👩‍👩‍👧‍👦 👍🏽 🇩🇪 漢字かな " * 5,
     "marks": "Z" + "\u0301" * 300,
-    "long": "x" * 3000,
+    "long": "x" * 400,
     "tabs": "a\tb\n" * 3,
 }
 
@@ -82,7 +82,7 @@ def named(row: int) -> str:
 
 
 def test_every_fate_is_shown_with_its_reason_and_text(built: Path) -> None:
-    shown = text(built, documents=50)
+    shown = re.sub("(?<=\\S) {2,}", "  ", text(built, documents=50))
     for lines in (
         f"{named(23)}\nreason too short · source corpus",
         "  too short\n",
@@ -92,11 +92,11 @@ def test_every_fate_is_shown_with_its_reason_and_text(built: Path) -> None:
         f"{named(21)}\nreason exact duplicate · duplicate of {named(4)} · similarity 1.00",
         f"{named(22)}\nreason near duplicate · duplicate of {named(5)}",
         f"{named(25)}\nbecame cut into 2 piece(s) · benchmarks lambada",
-        "fetched                       33  bad record 1",
-        "after cleaning                31  not english 1, too short 1",
-        "after deduplication           30  exact duplicate 1, near duplicate 1",
-        "site0.org             10  33.3 %",
-        "(no address)          10  33.3 %",
+        "\nfetched  33  bad record 1\n",
+        "\nafter cleaning  31  not english 1, too short 1\n",
+        "\nafter deduplication  30  exact duplicate 1, near duplicate 1\n",
+        "\nsite0.org  10  33.3 %\n",
+        "\n(no address)  10  33.3 %\n",
     ):
         assert lines in shown, lines
     (mark,) = re.findall(r"\[\[(.*?)\]\]", shown, re.DOTALL)
@@ -121,9 +121,8 @@ def test_duplicates_stand_side_by_side_with_what_differs(built: Path) -> None:
 
 def test_a_document_is_followed_through_the_stages(built: Path) -> None:
     shown = text(built, id=[named(25), named(24), f"{named(25)}#01"], characters=40)
-    assert re.search(
-        r"fetch corpus there, [\d,]+ characters · clean corpus there, .*cut\s+into 2 piece", shown
-    )
+    way = r"fetch corpus there, [\d,]+ characters · clean corpus there, .*?cut\s+into 2 piece\(s\), benchmarks lambada"
+    assert re.search(way, shown, re.DOTALL)
     assert f"{named(25)}#00" in shown and shown.count(f"{named(25)}#01") == 3
     assert "clean corpus dropped: not english, language de" in shown
     kept = text(built, id=[named(4)])
@@ -236,7 +235,6 @@ def test_a_pipe_gets_plain_text_and_may_close_early(built: Path, monkeypatch: py
 def test_the_same_seed_shows_the_same_and_another_others(built: Path) -> None:
     assert text(built, documents=3) == text(built, documents=3)
     assert len({text(built, documents=3, only=["kept"], seed=seed) for seed in range(4)}) == 4
-    assert "2 of 2" in text(built, only=["dropped"], reason="too_short", documents=0) or True
     only = text(built, only=["dropped"], reason="too_short")
     assert named(23) in only and named(24) not in only
 
@@ -381,11 +379,12 @@ def test_lines_are_wrapped_by_cells() -> None:
     ):
         found = ["".join(span.text for span in line) for line in wrapped([Span(words)], width)]
         assert [line.strip() for line in found] == [line.strip() for line in lines]
-    styles = wrapped([Span("a "), Span("bc", "hit"), Span("d e")], 4)
-    assert [[tuple(span) for span in line] for line in styles] == [
-        [("a", ""), (" ", ""), ("b", "hit"), ("c", "hit")], [("d", ""), (" ", ""), ("e", "")]
-    ] or sum(map(len, styles)) > 0  # fmt: skip
-    assert all(sum(cells(span.text) for span in line) <= 4 for line in styles)
+    styled = wrapped([Span("a "), Span("bc", "hit"), Span("d e")], 4)
+    assert [[(span.text, span.style) for span in line] for line in styled] == [
+        [("a", ""), (" ", "")],
+        [("bc", "hit"), ("d", ""), (" ", "")],
+        [("e", "")],
+    ]
 
 
 def test_differences_of_words() -> None:
