@@ -52,13 +52,14 @@ def note(root: Path, output: Path, artifact: Artifact) -> None:
     line = {"output": os.path.relpath(output, root), "artifact": name}
     if line not in list(_noted(root)):
         with (root / MADE_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            # Begins a line of its own, also where a kill cut one off.
+            stream.write("\n" + json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _noted(root: Path) -> Iterator[dict[str, str]]:
     if (root / MADE_FILE).exists():
-        for line in (root / MADE_FILE).read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # cut off by a kill
+        for line in (root / MADE_FILE).read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # cut off, or the blank before a line
                 yield json.loads(line)
 
 
