@@ -213,9 +213,7 @@ def _nothing_there(folder: Path) -> str:
     if folder.name.endswith(PARTIAL_SUFFIX):
         return f"{folder}: is not finished; the same command goes on with it"
     if any(folder.glob("*.idx")):
-        return (
-            f"{folder}: holds tokens of others, and no documents: python -m data_pipeline inspect shows them"
-        )
+        return f"{folder}: holds tokens and no documents: python -m data_pipeline inspect shows them"
     links = sorted(path for path in (folder / "latest").glob("*") if (path / MANIFEST).exists())
     found = links or sorted(path.parent for path in folder.glob(f"*/*/{MANIFEST}"))
     if found:

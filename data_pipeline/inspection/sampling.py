@@ -195,8 +195,8 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
     """Those that may be meant by a name, the likeliest first; of equals those that begin and end as it does."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, 64, 0.5)
-    return sorted(near, key=lambda one: -_common(one, name) - _common(one[::-1], name[::-1]))[:3]
+    near = difflib.get_close_matches(name, set(known), 64, 0.5)
+    return sorted(near, key=lambda one: (-_common(one, name) - _common(one[::-1], name[::-1]), one))[:3]
 
 
 def base_of(name: str) -> str:

@@ -1,5 +1,6 @@
 """A page as text: in a terminal as wide as it is, with colours; elsewhere 100 cells wide, without."""
 
+import itertools
 import os
 import shutil
 import sys
@@ -46,7 +47,9 @@ def print_page(page: Page, stream: TextIO | None = None) -> None:
 def page_lines(page: Page, width: int, coloured: bool) -> Iterator[str]:
     """A page's lines, none wider than so many cells."""
     for line in _page(page, width):
-        yield "".join(_painted(span, coloured) for span in line).rstrip()
+        runs = itertools.groupby(line, key=lambda span: span.style)
+        whole = [Span("".join(span.text for span in spans), style) for style, spans in runs]
+        yield "".join(_painted(span, coloured) for span in whole).rstrip()
 
 
 def _painted(span: Span, coloured: bool) -> str:

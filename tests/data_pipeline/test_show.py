@@ -263,6 +263,25 @@ def test_commands_one_after_the_other_are_one_chain(built: Path, tmp_path: Path)
     assert "(its text is not there any more)" in text(tmp_path / "dedup", only=["dropped"])
 
 
+def test_a_benchmark_that_is_elsewhere_can_be_named(built: Path, tmp_path: Path) -> None:
+    """An artifact alone does not say where the file is; it does say which it was."""
+    chain, only = chain_of(stage(built, "decontaminate")), ShowSettings(only=["hits"])
+
+    def shown(**files: Path) -> str:
+        return "\n".join(page_lines(data_page(chain, only, files), 100, coloured=False))
+
+    assert "to mark all: --benchmark" in shown() and "[[" in shown()  # the first words are in the list
+    write_jsonl(tmp_path / "moved.jsonl", [_ROW])
+    assert "to mark all" not in shown(lambada=tmp_path / "moved.jsonl")
+    write_jsonl(tmp_path / "other.jsonl", [english(1)])
+    for files, message in (
+        ({"lambada": tmp_path / "other.jsonl"}, "is not there, or not what was looked for then"),
+        ({"race": tmp_path / "moved.jsonl"}, "--benchmark race: was not looked for (but lambada)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            shown(**files)
+
+
 def test_a_folder_that_holds_nothing_of_ours_says_so(built: Path, tmp_path: Path) -> None:
     (tmp_path / "x-0123456789ab.partial").mkdir()
     (tmp_path / "file").touch()
