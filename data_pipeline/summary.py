@@ -41,7 +41,7 @@ def write_summary(output: Path, store: Store, wanted: Step, inputs: Sequence[str
     }
     write_json(output / SUMMARY_FILE, told)
     lines = [
-        f"# {output.resolve().name}",
+        "# What this stands on",
         "",
         "```",
         table,
