@@ -14,14 +14,17 @@ from core.errors import ConfigurationError, UserError, told_to_user
 from core.flags import add_flags, descriptions, flag, flag_errors, from_flags
 from core.processes import available_cores
 from core.registry import add_plugin_option, load_typed_plugins
-from data_pipeline import build, steps
+from data_pipeline import build, cleanup, steps
 from data_pipeline.build import STAGES_FOLDER, BuildSettings, Command, GivenTokenizer
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.steps import Store
 from data_pipeline.filters import FILTERS
 from data_pipeline.filters.filter import filter_class
 from data_pipeline.indexed.blends import corpus_prefix
-from data_pipeline.inspection import inspect
+from data_pipeline.inspection.chain import chain_of
+from data_pipeline.inspection.indexed import inspect
+from data_pipeline.inspection.show import data_page
+from data_pipeline.inspection.view import ShowSettings
 from data_pipeline.settings import (
     BenchmarkSettings,
     CleaningSettings,
@@ -75,14 +78,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("build", _build, "text files to one indexed dataset: all stages, resumable")
     command.epilog = (
-        "OUTPUT gets corpus.bin, corpus.idx, corpus.json, tokenizer.json and funnel.json; OUTPUT/stages keeps each "
-        "stage's documents. After an interruption the same command goes on where it was."
+        "OUTPUT gets corpus.bin, corpus.idx, corpus.json, tokenizer.json, funnel.json, summary.json and summary.md; "
+        "OUTPUT/stages keeps each stage's documents. After an interruption the same command goes on where it was."
     )
     _add_source(command, several=True)
     _add_tokenizer(command)
     _add_benchmarks(command, required=False)
     add_flags(command, DeduplicationSettings)
     _add_cleaning(command)
+    command.add_argument(
+        "--clean",
+        action="store_true",
+        help="afterwards, remove what earlier commands of this output made and nobody uses now: shows it, and asks",
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask")
     command = add("clean", _clean, "repair text, keep one language, drop short documents, ask filters")
     _add_source(command)
     _add_cleaning(command)
@@ -110,6 +119,26 @@ def _parser() -> argparse.ArgumentParser:
         "parts", nargs="+", type=_prefix_and_weight, metavar="PREFIX=WEIGHT", help="a dataset and its share"
     )
     command.add_argument("--output", type=Path, required=True, metavar="FILE", help="blend.json to write")
+    command = add(
+        "show", _show, "look at documents: kept and dropped, with reasons; counts, duplicates, benchmark hits"
+    )
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="an artifact of any stage, or the output of one of these commands",
+    )
+    add_flags(command, ShowSettings)
+    command.add_argument(
+        "--benchmark",
+        action="append",
+        default=[],
+        type=_name_and_path,
+        metavar="NAME=PATH",
+        help="a benchmark's file, where it is not found by itself: marks all of its words in hits",
+    )
+    command.add_argument("--html", type=Path, metavar="FILE", help="write one HTML page instead of text")
+    add_plugin_option(command)
     command = add("inspect", _inspect, "check an indexed dataset and show what is in it")
     command.add_argument("prefix", type=Path, metavar="PREFIX", help=_PREFIX_HELP)
     command.add_argument(
@@ -357,7 +386,10 @@ def _build(options: argparse.Namespace) -> None:
         deduplication=from_flags(DeduplicationSettings, options),
         benchmarks=_benchmarks(options),
     )
-    print(build.funnel_table(build.build(_command(options), settings)))
+    command = _command(options)
+    print(build.funnel_table(build.build(command, settings)))
+    if options.clean:
+        cleanup.clean(command.store.root, command.output, options.yes)
 
 
 def _clean(options: argparse.Namespace) -> None:
@@ -403,6 +435,19 @@ def _blend(options: argparse.Namespace) -> None:
 
     write_blend(options.output, options.parts)
     print(f"{options.output}: {len(options.parts)} datasets")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from data_pipeline.inspection.pages import write_page
+    from data_pipeline.inspection.terminal import print_page
+
+    settings = from_flags(ShowSettings, options)
+    page = data_page(chain_of(options.folder), settings, _benchmarks(options))
+    if options.html is None:
+        print_page(page)
+        return
+    write_page(options.html, page)
+    print(options.html)
 
 
 def _inspect(options: argparse.Namespace) -> None:

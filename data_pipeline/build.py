@@ -19,7 +19,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import MANIFEST, atomic_write, exclusive, write_json
-from data_pipeline import steps
+from data_pipeline import cleanup, steps
 from data_pipeline.corpora import Corpus, CorpusSettings
 from data_pipeline.engine.documents import DOCUMENT_SHARDS, list_shards
 from data_pipeline.engine.executors import Executor
@@ -38,6 +38,7 @@ from data_pipeline.settings import (
 from data_pipeline.sources.formats import kind_of
 from data_pipeline.sources.source import LocalSource, Source
 from data_pipeline.step_inputs import Documents, documents_of
+from data_pipeline.summary import write_summary
 from data_pipeline.tokenization.corpus import CORPUS, CORPUS_FILE
 from data_pipeline.tokenization.kinds import KINDS
 from data_pipeline.tokenization.tokenizers import TOKENIZER_FILE, load_tokenizer
@@ -92,7 +93,10 @@ class Command:
         Args:
             check: looks at the summaries after each step, and raises where it makes no sense to go on.
         """
-        chain = list(walk([wanted]))
+        with cleanup.in_use(self.store.root):
+            return self._make(list(walk([wanted])), check)
+
+    def _make(self, chain: Sequence[Step], check: Callable[[Summaries], None] | None) -> Summaries:
         stages = Counter(step.kind.name for step in chain)
         summaries: Summaries = {}
         for number, step in enumerate(chain, start=1):
@@ -100,6 +104,7 @@ class Command:
             title = f"[{number}/{len(chain)}] {stage}"
             started = time.monotonic()
             _logger.info("%s", title)
+            cleanup.note(self.store.root, self.output, self.store.artifact(step))
             made = make(step, Workplace(self.store, self.executor, title))
             summary, seconds = self.store.summary(step), time.monotonic() - started
             how = f"{seconds:.1f} s, {speed(sizes(summary), seconds)}" if made else "there already"
@@ -131,6 +136,8 @@ class Command:
                 with contextlib.suppress(OSError):  # others are in it
                     (self.output / name).parent.rmdir()
             write_json(self.output / FUNNEL_FILE, summaries)
+            paths_read = self.source.paths if isinstance(self.source, LocalSource) else []
+            write_summary(self.output, self.store, wanted, paths_read, funnel_table(summaries))
             write_json(self.output / _DELIVERED, {"key": key, "files": sorted(names)})
 
     def deliver_documents(self, step: Step, summaries: Summaries) -> None:

@@ -22,7 +22,7 @@ from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
 from data_pipeline.indexed.dataset import bin_path, index_path
-from data_pipeline.inspection import facts_of_unknown
+from data_pipeline.inspection.indexed import facts_of_unknown
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from recipes.reader import read_model, recipe_path
 from recipes.records import PRETRAININGS, Pretraining

@@ -1,43 +1,35 @@
 """The corpus of a recipe and what every stage let through: `luigi --module workflows BuildCorpus`.
 
-Its page, `funnel.txt`, is linked from `runs/latest/<recipe>-corpus` and says where the indexed datasets are. The report of
-a whole reproduction is in `report.py`.
+Its page, `funnel.txt`, is linked from `runs/latest/<recipe>-corpus` and says where the indexed datasets are; `data.html`
+shows documents, kept and dropped. The report of a whole reproduction is in `report.py`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import luigi
 
 from core.files import write_json
 from data_pipeline import steps
 from data_pipeline.build import funnel_table
-from data_pipeline.engine.resumable import add_counts
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
+from data_pipeline.inspection.chain import chain_of
+from data_pipeline.inspection.counts import funnel
+from data_pipeline.inspection.pages import write_page
+from data_pipeline.inspection.show import data_page
+from data_pipeline.inspection.view import ShowSettings
 from workflows.report_page import origins
 from workflows.stage import LinkedStage, Pipeline, RecipeParameter
 
-CORPUS = StageKind("corpus", 1, ("workflows.corpus_report",))
+DATA_PAGE = "data.html"
+CORPUS = StageKind("corpus", 2, ("workflows.corpus_report",), unhashed=(DATA_PAGE,))
 _DOCUMENT_KINDS = (steps.FETCH, steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
-_WORDS = ("origin", "pins")  # of a fetched corpus: tables that hold no counts
 
 
-def funnel(made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:
-    """What each stage of the corpus let through, over all corpora, and why it dropped the rest."""
-    rows = []
-    for kind in _DOCUMENT_KINDS:
-        parts = {step.name: place.summary(step) for step in made if step.kind is kind}
-        if parts:
-            total = add_counts(map(_counts, parts.values()))
-            rows.append(
-                {"stage": kind.name, "documents": total["documents"], "counts": total, "parts": parts}
-            )
-    return rows
-
-
-def _counts(summary: Summary) -> dict[str, Any]:
-    return {k: value for k, value in summary.items() if isinstance(value, int | dict) and k not in _WORDS}
+def write_data_page(directory: Path, made: Sequence[Step], place: Workplace) -> None:
+    """The page that `python -m data_pipeline show` makes of what deduplication left, beside a report."""
+    last = [step for step in made if step.kind is steps.DEDUPLICATE][-1]
+    write_page(directory / DATA_PAGE, data_page(chain_of(place.directory(last)), ShowSettings()))
 
 
 def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
@@ -51,12 +43,13 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
         made = list(walk(list(corpora)))
         counted = [step for step in made if step.kind in (*_DOCUMENT_KINDS, steps.TOKENIZE)]
         tables = {f"{step.kind.name} {step.name}": place.summary(step) for step in counted}
-        totals = funnel(made, place)
+        totals = funnel((step.kind.name, step.name, place.summary(step)) for step in made)
         write_json(directory / "funnel.json", {"stages": tables, "totals": totals})
         places = [place.directory(step).relative_to(place.store.root).as_posix() for step in corpora]
         lines = [funnel_table(tables), *(f"{folder}/corpus.bin and .idx" for folder in places)]
         lines += [f"{name}: {origin}" for name, origin in origins(totals).items()]
         (directory / "funnel.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_data_page(directory, made, place)
         return {"families": sorted(step.selectors["family"] for step in corpora)}
 
     return Step(

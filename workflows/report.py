@@ -1,9 +1,11 @@
 """The last stage: results of a whole recipe as `results.json`, `report.md` and `index.html`, and a link to them.
 
-Only `results.json` is covered by the manifest: the two pages show times. What they look like is in `report_page.py`
-and `templates/`, their pictures are in `pictures.py`.
+Only `results.json` is covered by the manifest: the two pages show times. `data.html` beside them is the page of `python -m
+data_pipeline show`. What they look like is in `report_page.py` and `data_pipeline.inspection.pages`, their pictures are in
+`pictures.py`.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +16,18 @@ import luigi
 from core.files import read_json, write_json
 from data_pipeline import steps
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, walk
+from data_pipeline.inspection.counts import funnel
 from data_pipeline.sample.planted import planted_outcomes
 from data_pipeline.sources.source import SampleSource
 from recipes.records import FINE_TUNING
 from recipes.schema import Recipe
-from workflows.corpus_report import funnel
+from workflows.corpus_report import DATA_PAGE, write_data_page
 from workflows.plan import Plan
 from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline
 from workflows.training import read_metrics
 
-REPORT = StageKind("report", 2, ("workflows.report",), unhashed=("index.html", "report.md"))
+REPORT = StageKind("report", 3, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE))
 
 
 def report(plan: Plan) -> Step:
@@ -40,7 +43,9 @@ def report(plan: Plan) -> Step:
         write_json(directory / "results.json", results)
         curves = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
         page = report_page(recipe, results, recipe.measured_tasks(), curves, made, place)
-        write_pages(directory, page)
+        write_data_page(directory, made, place)
+        links = [(DATA_PAGE, "The data: documents kept and dropped, duplicates, benchmark hits")]
+        write_pages(directory, dataclasses.replace(page, links=links))
         return {"models": sorted(results["models"])}
 
     return Step(
@@ -70,7 +75,8 @@ def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> d
             config = read_json(place.directory(step) / "model" / "config.json")
             models[model] = {"config": config, "pretraining": place.summary(step)}
     planted = planted_rows(recipe, made, place)
-    return {"recipe": recipe.name, "models": models, "corpus": funnel(made, place), "planted": planted}
+    passed = funnel((step.kind.name, step.name, place.summary(step)) for step in made)
+    return {"recipe": recipe.name, "models": models, "corpus": passed, "planted": planted}
 
 
 def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:

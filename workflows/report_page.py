@@ -4,25 +4,31 @@ What a task's table, its accuracies and the paper's numbers are, its record says
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.files import read_json
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.steps import Step, Workplace
+from data_pipeline.inspection.counts import STAGE_TITLES, funnel_rows, reasons
+from data_pipeline.inspection.pages import (
+    Page,
+    Paragraph,
+    Section,
+    Table,
+    cells,
+    listed,
+    rendered,
+    words,
+    write_page,
+    written,
+)
 from recipes.records import Column, FineTuning, Task, value_at
 from recipes.schema import Recipe
 from workflows import pictures
 from workflows.console import format_seconds
 
 TEMPLATES = Path(__file__).parent / "templates"
-STAGE_TITLES = {
-    "fetch": "fetched",
-    "clean": "after cleaning",
-    "decontaminate": "after decontamination",
-    "deduplicate": "after deduplication",
-}
 ALL_SAMPLE = (
     "These numbers are about the generated sample, not about English.",
     "Corpus and benchmark files were written by this project, in the formats of the real ones. The numbers show that "
@@ -34,59 +40,13 @@ SOME_SAMPLE = (
 )
 Records = Sequence[Mapping[str, Any]]
 Measurement = tuple[str, Task, Mapping[str, Any]]  # model, task, result
-Paragraph = tuple[str, str]  # bold words, if any, and others
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under their heads, each row's name first, and a note above. Styles say which columns hold no plain
-    numbers, by head: "best" (bold), "left" (words) or "code"."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-    styles: Mapping[str, str] = field(default_factory=dict)
-
-    def style(self, column: int) -> str:
-        return self.styles.get(self.head[column], "")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a page."""
-
-    title: str
-    tables: Sequence[Table] = ()
-    picture: pictures.Picture | None = None
-    paragraphs: Sequence[Paragraph] = ()
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the templates show; a card is a label, a headline number, and what to hold it against."""
-
-    recipe: str
-    description: str
-    warning: Paragraph | None
-    cards: Sequence[tuple[str, str, str]]
-    sections: Sequence[Section]
-    software: str
 
 
 def write_pages(directory: Path, page: Page) -> None:
     """Write `index.html` and `report.md`."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.jinja"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    for name in ("index.html", "report.md"):
-        text = environment.get_template(f"{name}.jinja").render(page=page)
-        (directory / name).write_text(text, encoding="utf-8")
+    write_page(directory / "index.html", page)
+    text = rendered("report.md.jinja", page, TEMPLATES)
+    (directory / "report.md").write_text(text, encoding="utf-8")
 
 
 def report_page(
@@ -123,40 +83,15 @@ def report_page(
         stages_section(made, place),
     ]
     return Page(
-        recipe.name,
-        recipe.identity.description,
-        warning,
-        [card(*measurement) for measurement in measured],
-        [section for section in sections if section.tables or section.picture],
-        software(made, place),
+        title=f"{recipe.name} – Megatron-LM reproduced",
+        kicker="Megatron-LM (2019), reproduced",
+        heading=f"Report of the recipe “{recipe.name}”",
+        description=recipe.identity.description,
+        sections=[section for section in sections if section.tables or section.picture],
+        warning=warning,
+        cards=[card(*measurement) for measurement in measured],
+        software=software(made, place),
     )
-
-
-def written(value: Any, form: str = "number") -> str:
-    """45.2 %, or 12,345 or 12.34 or 1.2e+06, or words as they are; a dash for none."""
-    if value is None:
-        return "–"
-    if form == "percent":
-        return f"{100 * value:.1f} %"
-    if form == "text" or isinstance(value, str | bool):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.2g}"
-
-
-def cells(*values: Any) -> list[str]:
-    return [written(value) for value in values]
-
-
-def words(name: str) -> str:
-    """A key as words: not_english is "not english"."""
-    return name.replace("_", " ")
-
-
-def listed(facts: Mapping[str, Any]) -> str:
-    """ "not english 210, too short 6"."""
-    return ", ".join(f"{words(name)} {written(value)}" for name, value in facts.items())
 
 
 def shown(column: Column, result: Mapping[str, Any]) -> str:
@@ -244,9 +179,7 @@ def training_section(models: Mapping[str, Any], curves: Mapping[str, Records]) -
 def corpus_section(corpus: Records, planted: Records) -> Section:
     """What every stage let through, where the text is from, and what became of the sample's defects."""
     funnel = [(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"])) for row in corpus]
-    head = ("stage", "documents", "dropped, by reason")
-    rows = [cells(title, count, why or None) for title, count, why in funnel]
-    tables = [Table(head, rows, styles={head[2]: "left"})]
+    tables = [funnel_rows(corpus)]
     if planted:
         note = "Defects planted in the sample: how many the stage meant for them removed or mended, and what became of all."
         rows = [cells(words(r["kind"]), r["planted"], r["found"], listed(r["outcomes"])) for r in planted]
@@ -256,13 +189,6 @@ def corpus_section(corpus: Records, planted: Records) -> Section:
     paragraphs += [(name, f": {origin}.") for name, origin in origins(corpus).items()]
     bars = [(title, count, f"{why} dropped" if why else "") for title, count, why in funnel]
     return Section("The corpus", tables, pictures.funnel(bars), paragraphs)
-
-
-def reasons(counts: Mapping[str, Any]) -> str:
-    """Why documents were dropped, most frequent first."""
-    quarantined = {"bad_record": counts["quarantined"]} if counts.get("quarantined") else {}
-    dropped = {**counts.get("dropped", {}), **quarantined}
-    return listed(dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def origins(corpus: Records) -> dict[str, str]:

@@ -112,7 +112,9 @@ def _buckets(hashes: npt.NDArray[np.uint64], numbers: Numbers) -> tuple[Numbers,
     """The documents with equal hashes, bucket by bucket, each bucket's in order; and the buckets' sizes."""
     order = np.argsort(hashes, kind="stable")
     hashes = hashes[order]
-    starts = np.flatnonzero(np.concatenate([np.ones(min(len(hashes), 1), np.bool_), hashes[1:] != hashes[:-1]]))
+    starts = np.flatnonzero(
+        np.concatenate([np.ones(min(len(hashes), 1), np.bool_), hashes[1:] != hashes[:-1]])
+    )
     sizes = np.diff(starts, append=len(hashes))
     members = numbers[order[np.repeat(sizes > 1, sizes)]]
     sizes = sizes[sizes > 1]
@@ -147,9 +149,7 @@ def _save_buckets(job: Job, task: BandTask, members: Numbers, sizes: Numbers) ->
     members = members[np.repeat(starts[order] - (ends - sizes), sizes) + np.arange(len(members))]
     firsts = members[ends - sizes]
     ranges = np.bincount(firsts * _RANGES // max(job.documents, 1), sizes, _RANGES).astype(np.int64)
-    save_array(
-        _buckets_file(job, task), np.concatenate([[len(sizes)], ranges, firsts, [0], ends, members])
-    )
+    save_array(_buckets_file(job, task), np.concatenate([[len(sizes)], ranges, firsts, [0], ends, members]))
 
 
 class _BucketsFile:

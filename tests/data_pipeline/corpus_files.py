@@ -73,13 +73,13 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """sha256 of every file below a directory, but locks, the cache of hashes, and what says when and where."""
+    """sha256 of every file below a directory, but locks, the cache of hashes, and what says who made what, when and where."""
     return {
         path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
         if path.is_file()
         and not path.name.endswith((".lock", ".log"))
-        and path.name not in (".hashes.jsonl", "run.json")
+        and path.name not in (".hashes.jsonl", ".made.jsonl", "run.json")
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter, merge
 from data_pipeline.indexed.samples import SampleStream
-from data_pipeline.inspection import inspect
+from data_pipeline.inspection.indexed import inspect
 
 SPARE_BYTES = 1 << 28
 _HEADER_BYTES = 34

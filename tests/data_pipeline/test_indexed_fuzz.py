@@ -11,7 +11,7 @@ import pytest
 from core.files import write_json
 from data_pipeline.engine.hashes import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedDatasetError, IndexedWriter
-from data_pipeline.inspection import inspect
+from data_pipeline.inspection.indexed import inspect
 
 FUZZ = Path(__file__).with_name("fuzz_indexed.py")
 ROUNDS = 1000

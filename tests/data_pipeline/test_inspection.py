@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from corpus_files import english, write_documents
 
-from data_pipeline import inspection
 from data_pipeline.__main__ import main
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.hashes import hash_file
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
-from data_pipeline.inspection import inspect, validate
+from data_pipeline.inspection import indexed as inspection
+from data_pipeline.inspection.indexed import inspect, validate
 from data_pipeline.tokenization.corpus import tokenize_corpus
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 

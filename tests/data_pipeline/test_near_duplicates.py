@@ -231,7 +231,9 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
         save_bits(candidates.distinct_file(job), np.ones(job.documents, np.bool_))
         tasks = candidates.band_tasks(job)
         assert tasks[0].parts in (2, 8)
-        peaks.append(max(_peak_bytes(lambda task=task: candidates.write_buckets(job, task)) for task in tasks))
+        peaks.append(
+            max(_peak_bytes(lambda job=job, task=task: candidates.write_buckets(job, task)) for task in tasks)
+        )
         pair_tasks = candidates.pair_tasks(job)
         members = [len(candidates.read_buckets(job, task)[0]) for task in pair_tasks]
         assert sum(members) > 1.9 * job.documents  # two bands, of nearly all documents

@@ -73,6 +73,8 @@ def test_a_corpus_of_ones_own(tmp_path: Path, corpus: Path) -> None:
     assert funnel["stages"]["deduplicate mine"]["dropped"] == {"exact_duplicate": 1}
     table = page.read_text()
     assert "1 too_short" in table
+    data = page.with_name("data.html").read_text()
+    assert "Dropped by clean tales" in data and "too short</blockquote>" in data
     prefix = next(word for word in table.split() if word.endswith("corpus.bin")).removesuffix(".bin")
     assert IndexedDataset(tmp_path / "runs" / prefix).documents == 30
 

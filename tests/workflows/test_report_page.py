@@ -232,6 +232,11 @@ def test_both_pages_show_every_table(page: Page, tmp_path: Path):
     )
 
 
+def test_the_page_of_documents_is_linked(page: Page, tmp_path: Path):
+    write_pages(tmp_path, dataclasses.replace(page, links=[("data.html", "The <data>")]))
+    assert '<a href="data.html">The &lt;data&gt;</a>' in (tmp_path / "index.html").read_text()
+
+
 def test_what_a_recipe_does_not_have_is_left_out(place: Workplace):
     models = {"tiny": {"pretraining": {"parameters": 12, "step": 0, "loss": None}}}
     results = {**RESULTS, "models": models, "planted": []}

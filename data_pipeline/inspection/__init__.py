@@ -1,0 +1,1 @@
+"""Looking at what the pipeline made: indexed datasets (`indexed`), and documents kept and dropped (`show`)."""
