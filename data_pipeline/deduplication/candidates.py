@@ -6,6 +6,7 @@ A bucket's documents are to be compared with each other: all of them, but in a l
 `data_pipeline.deduplication.signatures`'; which candidates are alike, `data_pipeline.deduplication.verification` says.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -128,7 +129,7 @@ def _cut(members: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
         pieces = -(-len(bucket) // _LARGEST_PART)
         edges = [len(bucket) * piece // pieces for piece in range(pieces + 1)]
         parts.append(bucket[: edges[1]])
-        for start, end in zip(edges[1:-1], edges[2:], strict=True):
+        for start, end in itertools.pairwise(edges[1:]):
             parts.append(np.concatenate([bucket[:1], bucket[max(1, start - _NEIGHBOURS) : end]]))
     return np.concatenate(parts), np.array(list(map(len, parts)))
 
