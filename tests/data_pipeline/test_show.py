@@ -15,9 +15,10 @@ from core.files import write_json
 from data_pipeline.__main__ import main
 from data_pipeline.engine.artifacts import write_manifest
 from data_pipeline.engine.documents import Document, shard_name, write_shard
-from data_pipeline.inspection.chain import chain_of
+from data_pipeline.inspection.chain import Made, chain_of
 from data_pipeline.inspection.counts import domain
 from data_pipeline.inspection.differences import side_by_side
+from data_pipeline.inspection.fates import records_of, sample_clusters
 from data_pipeline.inspection.pages import Page
 from data_pipeline.inspection.sampling import (
     Expression,
@@ -152,6 +153,26 @@ def test_an_expression_finds_kept_and_dropped_documents_and_marks_them(built: Pa
     assert "clean corpus dropped: not english" in shown and "[[alte Müller]]" in shown
     assert "deduplicate corpus dropped: near duplicate" in shown and "[[three more]]" in shown
     assert "2 found, as they came" in shown
+
+
+def test_what_many_documents_fit_is_asked_row_group_by_row_group(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    read_ids = Index.has
+    monkeypatch.setattr(Index, "has", lambda index, ids: read.append(len(ids)) or read_ids(index, ids))
+    shown = text(built, match="the", only=["dropped"], reason="near_duplicate")
+    assert named(22) in shown and named(21) not in shown and "1 found, as they came" in shown
+    assert read == [32]  # all but "too short", at once
+    assert "Kept" not in text(built, match="the", reason="near_duplicate")
+
+
+def test_an_entry_of_a_list_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    made = Made(tmp_path, {"stage": "deduplicate", "name": "x", "summary": {}})
+    (tmp_path / "clusters.jsonl").write_text('{"kept": "a"}\n')
+    for look in (lambda: sample_clusters(made, 1), lambda: records_of(made, {"a"})):
+        with pytest.raises(ValueError, match=r"clusters.jsonl: damaged, .* no 'removed'"):
+            look()
 
 
 def test_nothing_hostile_reaches_the_terminal(built: Path) -> None:
@@ -341,7 +362,7 @@ def test_a_large_corpus_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.Mo
     searched = Looked()
     assert len(list(search(shards, Expression("WORD"), 1, (), 0, searched))) == 0 and searched.whole
     monkeypatch.setattr("data_pipeline.inspection.sampling._read", lambda *_: pytest.fail("was read"))
-    assert Index(shards).find({"s1/00301/0"}) == {}
+    assert Index(shards).find({"s9/00301/0"}) == {} and Index(shards).has(["a"]) == set()
 
 
 def test_a_sample_is_fair() -> None:
