@@ -44,12 +44,12 @@ def data_page(chain: Chain, settings: ShowSettings, benchmarks: Mapping[str, Pat
         sections.append(Section("What is not there", paragraphs=[("", line) for line in missing]))
     if not sections:
         sections.append(Section("Nothing to show", paragraphs=[("", "There is nothing of this kind here.")]))
-    last = chain.last
+    last, name = chain.last, on_one_line(chain.name)
     key = f", key {last.manifest['key'][:12]}" if "key" in last.manifest else ""
     return Page(
-        title=f"{chain.name} – data",
+        title=f"{name} – data",
         kicker="The data pipeline's documents",
-        heading=f"What is in {chain.name}, and what is not",
+        heading=f"What is in {name}, and what is not",
         description=f"{last.stage} {last.name}{key}. Chosen by seed {settings.seed}.",
         sections=[section for section in sections if section.tables or section.paragraphs or section.entries],
     )
