@@ -105,7 +105,8 @@ def old_artifacts(root: Path, output: Path) -> list[Old]:
     used = {key for key in there if key[:KEY_CHARACTERS] not in ours} | _used_by(output, ours, there)
     for other, keys in others.items():
         used |= _used_by(root / other, keys, there)
-    used |= {artifact.key for artifact in there.values() if artifact.directory in set(_linked(root))}
+    linked = set(_linked(root))
+    used |= {artifact.key for artifact in there.values() if artifact.directory in linked}
     kept = _with_inputs(used, there)
     gone = [artifact.directory for key, artifact in there.items() if key not in kept]
     short = {key[:KEY_CHARACTERS] for key in kept}

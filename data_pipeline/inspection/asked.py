@@ -1,6 +1,6 @@
 """Documents that `show` is asked for: by id, with what became of them at every stage, and by a regular expression."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from core.errors import UserError
 from data_pipeline.engine.documents import Document
@@ -71,10 +71,11 @@ def matching(view: View) -> list[Section]:
 def _kept_matching(view: View, made: Made, expression: Expression) -> Section:
     settings, looked = view.settings, Looked()
     entries: list[Entry] = []
-    for document in search(made.shards, expression, settings.seed, view.sources, settings.megabytes, looked):
+    for found in search(made.shards, expression, settings.seed, view.sources, settings.megabytes, looked):
+        for document in found[: settings.documents - len(entries)]:
+            entries.append(view.entry(document, (), expression.places(document.text)))
         if len(entries) == settings.documents:
             break
-        entries.append(view.entry(document, (), expression.places(document.text)))
     return _found("Kept", entries, looked, "as they are now")
 
 
@@ -83,17 +84,29 @@ def _dropped_matching(view: View, made: Made, expression: Expression) -> Section
     entries: list[Entry] = []
     kept = Index(made.shards)
     shards = [shard for first in view.chain.firsts for shard in first.shards]
-    stages = [one for one in view.chain.all() if one.shards]
-    for document in search(shards, expression, settings.seed, view.sources, settings.megabytes, looked):
+    for found in search(shards, expression, settings.seed, view.sources, settings.megabytes, looked):
+        there = kept.has([document.id for document in found])
+        gone = [document for document in found if document.id not in there]
+        if not settings.reason:
+            gone = gone[: settings.documents - len(entries)]
+        for document, facts in _with_records(view, gone) if gone else ():
+            if len(entries) < settings.documents:
+                entries.append(view.entry(document, facts, expression.places(document.text)))
         if len(entries) == settings.documents:
             break
-        if kept.find([document.id]):
-            continue
-        said = [(one, fates.records_of(one, [document.id]).get(document.id)) for one in stages]
-        facts = [(f"{one.stage} {one.name}", "; ".join(records)) for one, records in said if records]
-        if not settings.reason or any(words(settings.reason) in what for _, what in facts):
-            entries.append(view.entry(document, facts, expression.places(document.text)))
     return _found("Dropped", entries, looked, "as they came")
+
+
+def _with_records(view: View, gone: Sequence[Document]) -> Iterator[tuple[Document, Facts]]:
+    """Documents, and what the stages say of each; those that are gone for the wanted reason."""
+    stages = [made for made in view.chain.all() if made.shards]
+    records = [(made, fates.records_of(made, {document.id for document in gone})) for made in stages]
+    for document in gone:
+        said = [(f"{made.stage} {made.name}", "; ".join(by.get(document.id, []))) for made, by in records]
+        facts = [(stage, what) for stage, what in said if what]
+        wanted = f"dropped: {words(view.settings.reason)}"
+        if not view.settings.reason or any(what.startswith(wanted) for _, what in facts):
+            yield document, facts
 
 
 def _found(title: str, entries: list[Entry], looked: Looked, how: str) -> Section:

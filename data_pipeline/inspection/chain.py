@@ -177,11 +177,11 @@ def _of_output(folder: Path) -> Chain:
         paths = [folder / stage["directory"] for stage in told["stages"]]
         given = [folder / path for path in told["inputs"]]
         benchmarks = {name: folder / path for name, path in told["benchmarks"].items()}
-    except (KeyError, TypeError) as error:
+        last = paths[-1]
+    except (LookupError, TypeError) as error:
         raise UserError(
             f"{folder / SUMMARY_FILE}: damaged ({error!r}): the same command again writes it anew"
         ) from error
-    last = paths[-1]
     if not (last / MANIFEST).exists():
         raise UserError(
             f"{last}: is gone, which {folder / SUMMARY_FILE} names: the same command again makes it"

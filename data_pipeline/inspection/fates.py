@@ -16,6 +16,9 @@ from data_pipeline.inspection.pages import words, written
 from data_pipeline.inspection.sampling import in_seeded_order, parsed, sample_lines
 
 DROPPED, HITS, CLUSTERS, QUARANTINE = "dropped", "hits.jsonl", "clusters.jsonl", "quarantine"
+_OF_HIT = ("id", "benchmarks", "matches", "first_match", "dropped", "pieces")
+_OF_CLUSTER = ("kept", "removed", "similarity_to_kept")
+_MOST_NEEDLES = 16  # that are looked for in a line before it is parsed
 _MOST_LISTS = 16  # of shards, for a sample
 _MOST_OPENED = 512  # to find so many that are not empty
 
@@ -53,12 +56,12 @@ def sample_dropped(made: Made, seed: int) -> tuple[list[Gone], bool]:
         entries, complete = sample_lines(path, seed)
         whole &= complete
         found += [_gone(entry, path, near) for entry in entries]
-    hits, complete = sample_lines(made.directory / HITS, seed)
+    hits, complete = sample_hits(made, seed)
     whole &= complete
-    found += [_cut_away(entry, made) for entry in hits if _value(entry, "dropped", made.directory / HITS)]
-    clusters, complete = sample_lines(made.directory / CLUSTERS, seed)
+    found += [_cut_away(hit) for hit in hits if hit["dropped"]]
+    clusters, complete = sample_clusters(made, seed)
     whole &= complete
-    found += [gone for cluster in clusters for gone in _removed(cluster, made)]
+    found += [gone for cluster in clusters for gone in _removed(cluster)]
     lists, complete = _some_lists(made.directory / QUARANTINE, seed)
     whole &= complete
     for path in lists:
@@ -93,23 +96,35 @@ def _gone(entry: dict[str, Any], path: Path, near: Path | None) -> Gone:
     return Gone(str(_value(entry, "id", path)), str(_value(entry, "reason", path)), facts, near)
 
 
-def _cut_away(entry: dict[str, Any], made: Made) -> Gone:
-    path = made.directory / HITS
-    facts = {name: _value(entry, name, path) for name in ("benchmarks", "matches")}
-    return Gone(_value(entry, "id", path), _value(entry, "dropped", path), facts)
+def sample_hits(made: Made, seed: int) -> tuple[list[dict[str, Any]], bool]:
+    """Documents with a benchmark's words, of a seeded choice of blocks of their list, and whether these are all."""
+    return _checked(made.directory / HITS, seed, _OF_HIT)
 
 
-def _removed(cluster: dict[str, Any], made: Made) -> Iterator[Gone]:
-    path = made.directory / CLUSTERS
-    similarity = cluster.get("similarity_to_kept", {})
-    for name, reason in _value(cluster, "removed", path).items():
-        facts = {"duplicate of": _value(cluster, "kept", path), "similarity": similarity.get(name)}
-        yield Gone(name, reason, facts)
+def sample_clusters(made: Made, seed: int) -> tuple[list[dict[str, Any]], bool]:
+    """Groups of duplicates, of a seeded choice of blocks of their list, and whether these are all."""
+    return _checked(made.directory / CLUSTERS, seed, _OF_CLUSTER)
 
 
-def kept_of(cluster: Mapping[str, Any], made: Made) -> str:
-    """The document of a group of duplicates that stayed."""
-    return str(_value(cluster, "kept", made.directory / CLUSTERS))
+def _checked(path: Path, seed: int, names: Sequence[str]) -> tuple[list[dict[str, Any]], bool]:
+    entries, whole = sample_lines(path, seed)
+    return [_with_all(entry, names, path) for entry in entries], whole
+
+
+def _with_all(entry: dict[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
+    for name in names:
+        _value(entry, name, path)
+    return entry
+
+
+def _cut_away(hit: Mapping[str, Any]) -> Gone:
+    return Gone(hit["id"], hit["dropped"], {name: hit[name] for name in ("benchmarks", "matches")})
+
+
+def _removed(cluster: Mapping[str, Any]) -> Iterator[Gone]:
+    for name, reason in cluster["removed"].items():
+        similarity = cluster["similarity_to_kept"].get(name)
+        yield Gone(name, reason, {"duplicate of": cluster["kept"], "similarity": similarity})
 
 
 def _bad(entry: dict[str, Any], path: Path) -> Gone:
@@ -137,25 +152,25 @@ def told(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def records_of(made: Made, ids: Collection[str]) -> dict[str, list[str]]:
     """What a stage's lists say of some documents, for people, by id."""
     found: dict[str, list[str]] = {}
-    needles = {json.dumps(name, ensure_ascii=False).encode(): name for name in ids}
+    needles = [json.dumps(name, ensure_ascii=False).encode() for name in ids]
 
     def note(name: str, text: str) -> None:
         found.setdefault(name, []).append(text)
 
     for path in sorted((made.directory / DROPPED).glob("*.jsonl")):
-        for entry in _lines_with(path, needles):
+        for entry in _lines_with(path, needles, ("id", "reason")):
             gone = _gone(entry, path, None)
             if gone.id in ids:
                 note(gone.id, _sentence(f"dropped: {words(gone.reason)}", gone.facts))
-    for entry in _lines_with(made.directory / HITS, needles):
-        if entry.get("id") in ids:
-            reason = entry.get("dropped")
-            what = f"dropped: {words(reason)}" if reason else f"cut into {entry.get('pieces')} piece(s)"
-            note(entry["id"], _sentence(what, {name: entry.get(name) for name in ("benchmarks", "matches")}))
-    for entry in _lines_with(made.directory / CLUSTERS, needles):
-        if entry.get("kept") in ids:
-            note(entry["kept"], f"kept, of {1 + len(entry.get('removed', {})):,} duplicates")
-        for gone in _removed(entry, made):
+    for hit in _lines_with(made.directory / HITS, needles, _OF_HIT):
+        if hit["id"] in ids:
+            reason = hit["dropped"]
+            what = f"dropped: {words(reason)}" if reason else f"cut into {hit['pieces']} piece(s)"
+            note(hit["id"], _sentence(what, {name: hit[name] for name in ("benchmarks", "matches")}))
+    for cluster in _lines_with(made.directory / CLUSTERS, needles, _OF_CLUSTER):
+        if cluster["kept"] in ids:
+            note(cluster["kept"], f"kept, of {1 + len(cluster['removed']):,} duplicates")
+        for gone in _removed(cluster):
             if gone.id in ids:
                 note(gone.id, _sentence(f"dropped: {words(gone.reason)}", gone.facts))
     return found
@@ -165,10 +180,11 @@ def _sentence(what: str, facts: Mapping[str, Any]) -> str:
     return ", ".join([what, *(f"{name} {text}" for name, text in told(facts))])
 
 
-def _lines_with(path: Path, needles: Mapping[bytes, str]) -> Iterator[dict[str, Any]]:
+def _lines_with(path: Path, needles: Collection[bytes], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The entries of a list that may be of some ids."""
     if not path.exists():
         return
     with path.open("rb") as stream:
         for line in stream:
-            if any(needle in line for needle in needles):
-                yield parsed(line, path)
+            if len(needles) > _MOST_NEEDLES or any(needle in line for needle in needles):
+                yield _with_all(parsed(line, path), names, path)

@@ -10,7 +10,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ _LONGEST_LINE = 8 << 20
 _PIECE = re.compile(r"#[0-9]+$")
 _PIECES_END = "#\U0010ffff"  # after the ids of all pieces of a document, `<id>#00`, …
 _MOST_MARKS = 64
+_MOST_NEAR = 4  # shards, and row groups, whose ids are compared with a mistyped one
 
 
 class Group(NamedTuple):
@@ -145,6 +146,14 @@ def _may_hold(group: Group, sources: Collection[str]) -> bool:
     return any(first <= source <= last for source in sources)
 
 
+class _Range(NamedTuple):
+    """A shard, and the first and last of its ids; None where the footer does not say."""
+
+    shard: Path
+    first: str | None
+    last: str | None
+
+
 class Index:
     """Document shards, to find ids in: their footers are read once, when the first id is asked for."""
 
@@ -152,8 +161,8 @@ class Index:
         self.shards = shards
 
     @functools.cached_property
-    def groups(self) -> list[Group]:
-        return [group for shard in self.shards for group in groups_of(shard)]
+    def _ranges(self) -> list[_Range]:
+        return [_range_of(shard, groups) for shard in self.shards if (groups := groups_of(shard))]
 
     def find(self, ids: Collection[str], near: Path | None = None) -> dict[str, list[Document]]:
         """The documents of some ids, each with its pieces (`<id>#00`, …), by id; those that are there.
@@ -162,33 +171,55 @@ class Index:
             near: the shard to look into first.
         """
         found: dict[str, list[Document]] = {}
-        if near is not None:
-            self._find(groups_of(near), set(ids), found)
-        if rest := set(ids) - found.keys():
-            self._find(self.groups, rest, found)
+        wanted = set(ids)
+        for shards in ([near] if near else [], None):
+            if rest := wanted - found.keys():
+                for group, places in self._places(rest, shards):
+                    for document in _documents(_read(group, _COLUMNS).take(places)):
+                        for name in {document.id, base_of(document.id)} & rest:
+                            found.setdefault(name, []).append(document)
         return found
 
-    def _find(self, groups: Iterable[Group], ids: set[str], found: dict[str, list[Document]]) -> None:
-        for group in groups:
-            wanted = {one for one in ids if _may_have(group, one)}
-            if not wanted:
+    def has(self, ids: Collection[str]) -> set[str]:
+        """Those of some ids that are there, whole or in pieces; only ids are read."""
+        found: set[str] = set()
+        for group, places in self._places(set(ids), None):
+            names = _read(group, ["id"]).column("id").take(places).to_pylist()
+            found |= {one for name in names for one in (name, base_of(name))} & set(ids)
+        return found
+
+    def _places(self, ids: set[str], shards: Sequence[Path] | None) -> Iterator[tuple[Group, list[int]]]:
+        """The row groups that hold some of the ids, and at which rows."""
+        low, high = min(ids), max(ids)
+        if shards is None:
+            shards = [one.shard for one in self._ranges if _meets(one.first, one.last, low, high)]
+        for group in (group for shard in shards for group in groups_of(shard)):
+            if not any(_meets(group.first, group.last, name, name) for name in ids):
                 continue
             names = _read(group, ["id"]).column("id").to_pylist()
-            places = [place for place, name in enumerate(names) if name in wanted or base_of(name) in wanted]
+            places = [place for place, name in enumerate(names) if name in ids or base_of(name) in ids]
             if places:
-                for document in _documents(_read(group, _COLUMNS).take(places)):
-                    for name in {document.id, base_of(document.id)} & wanted:
-                        found.setdefault(name, []).append(document)
+                yield group, places
 
     def near(self, name: str) -> list[str]:
         """Ids that may be meant by one that is not there."""
-        starts = {group.first.split("/")[0] for group in self.groups if group.first}
+        starts = {one.first.split("/")[0] for one in self._ranges if one.first}
         start, slash, rest = name.partition("/")
         if slash and starts and start not in starts:
             name = "/".join([*nearest(start, starts)[:1], rest])
-        ranked = sorted(self.groups, key=lambda group: -_closeness(group, name))[:4]
-        ids = [one for group in ranked for one in _read(group, ["id"]).column("id").to_pylist()]
-        return nearest(name, ids)
+        shards = sorted(self._ranges, key=lambda one: -_closeness(one, name))[:_MOST_NEAR]
+        groups = [group for one in shards for group in groups_of(one.shard)]
+        groups = sorted(groups, key=lambda group: -_closeness(group, name))[:_MOST_NEAR]
+        return nearest(
+            name, [one for group in groups for one in _read(group, ["id"]).column("id").to_pylist()]
+        )
+
+
+def _range_of(shard: Path, groups: Sequence[Group]) -> _Range:
+    firsts, lasts = [group.first for group in groups], [group.last for group in groups]
+    if None in firsts or None in lasts:
+        return _Range(shard, None, None)
+    return _Range(shard, min(filter(None, firsts)), max(filter(None, lasts)))
 
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
@@ -204,19 +235,18 @@ def base_of(name: str) -> str:
     return _PIECE.sub("", name)
 
 
-def _may_have(group: Group, name: str) -> bool:
-    if group.first is None or group.last is None:
-        return True
-    return group.last >= name and group.first <= name + _PIECES_END
+def _meets(first: str | None, last: str | None, low: str, high: str) -> bool:
+    """Whether ids between two, or pieces of them, may be between a first and a last one."""
+    return first is None or last is None or (last >= low and first <= high + _PIECES_END)
 
 
-def _closeness(group: Group, name: str) -> int:
-    """How many characters an id has in common with those at a group's ends; more than all, where it is between them."""
-    if group.first is None or group.last is None:
+def _closeness(place: Group | _Range, name: str) -> int:
+    """How many characters an id has in common with the first and last of a place; more than all, where it is between."""
+    if place.first is None or place.last is None:
         return 0
-    if group.first <= name <= group.last:
+    if place.first <= name <= place.last:
         return len(name) + 1
-    return max(_common(group.first, name), _common(group.last, name))
+    return max(_common(place.first, name), _common(place.last, name))
 
 
 def _common(one: str, other: str) -> int:
@@ -274,8 +304,8 @@ def search(
     sources: Collection[str],
     megabytes: int,
     looked: Looked,
-) -> Iterator[Document]:
-    """Documents whose text an expression fits, shard by shard in a seeded order.
+) -> Iterator[list[Document]]:
+    """Documents whose text an expression fits, row group by row group, shard by shard in a seeded order.
 
     Args:
         megabytes: of text, after which no other row group is read; 0 for all.
@@ -292,9 +322,9 @@ def search(
             table = _read(group, _COLUMNS)
             looked.documents += len(table)
             looked.bytes += int(pc.sum(pc.binary_length(table.column("text"))).as_py() or 0)
-            for document in _documents(expression.matches(table)):
-                if not sources or document.source in sources:
-                    yield document
+            found = _documents(expression.matches(table))
+            if matching := [one for one in found if not sources or one.source in sources]:
+                yield matching
     looked.whole = True
 
 

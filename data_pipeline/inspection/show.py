@@ -15,7 +15,7 @@ from data_pipeline.inspection.differences import side_by_side
 from data_pipeline.inspection.fates import Gone
 from data_pipeline.inspection.marks import Marker
 from data_pipeline.inspection.pages import Entry, Page, Section, Table, cells, words, written
-from data_pipeline.inspection.sampling import Index, Looked, sample, sample_lines
+from data_pipeline.inspection.sampling import Index, Looked, sample
 from data_pipeline.inspection.tokens import token_sections
 from data_pipeline.inspection.view import ShowSettings, View, shown
 from data_pipeline.inspection.visible import on_one_line
@@ -42,12 +42,14 @@ def data_page(chain: Chain, settings: ShowSettings, benchmarks: Mapping[str, Pat
         sections = list(_parts(view))
     if missing := list(chain.missing()):
         sections.append(Section("What is not there", paragraphs=[("", line) for line in missing]))
-    last = chain.last
+    if not sections:
+        sections.append(Section("Nothing to show", paragraphs=[("", "There is nothing of this kind here.")]))
+    last, name = chain.last, on_one_line(chain.name)
     key = f", key {last.manifest['key'][:12]}" if "key" in last.manifest else ""
     return Page(
-        title=f"{chain.name} – data",
+        title=f"{name} – data",
         kicker="The data pipeline's documents",
-        heading=f"What is in {chain.name}, and what is not",
+        heading=f"What is in {name}, and what is not",
         description=f"{last.stage} {last.name}{key}. Chosen by seed {settings.seed}.",
         sections=[section for section in sections if section.tables or section.paragraphs or section.entries],
     )
@@ -150,8 +152,8 @@ def _gone_entries(view: View, made: Made, picked: Sequence[Gone]) -> Iterator[En
 
 
 def _duplicates(view: View, made: Made) -> Iterator[Section]:
-    clusters, whole = sample_lines(made.directory / fates.CLUSTERS, view.settings.seed)
-    clusters = [cluster for cluster in clusters if view.is_of_source(fates.kept_of(cluster, made))]
+    clusters, whole = fates.sample_clusters(made, view.settings.seed)
+    clusters = [cluster for cluster in clusters if view.is_of_source(cluster["kept"])]
     picked = fates.chosen(clusters, view.settings.documents, view.settings.seed, "duplicates")
     if not picked:
         return
@@ -173,7 +175,7 @@ def _pair(cluster: Mapping[str, Any], seed: int) -> tuple[str, str]:
 def _pair_entry(
     view: View, cluster: Mapping[str, Any], kept: str, gone: str, texts: Mapping[str, list[Document]]
 ) -> Entry:
-    similarity = cluster.get("similarity_to_kept", {}).get(gone)
+    similarity = cluster["similarity_to_kept"].get(gone)
     facts = [("reason", words(cluster["removed"][gone])), ("similarity", written(similarity))]
     if len(cluster["removed"]) > 1:
         facts.append(("group of", f"{len(cluster['removed']) + 1:,} documents"))
@@ -186,8 +188,8 @@ def _pair_entry(
 
 
 def _hits(view: View, made: Made) -> Iterator[Section]:
-    found, whole = sample_lines(made.directory / fates.HITS, view.settings.seed)
-    found = [hit for hit in found if view.is_of_source(str(hit.get("id", "")))]
+    found, whole = fates.sample_hits(made, view.settings.seed)
+    found = [hit for hit in found if view.is_of_source(hit["id"])]
     picked = fates.chosen(found, view.settings.documents, view.settings.seed, "hits")
     if not picked:
         return
@@ -205,11 +207,9 @@ def _hits(view: View, made: Made) -> Iterator[Section]:
 
 
 def _hit_entry(view: View, hit: Mapping[str, Any], before: Sequence[Document], marker: Marker) -> Entry:
-    reason = hit.get("dropped", "")
-    became = f"dropped: {words(reason)}" if reason else f"cut into {hit.get('pieces', 0)} piece(s)"
-    told = fates.told({name: hit.get(name) for name in ("benchmarks", "matches")})
-    facts = [("became", became), *told]
-    first = str(hit.get("first_match", ""))
+    reason = hit["dropped"]
+    became = f"dropped: {words(reason)}" if reason else f"cut into {hit['pieces']} piece(s)"
+    facts = [("became", became), *fates.told({name: hit[name] for name in ("benchmarks", "matches")})]
     if not before:
-        return view.bare_entry(str(hit["id"]), facts, first or _NO_TEXT)
-    return view.entry(before[0], facts, marker.places(before[0].text, first), "hit")
+        return view.bare_entry(hit["id"], facts, hit["first_match"] or _NO_TEXT)
+    return view.entry(before[0], facts, marker.places(before[0].text, hit["first_match"]), "hit")

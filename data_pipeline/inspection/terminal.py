@@ -13,9 +13,11 @@ from data_pipeline.inspection.visible import (
     Text,
     cells,
     cut,
+    on_one_line,
     padded,
     plain,
     runs_right_to_left,
+    visible,
     wrapped,
 )
 
@@ -59,17 +61,17 @@ def _painted(span: Span, coloured: bool) -> str:
 
 
 def _page(page: Page, width: int) -> Iterator[list[Span]]:
-    yield from wrapped([Span(page.heading, "title")], width)
-    yield from wrapped(plain(page.description), width)
+    yield from wrapped([Span(visible(page.heading), "title")], width)
+    yield from wrapped(plain(visible(page.description)), width)
     for section in page.sections:
         yield []
-        yield from wrapped([Span(section.title, "title")], width)
+        yield from wrapped([Span(visible(section.title), "title")], width)
         yield from _section(section, width)
 
 
 def _section(section: Section, width: int) -> Iterator[list[Span]]:
     for lead, text in section.paragraphs:
-        yield from wrapped([Span(lead + text, _SOFT)], width)
+        yield from wrapped([Span(visible(lead + text), _SOFT)], width)
     for table in section.tables:
         yield []
         yield from _table(table, width)
@@ -80,7 +82,7 @@ def _section(section: Section, width: int) -> Iterator[list[Span]]:
 
 def _table(table: Table, width: int) -> Iterator[list[Span]]:
     """Columns as wide as they need; the last one's cells are wrapped below each other where that is too wide."""
-    rows = [list(table.head), *map(list, table.rows)]
+    rows = [[on_one_line(cell) for cell in row] for row in (table.head, *table.rows)]
     if table.note:
         yield from wrapped([Span(table.note, _SOFT)], width)
     most = [max(cells(row[place]) for row in rows) for place in range(len(table.head))]

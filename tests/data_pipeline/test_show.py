@@ -15,9 +15,8 @@ from core.files import write_json
 from data_pipeline.__main__ import main
 from data_pipeline.engine.artifacts import write_manifest
 from data_pipeline.engine.documents import Document, shard_name, write_shard
-from data_pipeline.inspection.chain import chain_of
-from data_pipeline.inspection.counts import domain
-from data_pipeline.inspection.differences import side_by_side
+from data_pipeline.inspection.chain import Made, chain_of
+from data_pipeline.inspection.fates import records_of, sample_clusters
 from data_pipeline.inspection.pages import Page
 from data_pipeline.inspection.sampling import (
     Expression,
@@ -31,7 +30,7 @@ from data_pipeline.inspection.sampling import (
 from data_pipeline.inspection.show import data_page
 from data_pipeline.inspection.terminal import page_lines, print_page
 from data_pipeline.inspection.view import ShowSettings
-from data_pipeline.inspection.visible import Span, around, cells, visible, wrapped
+from data_pipeline.inspection.visible import cells
 
 _ROW = "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
 _HOSTILE = {
@@ -152,6 +151,26 @@ def test_an_expression_finds_kept_and_dropped_documents_and_marks_them(built: Pa
     assert "clean corpus dropped: not english" in shown and "[[alte Müller]]" in shown
     assert "deduplicate corpus dropped: near duplicate" in shown and "[[three more]]" in shown
     assert "2 found, as they came" in shown
+
+
+def test_what_many_documents_fit_is_asked_row_group_by_row_group(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    read_ids = Index.has
+    monkeypatch.setattr(Index, "has", lambda index, ids: read.append(len(ids)) or read_ids(index, ids))
+    shown = text(built, match="the", only=["dropped"], reason="near_duplicate")
+    assert named(22) in shown and named(21) not in shown and "1 found, as they came" in shown
+    assert read == [31]  # all but "too short" and the one in German, at once
+    assert "Kept" not in text(built, match="the", reason="near_duplicate")
+
+
+def test_an_entry_of_a_list_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    made = Made(tmp_path, {"stage": "deduplicate", "name": "x", "summary": {}})
+    (tmp_path / "clusters.jsonl").write_text('{"kept": "a"}\n')
+    for look in (lambda: sample_clusters(made, 1), lambda: records_of(made, {"a"})):
+        with pytest.raises(ValueError, match=r"clusters.jsonl: damaged, .* no 'removed'"):
+            look()
 
 
 def test_nothing_hostile_reaches_the_terminal(built: Path) -> None:
@@ -313,6 +332,12 @@ def test_a_damaged_artifact_is_one_clear_error(built: Path, tmp_path: Path) -> N
         page(clean)
 
 
+def test_a_folders_name_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31m\u202eb"
+    write_documents(folder, [english(1)])
+    assert "What is in a␛[31m<U+202E>b, and what is not" in text(folder)
+
+
 def test_no_documents_are_told(tmp_path: Path) -> None:
     write_documents(tmp_path, [""])
     write_shard(tmp_path / shard_name(0), [])
@@ -341,7 +366,7 @@ def test_a_large_corpus_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.Mo
     searched = Looked()
     assert len(list(search(shards, Expression("WORD"), 1, (), 0, searched))) == 0 and searched.whole
     monkeypatch.setattr("data_pipeline.inspection.sampling._read", lambda *_: pytest.fail("was read"))
-    assert Index(shards).find({"s1/00301/0"}) == {}
+    assert Index(shards).find({"s9/00301/0"}) == {} and Index(shards).has(["a"]) == set()
 
 
 def test_a_sample_is_fair() -> None:
@@ -369,89 +394,6 @@ def test_lines_of_a_long_list_are_those_that_begin_in_chosen_blocks(
     with pytest.raises(ValueError, match="damaged, a line of it begins b'nonsense"):
         sample_lines(tmp_path / "list", 1)
     assert sample_lines(tmp_path / "absent", 1) == ([], True)
-
-
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [
-        ("plain", "plain"),
-        ("a\n\tb", "a\n\tb"),
-        ("␛[0m␀␡", "\x1b[0m\x00\x7f"),
-        ("<U+0085><U+2028><U+FEFF><U+E000><U+FFFF>", "\x85\u2028\ufeff\ue000\uffff"),
-        ("é👩‍👧漢", "é👩‍👧漢"),
-        ("e\u0301\u0301\u0301\u0301<U+0301><U+0301>a\u0301", "e" + "\u0301" * 6 + "a\u0301"),
-        ("<U+200B>×9", "\u200b" * 9),
-        ("<U+D800>", "\ud800"),
-    ],
-)
-def test_what_is_not_seen_is_written_out(shown: str, text: str) -> None:
-    assert visible(text) == shown
-
-
-def test_lines_are_wrapped_by_cells() -> None:
-    for words, width, lines in (
-        ("one two three", 7, ["one two", " three"]),
-        ("漢字漢字", 4, ["漢字", "漢字"]),
-        ("abcdefgh", 3, ["abc", "def", "gh"]),
-        ("a\n\nb", 9, ["a", "", "b"]),
-        ("", 9, [""]),
-    ):
-        found = ["".join(span.text for span in line) for line in wrapped([Span(words)], width)]
-        assert [line.strip() for line in found] == [line.strip() for line in lines]
-    styled = wrapped([Span("a "), Span("bc", "hit"), Span("d e")], 4)
-    assert [[(span.text, span.style) for span in line] for line in styled] == [
-        [("a", ""), (" ", "")],
-        [("bc", "hit"), ("d", ""), (" ", "")],
-        [("e", "")],
-    ]
-
-
-def test_differences_of_words() -> None:
-    left, right, note = side_by_side("the old man sat down", "the young man sat down again", 0)
-    assert [span for span in left if span.style] == [Span("old", "gone")]
-    assert [span for span in right if span.style] == [Span("young", "new"), Span("again", "new")]
-    assert note == ""
-    many = " ".join(f"w{number}" for number in range(3000))
-    left, right, note = side_by_side(f"{many} end", f"{many} fin", 0)
-    assert note == "shown from word 2,989 on, the first difference"
-    assert "".join(span.text for span in left) == "… " + " ".join(f"w{n}" for n in range(2988, 3000)) + " end"
-    assert side_by_side("a b", "a  b", 0)[2] == "the same words, other blanks"
-    assert side_by_side("a", "a", 0)[2] == "the same text"
-    assert [span.style for span in side_by_side("漢字漢", "漢語漢", 0)[0]] == ["", "gone", ""]
-    assert len(side_by_side("a b " * 5000, "b a " * 5000, 0)[0]) < 500  # bounded, whatever the texts
-
-
-def test_text_around_what_is_marked() -> None:
-    line = "word " * 100 + "here it is " + "word " * 100
-    spans = around(line, [(500, 510), (504, 507)], "hit", 60)
-    assert [span.text for span in spans if span.style == "hit"] == ["here it is"]
-    assert spans[0].text == "… " and spans[-1].text.endswith(" …") and sum(len(s.text) for s in spans) < 70
-    assert around(line, [], "hit", 12) == [Span("word word …")]
-    assert "".join(span.text for span in around(line, [(500, 510)], "hit", 0)) == line
-
-
-@pytest.mark.parametrize(
-    ("metadata", "host"),
-    [
-        ('{"url": "https://www.Example.org:80/a"}', "example.org"),
-        ('{"URL": "example.org/a"}', "example.org"),
-        ('{"url": "http://[::1"}', ""),
-        ('{"url": 5, "link": "ftp://b.example/"}', "b.example"),
-        ('{"url": "no address"}', ""),
-        ("[1]", ""),
-        ("", ""),
-    ],
-)
-def test_domains(metadata: str, host: str) -> None:
-    assert domain(metadata) == host
-
-
-def test_places_of_an_expression() -> None:
-    line = "\ue000 aé漢 a\ue001"
-    assert Expression("a|漢").places(line) == [(2, 3), (4, 5), (6, 7)]
-    assert Expression("x*").places("aaa") == []
-    assert Expression("(a)(b)?").places("ab a") == [(0, 2), (3, 4)]
-    assert Expression("(a+)+$").places("a" * 50_000 + "b") == []
 
 
 def test_inputs_that_are_gone_are_told(tmp_path: Path) -> None:
