@@ -136,7 +136,8 @@ class Command:
                 with contextlib.suppress(OSError):  # others are in it
                     (self.output / name).parent.rmdir()
             write_json(self.output / FUNNEL_FILE, summaries)
-            paths_read = self.source.paths if isinstance(self.source, LocalSource) else []
+            local = [one for one in (self.source, *self.beside) if isinstance(one, LocalSource)]
+            paths_read = [path for one in local for path in one.paths]
             write_summary(self.output, self.store, wanted, paths_read, funnel_table(summaries))
             write_json(self.output / _DELIVERED, {"key": key, "files": sorted(names)})
 

@@ -77,7 +77,7 @@ def stage(built: Path, name: str) -> Path:
 
 
 def named(row: int) -> str:
-    return f"corpus/00000/{row:09d}"
+    return f"corpus/in.jsonl/{row:09d}"
 
 
 def test_every_fate_is_shown_with_its_reason_and_text(built: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_document_is_followed_through_the_stages(built: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"id": ["korpus/00000/000000004"]}, f"did you mean {named(4)}"),
-        ({"id": ["corpus/00000/00000004"]}, f"did you mean {named(4)}"),
+        ({"id": ["korpus/in.jsonl/000000004"]}, f"did you mean {named(4)}"),
+        ({"id": ["corpus/in.jsonl/00000004"]}, f"did you mean {named(4)}"),
         ({"reason": "to_short"}, "did you mean too_short?"),
         ({"source": "corpse"}, "did you mean corpus?"),
         ({"match": "(a"}, "--match '(a': missing ): (a"),
