@@ -113,7 +113,9 @@ def _first_that_agrees(tokenizer: Tokenizer) -> Library:
         try:
             library = make(vocabulary)
             agrees = library.encode_batch([_PROBE]).tokens.tolist() == expected
-        except Exception as error:  # of any kind: it is refused
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # of any kind, a panic of Rust's too: it is refused
             _logger.info("%s cannot be used: %s", make.__name__, error)
             continue
         if agrees:

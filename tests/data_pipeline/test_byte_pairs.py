@@ -155,6 +155,17 @@ def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
     assert tokenizer.end_of_document not in ids
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_texts_without_ids(trained: Path, monkeypatch: pytest.MonkeyPatch, library: type) -> None:
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "LIBRARIES", (library,))
+    encoder = BytePairEncoder(load_tokenizer(trained))
+    for documents in ([], [""], ["", ""], ["", "a", ""]):
+        encoded = encoder.encode_documents(documents)
+        assert encoded.sequences.tolist() == [int(bool(text)) for text in documents]
+        assert len(encoded.tokens) == encoded.lengths.sum() == 2 * sum(map(bool, documents))
+    assert encoder.encode("").tolist() == []
+
+
 def _edited(trained: Path, directory: Path, edit: Callable[[dict[str, Any]], object]) -> Tokenizer:
     """The trained tokenizer with its definition changed, saved in the directory."""
     content = json.loads((trained / "tokenizer.json").read_text(encoding="utf-8"))
@@ -270,6 +281,19 @@ def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyP
     reference = ReferenceEncoder(tokenizer, None, [tokenizer.end_of_document])
     with pytest.raises(TokenizerError, match=r"the end|is not"):
         check(encoder, reference, text, encoder.encode_documents([text]))
+
+
+def test_a_panic_of_a_library_is_a_reason_not_to_use_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def panics(self: Gigatoken, texts: list[str]) -> Batch:
+        raise PanicException("stack overflow")
+
+    monkeypatch.setattr(Gigatoken, "encode_batch", panics)
+    assert isinstance(BytePairEncoder(load_tokenizer(trained))._library, Tiktoken)
 
 
 def test_where_gigatoken_is_not_installed_tiktoken_serves(
