@@ -103,9 +103,11 @@ def _random_text(draw: random.Random, parts: int) -> str:
     return "".join(part() for _ in range(draw.randrange(parts)))
 
 
-def test_random_texts(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_random_texts(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, library: type) -> None:
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "LIBRARIES", (library,))
     encoder, draw = BytePairEncoder(tokenizer), random.Random(1)
-    for _ in range(3000):
+    for _ in range(1500):
         text = _random_text(draw, 30)
         assert encoder.encode(text).tolist() == uncut_ids(tokenizer, text), repr(text)
 
