@@ -7,6 +7,8 @@ from pathlib import Path
 ABSENT = [
     "pyarrow",
     "tiktoken",
+    "gigatoken",
+    "awkward",
     "ray",
     "scipy",
     "sklearn",

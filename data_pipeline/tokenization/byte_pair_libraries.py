@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.tokenization.kinds import BYTE_LEVEL
+
 # GPT-2's pattern with its alternatives in another order: those that cannot take each other's text may change
 # places, and what needs no look-ahead stands together, which the library runs as one automaton.
 _PATTERN = (
@@ -114,13 +116,13 @@ class Tiktoken:
         byte = vocabulary.byte
         # Without any special token the library searches for an empty one at every character, at half the speed.
         self.encoding = tiktoken.Encoding(
-            "gpt2",
+            BYTE_LEVEL.name,
             pat_str=_PATTERN,
             mergeable_ranks={
                 bytes([byte[character] for character in token]): index
                 for token, index in vocabulary.ids.items()
             },
-            special_tokens={"<|endoftext|>": vocabulary.end},
+            special_tokens={BYTE_LEVEL.end: vocabulary.end},
         )
 
     def encode_batch(self, texts: list[str]) -> Batch:

@@ -54,7 +54,8 @@ class BytePairEncoder:
         self._reference = tokenizer
         self._places = cuts.places_to_cut(tokenizer.backend, tokenizer.kind)
         self._settled = SettledCharacters()
-        self._library = _first_that_agrees(tokenizer)
+        vocabulary = _vocabulary(definition["model"], tokenizer.end_of_document)
+        self._library = _first_that_agrees(tokenizer, vocabulary)
 
     def encode_documents(self, documents: list[str]) -> Encoded:
         """The ids of each text, `<|endoftext|>` after them; nothing of a text without ids."""
@@ -106,14 +107,16 @@ def _joined(batches: Iterable[Batch]) -> Batch:
     )
 
 
-def _first_that_agrees(tokenizer: Tokenizer) -> Library:
+def _first_that_agrees(tokenizer: Tokenizer, vocabulary: Vocabulary) -> Library:
     """The fastest library that is installed and gives the reference's ids for a probe."""
-    vocabulary, expected = vocabulary_of(tokenizer), tokenizer.encode(_PROBE)
+    expected = tokenizer.encode(_PROBE)
     for make in LIBRARIES:
         try:
             library = make(vocabulary)
             agrees = library.encode_batch([_PROBE]).tokens.tolist() == expected
-        except Exception as error:  # of any kind: it is refused
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # of any kind, a panic of Rust's too: it is refused
             _logger.info("%s cannot be used: %s", make.__name__, error)
             continue
         if agrees:
@@ -146,12 +149,15 @@ def _find_obstacle(tokenizer: Tokenizer, definition: dict[str, Any]) -> str:
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
+    """What the libraries are made of."""
+    return _vocabulary(json.loads(tokenizer.backend.to_str())["model"], tokenizer.end_of_document)
+
+
+def _vocabulary(model: dict[str, Any], end: int) -> Vocabulary:
     """Single bytes, then what is merged, in order; tokens that nothing merges into (special ones) are left out."""
-    model = json.loads(tokenizer.backend.to_str())["model"]
     byte = _byte_characters()
     tokens = [*byte, *(left + right for left, right in model["merges"])]
-    ids = {token: model["vocab"][token] for token in tokens}
-    return Vocabulary(byte, ids, model["merges"], tokenizer.end_of_document)
+    return Vocabulary(byte, {token: model["vocab"][token] for token in tokens}, model["merges"], end)
 
 
 def _byte_characters() -> dict[str, int]:

@@ -30,7 +30,8 @@ class TokenizerKind:
         end: the token that every sequence ends in; empty for none.
         token_a_word: whether every word is one token at least.
         trainer: "module:function" that trains one.
-        encoder: "module:class" that gives the same ids faster.
+        encoder: "module:class" of an `Encoder` that gives the same ids faster; made of a tokenizer and, where sequences are
+            sentences, a `SentenceSplitter`.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Both are run by the `tokenizers` library behind one class, `Tokenizer`. Text never produces special tokens: a
 document that spells out `<|endoftext|>` or `[MASK]` is encoded like any other text. What this class says is the
-reference: `data_pipeline.tokenization.byte_pairs` gives the same ids of GPT-2's faster. Reading a tokenizer's files
+reference: `data_pipeline.tokenization.byte_pairs` and `word_pieces` give the same ids faster. Reading a tokenizer's files
 lives in `data_pipeline.tokenization.loading`, turning a corpus into indexed shards in `data_pipeline.tokenization.corpus`.
 """
 

@@ -88,9 +88,9 @@ class WordPieceEncoder:
                     paragraphs.append(words)
                     places.append(place)
                     characters += len(paragraph)
-            if characters > _SEGMENT_CHARACTERS:
-                yield _Segment(paragraphs, places)
-                paragraphs, places, characters = [], [], 0
+                if characters > _SEGMENT_CHARACTERS:
+                    yield _Segment(paragraphs, places)
+                    paragraphs, places, characters = [], [], 0
         yield _Segment(paragraphs, places)
 
     def _encode(self, segment: "_Segment") -> Encoded:

@@ -103,9 +103,11 @@ def _random_text(draw: random.Random, parts: int) -> str:
     return "".join(part() for _ in range(draw.randrange(parts)))
 
 
-def test_random_texts(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_random_texts(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, library: type) -> None:
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "LIBRARIES", (library,))
     encoder, draw = BytePairEncoder(tokenizer), random.Random(1)
-    for _ in range(3000):
+    for _ in range(1500):
         text = _random_text(draw, 30)
         assert encoder.encode(text).tolist() == uncut_ids(tokenizer, text), repr(text)
 
@@ -153,6 +155,17 @@ def test_text_cannot_spell_the_special_token(tokenizer: Tokenizer) -> None:
     ids = BytePairEncoder(tokenizer).encode(text).tolist()
     assert ids == uncut_ids(tokenizer, text)
     assert tokenizer.end_of_document not in ids
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_texts_without_ids(trained: Path, monkeypatch: pytest.MonkeyPatch, library: type) -> None:
+    monkeypatch.setattr(data_pipeline.tokenization.byte_pairs, "LIBRARIES", (library,))
+    encoder = BytePairEncoder(load_tokenizer(trained))
+    for documents in ([], [""], ["", ""], ["", "a", ""]):
+        encoded = encoder.encode_documents(documents)
+        assert encoded.sequences.tolist() == [int(bool(text)) for text in documents]
+        assert len(encoded.tokens) == encoded.lengths.sum() == 2 * sum(map(bool, documents))
+    assert encoder.encode("").tolist() == []
 
 
 def _edited(trained: Path, directory: Path, edit: Callable[[dict[str, Any]], object]) -> Tokenizer:
@@ -270,6 +283,19 @@ def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyP
     reference = ReferenceEncoder(tokenizer, None, [tokenizer.end_of_document])
     with pytest.raises(TokenizerError, match=r"the end|is not"):
         check(encoder, reference, text, encoder.encode_documents([text]))
+
+
+def test_a_panic_of_a_library_is_a_reason_not_to_use_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def panics(self: Gigatoken, texts: list[str]) -> Batch:
+        raise PanicException("stack overflow")
+
+    monkeypatch.setattr(Gigatoken, "encode_batch", panics)
+    assert isinstance(BytePairEncoder(load_tokenizer(trained))._library, Tiktoken)
 
 
 def test_where_gigatoken_is_not_installed_tiktoken_serves(

@@ -26,7 +26,18 @@ from data_pipeline.tokenization.tokenizers import load_tokenizer
 from data_pipeline.tokenization.word_pieces import WordPieceEncoder
 
 _VOCABULARIES = {"gpt2": "gpt2-vocab.json", "bert": "bert-base-uncased-vocab.txt"}
-PINNED = {}
+PINNED = {
+    ("gpt2", "novels"): "542b1df3dd17973a",
+    ("bert", "novels"): "2faf625d708c2975",
+    ("gpt2", "novels, some"): "3f8e736f061ea38f",
+    ("bert", "novels, some"): "42d4561c3428c51f",
+    ("gpt2", "wikitext"): "358ee35776cb13df",
+    ("bert", "wikitext"): "8599c7099791387d",
+    ("gpt2", "RACE"): "1b46ecc4f85ef9d3",
+    ("bert", "RACE"): "a982a7620b6ec441",
+    ("gpt2", "sample"): "31fb2f683d1cc856",
+    ("bert", "sample"): "374d9ecc6758aff1",
+}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
