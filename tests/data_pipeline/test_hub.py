@@ -65,7 +65,13 @@ def test_later_tasks_have_more_rows_and_a_resumed_stream_knows_them(
 @pytest.mark.parametrize("streaming", [True, False])
 def test_pictures_are_not_looked_at_and_other_fields_kept_as_asked(tmp_path: Path, streaming: bool) -> None:
     rows = [
-        {"text": "a", "blob": b"\x89PNG", "url": "u", "n": 1, "image": {"bytes": b"no picture", "path": "x.png"}}
+        {
+            "text": "a",
+            "blob": b"\x89PNG",
+            "url": "u",
+            "n": 1,
+            "image": {"bytes": b"no picture", "path": "x.png"},
+        }
     ]
     folder = tmp_path / "wiki"
     write_hub_split(folder, "train", rows)
