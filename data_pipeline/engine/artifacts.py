@@ -168,10 +168,11 @@ class Artifact:
         partial = self.partial
         remove_temporaries(partial)
         write_json(partial / RUN_RECORD, dict(run_record))
+        names = {path.relative_to(partial).as_posix(): path for path in content_files(partial)}
         outputs = {
-            path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-            for path in content_files(partial)
-            if path.relative_to(partial).as_posix() not in self.unhashed
+            name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+            for name, path in names.items()
+            if name not in self.unhashed
         }
         manifest = {
             "stage": self.stage,
@@ -224,14 +225,16 @@ def set_aside(directory: Path, files: Iterable[Path] | None = None) -> Path:
 
 def content_files(directory: Path) -> list[Path]:
     """The files that a manifest covers: everything but records of the run and hidden files."""
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_file()
-        and path.relative_to(directory).as_posix() not in _UNHASHED
-        and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-        and path.relative_to(directory).parts[0] != "logs"
-    )
+    found: list[tuple[tuple[str, ...], Path]] = []
+    for place, folders, names in os.walk(directory):
+        inside = Path(place).relative_to(directory).parts
+        folders[:] = [name for name in folders if not name.startswith(".") and (inside or name != "logs")]
+        found += [
+            ((*inside, name), Path(place, name))
+            for name in names
+            if not name.startswith(".") and (inside or name not in (*_UNHASHED, "logs"))
+        ]
+    return [path for _, path in sorted(found) if path.is_file()]
 
 
 def size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:

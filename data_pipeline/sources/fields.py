@@ -5,6 +5,7 @@ a list, whose texts are joined by blank lines. A field that is called so, dots i
 never kept.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -66,10 +67,14 @@ def text_and_metadata(record: Mapping[str, Any], fields: Fields) -> tuple[str, s
     Raises:
         UserError: what is wrong with the record.
     """
-    steps = (fields.text,) if fields.text in record else _steps(fields.text)
-    text = _text(record, steps, fields.text)
-    others = _without(record, steps)
-    kept = {name: value for name, value in others.items() if fields.keeps(name)}
+    if fields.text in record:
+        text = _string(record[fields.text], fields.text)
+        kept = {name: value for name, value in record.items() if name != fields.text}
+    else:
+        steps = _steps(fields.text)
+        text, kept = _text(record, steps, fields.text), _without(record, steps)
+    if ALL not in fields.kept:
+        kept = {name: value for name, value in kept.items() if fields.keeps(name)}
     try:
         try:
             metadata = json.dumps(kept, sort_keys=True, default=_spelled)
@@ -89,6 +94,7 @@ def _spelled(value: Any) -> str:
     return str(value)
 
 
+@functools.cache
 def _steps(path: str) -> tuple[str, ...]:
     """`paragraphs`, `[]` and `text` of `paragraphs[].text`."""
     steps: list[str] = []

@@ -53,13 +53,15 @@ def find_files(paths: Sequence[str]) -> dict[str, Path]:
             matches = (path for path in matches if path.is_file() and not is_system_file(path))
             files = _chosen(list(matches), pattern, errors, whole_folder=False)
         found.update(dict.fromkeys(map(_absolute, files)))
+    if not found and not errors:
+        errors.append(f"{', '.join(map(str, paths[:_SHOWN]))}: nothing to read")
     if errors:
         more = f"; and {len(errors) - _ERRORS_SHOWN} more" if len(errors) > _ERRORS_SHOWN else ""
         raise SourceError(
             "; ".join(errors[:_ERRORS_SHOWN])
             + f"{more} (files are read whose names end in {known_suffixes()})"
         )
-    return named(map(Path, found), Path(os.path.commonpath(roots))) if roots else {}
+    return named(map(Path, found), Path(os.path.commonpath(roots)))
 
 
 def named(paths: Iterable[Path], root: Path) -> dict[str, Path]:

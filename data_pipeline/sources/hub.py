@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from data_pipeline.sources.source import HubSource
 
 _STREAMED_AT_ONCE = 64
+_BINARY_TYPES = ("binary", "large_binary")
+_MEDIA = ("Image", "Audio", "Video", "Pdf")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _logger = logging.getLogger("data_pipeline")
 
@@ -193,6 +195,7 @@ def fetch_hub(
     output = Path(output)
     rows = open_dataset(dataset, streaming=source.streaming)
     _check_column(dataset, rows.column_names, source)
+    rows = _used_columns(rows, source)
     if source.limit:
         work = functools.partial(_fetch_first, source, dataset, output, rows)
         tasks = {_task_name(0): 0}
@@ -223,6 +226,24 @@ def _check_column(dataset: HubDataset, columns: list[str] | None, source: "HubSo
         raise SourceError(
             f"{dataset}: no column {source.text_field!r}, only {sorted(columns)[:10]}; name the texts' as text_field"
         )
+
+
+def _used_columns(rows: Any, source: "HubSource") -> Any:
+    """The rows with their texts and what is kept as metadata: pictures and the like are not even decoded."""
+    features, fields = rows.features, source.fields()
+    if features is None:  # some formats name none before they are read
+        return rows
+    text = fields.column(list(features))
+    used = [
+        name
+        for name, feature in features.items()
+        if name == text or (fields.keeps(name) and not _is_binary(feature))
+    ]
+    return rows if len(used) == len(features) else rows.select_columns(used)
+
+
+def _is_binary(feature: Any) -> bool:
+    return getattr(feature, "dtype", "") in _BINARY_TYPES or type(feature).__name__ in _MEDIA
 
 
 def _check_rows(dataset: HubDataset, found: int, expected: int) -> None:

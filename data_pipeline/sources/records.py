@@ -161,11 +161,13 @@ def cut(
 ) -> Iterator[tuple[int, Iterator[Document]]]:
     """Cut a stream of documents into shards, each a stream to be read before the next, with their numbers from 0."""
     part = rows = characters = 0
+    limits = size(part)
 
     def shard_of(document: Document) -> int:
-        nonlocal part, rows, characters
-        if size(part).is_full(rows, characters):
+        nonlocal part, rows, characters, limits
+        if limits.is_full(rows, characters):
             part, rows, characters = part + 1, 0, 0
+            limits = size(part)
         rows, characters = rows + 1, characters + len(document.text)
         return part
 

@@ -108,6 +108,8 @@ def test_strays_of_a_pattern_are_left_out_and_named(tmp_path: Path, caplog: pyte
         "a.jsonl"
     ]
     assert f"{tmp_path}/in/README.md: is not read" in caplog.text, "as a shell spells in/*"
+    with pytest.raises(SourceError, match=r"README\.md: nothing to read"):
+        names(tmp_path / "in/README", tmp_path / "in/README.md")
     with pytest.raises(SourceError, match=r"README: unknown kind of file"):
         names(tmp_path / "in/README")
     with pytest.raises(SourceError, match=r"in/\*\.docx: no file of a known kind among notes\.docx"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from corpus_files import contents, english, read_documents
 from hub_layout import stay_offline, write_hub_split
@@ -59,6 +60,31 @@ def test_later_tasks_have_more_rows_and_a_resumed_stream_knows_them(
         stats = sorted((tmp_path / "out/stats").iterdir())
         assert [json.loads(path.read_text())["records"] for path in stats] == [100, 100, 200, 100]
         stats[-1].unlink()
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_pictures_are_not_looked_at_and_other_fields_kept_as_asked(tmp_path: Path, streaming: bool) -> None:
+    rows = [
+        {
+            "text": "a",
+            "blob": b"\x89PNG",
+            "url": "u",
+            "n": 1,
+            "image": {"bytes": b"no picture", "path": "x.png"},
+        }
+    ]
+    folder = tmp_path / "wiki"
+    write_hub_split(folder, "train", rows)
+    path = next(folder.rglob("*.parquet"))
+    table = pq.read_table(path)
+    feature = {"info": {"features": {"image": {"_type": "Image"}, "text": {"dtype": "string", "_type": "Value"},
+               "blob": {"dtype": "binary", "_type": "Value"}, "url": {"dtype": "string", "_type": "Value"},
+               "n": {"dtype": "int64", "_type": "Value"}}}}  # fmt: skip
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(feature)}), path)
+    for name, kept, expected in (("all", ["*"], {"url": "u", "n": 1}), ("some", ["n"], {"n": 1})):
+        fetch(folder, tmp_path / name, streaming=streaming, metadata=kept)
+        (document,) = read_documents(tmp_path / name)
+        assert json.loads(document.metadata) == expected
 
 
 @pytest.mark.parametrize("streaming", [True, False])

@@ -1,6 +1,7 @@
 """Keys: what they hold, and that nothing stale is found under one, nor made under one."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -329,3 +331,43 @@ def test_two_thousand_files_take_their_time_once(tmp_path: Path, old_clock: None
     started = time.process_time()
     Store(tmp_path / "runs").artifact(step)
     assert time.process_time() - started < 4  # with the cache written whole for each file it was 20 s
+
+
+def test_hashes_are_written_once_a_batch_and_kept_when_it_breaks_off(
+    tmp_path: Path, old_clock: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "data_pipeline")
+    files = {str(number): tmp_path / f"{number}" for number in range(1500)}
+    for name, path in files.items():
+        path.write_text(name)
+    writes: list[int] = []
+    write = HashCache._write
+
+    def counted(self: HashCache) -> None:
+        writes.append(len(self._unwritten))
+        write(self)
+
+    monkeypatch.setattr(HashCache, "_write", counted)
+    cache = HashCache(tmp_path / "cache")
+    found = hashes.hash_paths(files, cache)
+    assert writes == [1000, 500]
+    assert "hashing 1,500 input files, 0.0 MB, once" in caplog.text
+    assert found["7"] == hashlib.sha256(b"7").hexdigest() and len(found) == 1500
+    assert hashes.hash_paths(files, HashCache(cache.path)) == found
+    assert writes == [1000, 500, 0], "all are known"
+    files["1400"].unlink()
+    (tmp_path / "other").write_text("x")
+    with pytest.raises(FileNotFoundError):
+        hashes.hash_paths({"x": tmp_path / "other", **files}, cache)
+    files["1400"].symlink_to(tmp_path / "other")
+    hash_file_of = hashes.hash_file
+
+    def breaks_off(path: Path, *given: Any) -> str:
+        if path.name == "1400":
+            raise KeyboardInterrupt
+        return hash_file_of(path, *given)
+
+    monkeypatch.setattr(hashes, "hash_file", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        hashes.hash_paths({"x": tmp_path / "other", **files}, cache)
+    assert HashCache(cache.path).get(tmp_path / "other", hashes.identity(tmp_path / "other"))
