@@ -19,7 +19,7 @@ def rows() -> list[tuple[str, str, str]]:
     """(interpreter, release of torch or "" for the pinned one, target of make)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     first, end = map(int, re.findall(r"3\.(\d+)", project["requires-python"]))
-    (torch,) = re.findall(r"torch>=([\d.]+)", " ".join(project["dependencies"]))
+    (torch,) = re.findall(r"torch>=([\d.]+)", " ".join(project["optional-dependencies"]["train"]))
     pythons = [f"python3.{minor}" for minor in range(first, end)]
     return [*((python, "", "pytest") for python in pythons), (pythons[0], f"{torch}.0", "test-fast")]
 

@@ -129,10 +129,7 @@ class Store:
                 inputs={role: self.artifact(used).key for role, used in step.inputs.items()},
                 files=hash_paths(step.files, self._hashes),
                 pins=dict(step.pins(self._downloads(step) if self.asks else None)) if step.pins else {},
-                libraries={
-                    name: significant_version(importlib.metadata.version(name))
-                    for name in step.kind.libraries
-                },
+                libraries={name: _version(name, step.kind) for name in step.kind.libraries},
                 unhashed=step.kind.unhashed,
             )
             if step.pins and artifact.is_complete():  # made elsewhere, of the same bytes
@@ -210,6 +207,16 @@ class Store:
             raise
         (artifact.partial / _READ_FILES).unlink(missing_ok=True)
         artifact.finish(summary, record.finished())
+
+
+def _version(library: str, kind: StageKind) -> str:
+    try:
+        return significant_version(importlib.metadata.version(library))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"{kind.name}: needs {library}, which is not installed (pip install -e '.[train]' in the checkout brings what "
+            "trains and evaluates)"
+        ) from error
 
 
 def _content(path: Path) -> Any:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import contents, english, read_documents, write_documents
+from corpus_files import contents, english, read_documents, write_documents, write_jsonl
 
 from core.errors import UserError
+from data_pipeline.__main__ import main
 from data_pipeline.cleaning import clean
 from data_pipeline.engine.documents import Document
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.filters import FILTERS, Edited, Filter
 from data_pipeline.filters.blocklist import Blocklist
 from data_pipeline.filters.c4 import C4
+from data_pipeline.filters.filter import filter_tables
 from data_pipeline.filters.gopher import GopherQuality, GopherRepetition
 from data_pipeline.filters.pii import PersonalData
 from data_pipeline.settings import CleaningSettings
@@ -394,6 +396,58 @@ def test_keys_know_thresholds_and_the_content_of_lists(blocklist: Blocklist) -> 
     listed = CleaningSettings(filters=["blocklist"], filter_settings={"blocklist": blocklist})
     assert listed.key()["filters"] == [["blocklist", "", {"url_field": "url"}]]  # wherever the file is
     assert listed.files() == {"filter blocklist lists 0": Path(blocklist.lists[0])}
+
+
+def test_a_recipe_gives_settings_and_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "blocked.txt").write_text("bad.org\n")
+    table = {
+        "filters": ["blocklist", "c4"],
+        "blocklist": {"lists": ["blocked.txt"]},
+        "c4": {"minimum_words": 3},
+    }
+    errors: list[str] = []
+    found = filter_tables(table, "clean", lambda path, where: str(tmp_path / path), errors)
+    assert found == {"blocklist": Blocklist(lists=[str(tmp_path / "blocked.txt")])}
+    assert table == {"filters": ["blocklist"]}  # what is wrong with c4 is said once
+    (error,) = errors
+    assert error.startswith("clean.c4.minimum_words: unknown key (known: bad_words, ")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("--filters c4 --c4-minimum-sentences -2", "--c4-minimum-sentences: must be 0 or more, is -2"),
+        ("--filters pii --c4-terminal-marks !", "--c4-terminal-marks: only with --filters c4"),
+        ("--filters blocklist", "--blocklist-lists: needed, a file of domains and URLs"),
+        (
+            "--filters blocklist --blocklist-lists no_such",
+            "--blocklist-lists: no_such: cannot be read (No such file",
+        ),
+    ],
+)
+def test_flags_that_are_wrong(
+    line: str,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean", "--input", "x.jsonl", "--output", "out", *line.split()]) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_flags_set_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), [english(1), english(2) + " Call +44 20 7946 0958."])
+    line = "clean --input in.jsonl --output out --workers 1 --filters gopher_quality pii --pii-phone [tel]"
+    assert main([*line.split(), "--gopher-quality-stop-words", "the", "of", "and"]) == 0
+    assert read_documents(Path("out"))[1].text.endswith(" Call [tel].")
+    (manifest,) = Path("out/stages/clean").glob("*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    filters = {name: settings for name, _, settings in facts["parameters"]["filters"]}
+    assert filters["gopher_quality"]["stop_words"] == ["the", "of", "and"]
+    assert facts["summary"]["changed"] == {"pii.phone": 1}
 
 
 def test_answers_of_a_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
