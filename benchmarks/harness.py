@@ -26,7 +26,16 @@ from typing import Any
 from core.tables import out_of_range
 
 Measurement = Mapping[str, float]  # of one side in one turn, by the title of a column
-_LIBRARIES = ("torch", "numpy", "tokenizers", "tiktoken", "transformers", "datasketch", "megatron-core")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "tiktoken",
+    "transformers",
+    "datasketch",
+    "rensa",
+    "megatron-core",
+)
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,9 @@ def plan_shards(shards: int) -> dict[str, float]:
     """What deduplication does once for all shards, for shards that are not there: 4000 documents in each."""
     before, started = _peak(), _seconds()
     with tempfile.TemporaryDirectory() as directory:
-        inputs = tuple(f"/data/corpus/stages/decontaminate/documents-{number:05d}.parquet" for number in range(shards))
+        inputs = tuple(
+            f"/data/corpus/stages/decontaminate/documents-{number:05d}.parquet" for number in range(shards)
+        )
         starts = np.arange(0, (shards + 1) * 4000, 4000)
         job = Job(inputs, Path(directory), DeduplicationSettings(), starts)
         share(job)

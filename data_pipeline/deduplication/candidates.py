@@ -6,6 +6,7 @@ A bucket's documents are to be compared with each other: all of them, but in a l
 `data_pipeline.deduplication.signatures`'; which candidates are alike, `data_pipeline.deduplication.verification` says.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -112,7 +113,9 @@ def _buckets(hashes: npt.NDArray[np.uint64], numbers: Numbers) -> tuple[Numbers,
     """The documents with equal hashes, bucket by bucket, each bucket's in order; and the buckets' sizes."""
     order = np.argsort(hashes, kind="stable")
     hashes = hashes[order]
-    starts = np.flatnonzero(np.concatenate([np.ones(min(len(hashes), 1), np.bool_), hashes[1:] != hashes[:-1]]))
+    starts = np.flatnonzero(
+        np.concatenate([np.ones(min(len(hashes), 1), np.bool_), hashes[1:] != hashes[:-1]])
+    )
     sizes = np.diff(starts, append=len(hashes))
     members = numbers[order[np.repeat(sizes > 1, sizes)]]
     sizes = sizes[sizes > 1]
@@ -126,7 +129,7 @@ def _cut(members: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
         pieces = -(-len(bucket) // _LARGEST_PART)
         edges = [len(bucket) * piece // pieces for piece in range(pieces + 1)]
         parts.append(bucket[: edges[1]])
-        for start, end in zip(edges[1:-1], edges[2:], strict=True):
+        for start, end in itertools.pairwise(edges[1:]):
             parts.append(np.concatenate([bucket[:1], bucket[max(1, start - _NEIGHBOURS) : end]]))
     return np.concatenate(parts), np.array(list(map(len, parts)))
 
@@ -147,9 +150,7 @@ def _save_buckets(job: Job, task: BandTask, members: Numbers, sizes: Numbers) ->
     members = members[np.repeat(starts[order] - (ends - sizes), sizes) + np.arange(len(members))]
     firsts = members[ends - sizes]
     ranges = np.bincount(firsts * _RANGES // max(job.documents, 1), sizes, _RANGES).astype(np.int64)
-    save_array(
-        _buckets_file(job, task), np.concatenate([[len(sizes)], ranges, firsts, [0], ends, members])
-    )
+    save_array(_buckets_file(job, task), np.concatenate([[len(sizes)], ranges, firsts, [0], ends, members]))
 
 
 class _BucketsFile:

@@ -150,14 +150,16 @@ def _forest(links: Links, documents: int) -> Links:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import minimum_spanning_tree
 
+    if len(links) == 0:
+        return links
     links = links[np.lexsort((links["pair"], links["order"]))]
-    ends = np.stack(np.divmod(links["pair"], max(documents, 1)), axis=1)
+    ends = np.stack(np.divmod(links["pair"], documents), axis=1)
     everyone, local = np.unique(ends, return_inverse=True)
     first, second = local.reshape(-1, 2).T
     _, once = np.unique(links["pair"], return_index=True)  # of a pair that several tasks found the first
     shape = (len(everyone), len(everyone))
     graph = coo_matrix((once + 1.0, (first[once], second[once])), shape=shape).tocsr()
-    chosen = np.sort(minimum_spanning_tree(graph).data.astype(np.int64) - 1) if len(links) else []
+    chosen = minimum_spanning_tree(graph).data.astype(np.int64) - 1
     return np.sort(links[chosen], order="pair")
 
 

@@ -159,7 +159,11 @@ def _places(hashes: Hashes, shift: np.uint64) -> npt.NDArray[np.int64]:
 @functools.cache
 def _tables() -> tuple[Hashes, npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
     """A table of hashes, empty where it is 0, one of numbers, and the numbers in order."""
-    return np.zeros(1 << 16, np.uint64), np.zeros(1 << 16, np.uint16), np.arange(_TABLE_HASHES, dtype=np.uint16)
+    return (
+        np.zeros(1 << 16, np.uint64),
+        np.zeros(1 << 16, np.uint16),
+        np.arange(_TABLE_HASHES, dtype=np.uint16),
+    )
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from corpus_files import english
 
-import data_pipeline.decontamination.words
 import data_pipeline.decontamination.ngrams
+import data_pipeline.decontamination.words
 from data_pipeline.decontamination.ngrams import BenchmarkNgrams
 from data_pipeline.decontamination.words import folded, readings, words
 

@@ -53,9 +53,7 @@ def _is_other(kind: Any, value: Any) -> bool:
         if any(str(what) in ("CATEGORY", "NEGATE") for what, _ in value):
             return False
         ranges = [(one, one) if str(what) == "LITERAL" else one for what, one in value]
-        return not any(
-            low <= ord(mark) <= high for mark in (*_ASCII, *_ALL_MARKS) for low, high in ranges
-        )
+        return not any(low <= ord(mark) <= high for mark in (*_ASCII, *_ALL_MARKS) for low, high in ranges)
     return False  # the start of a text, an optional part
 
 
@@ -71,7 +69,9 @@ def test_strings_of_marks_come_back_from_the_library_as_they_are() -> None:
 
 
 def test_typographic_text_does_not_ask_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "“It’s – well … done,” she said—twice.\n" + "".join(_ALL_MARKS) + "\ncafé, señor, Łódź, привет, 東京"
+    text = (
+        "“It’s – well … done,” she said—twice.\n" + "".join(_ALL_MARKS) + "\ncafé, señor, Łódź, привет, 東京"
+    )
 
     def asked() -> None:
         raise AssertionError
@@ -102,7 +102,9 @@ def _texts(draw: random.Random) -> Iterator[str]:
     from ftfy.badness import MOJIBAKE_CATEGORIES
 
     odd = [
-        character for listed in MOJIBAKE_CATEGORIES.values() for character in re.sub("(.)-(.)", r"\1\2", listed)
+        character
+        for listed in MOJIBAKE_CATEGORIES.values()
+        for character in re.sub("(.)-(.)", r"\1\2", listed)
     ]
     odd += [*_ALL_MARKS, *"éÃÂâ€œØÙвЂà²√×³ГўВЂВ東\u0301\x85\u2028\ufeff\x1b\ufffe&;"]
     for _ in range(1500):

@@ -63,9 +63,7 @@ def compared_pairs(
     texts = random_texts(draw, documents)
     inputs = tuple(write_documents(directory / "in", texts, shards=3))
     size = -(-documents // 3)
-    job = Job(
-        tuple(map(str, inputs)), directory / "out", settings, np.array([0, size, 2 * size, documents])
-    )
+    job = Job(tuple(map(str, inputs)), directory / "out", settings, np.array([0, size, 2 * size, documents]))
     save_bits(verification.marks_file(job), np.ones(documents, np.bool_))
     for group in range(3):
         verification.write_texts(job, group)
@@ -97,7 +95,9 @@ def check_links(job: Job, first: Numbers, second: Numbers, truths: npt.NDArray[n
         verification.compare(job, pair_task)
     (links,) = verification.load_links(job, [pair_task])
     alike = truths > job.settings.threshold
-    groups = {number: {number} for number in members.tolist()}  # joined one by one, in the order of the rounds
+    groups = {
+        number: {number} for number in members.tolist()
+    }  # joined one by one, in the order of the rounds
     expected = {}
     rounds = np.where(first == 0, 0, second - first)
     for index in np.lexsort((second, first, rounds))[alike[np.lexsort((second, first, rounds))]].tolist():
