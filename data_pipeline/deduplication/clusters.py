@@ -7,8 +7,9 @@ documents in clusters alone, and the list is written one cluster at a time.
 import io
 import itertools
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ KEPT, _EXACT, _NEAR = range(3)
 REASONS = {_EXACT: "exact_duplicate", _NEAR: "near_duplicate"}
 _DIGITS = 4
 _MOST_ID_TASKS = 256
+_MEMBERS_AT_ONCE = 4096
 _LEAST_IDS, _MOST_IDS = 1 << 15, 1 << 20
 
 Links = npt.NDArray[np.void]  # of the type `LINK`
@@ -126,23 +128,42 @@ class Clusters:
             atomic_write(self._job.output / CLUSTERS_FILE) as temporary,
             temporary.open("w", encoding="utf-8") as stream,
         ):
-            for number, (start, end) in enumerate(itertools.pairwise(self.starts.tolist())):
-                names = ids.of(self.members[start:end])
-                rows = slice(start + 1, end)
-                removed = zip(list(names.values())[1:], marks[rows].tolist(), strict=True)
-                values = zip(list(names.values())[1:], similarity[rows].tolist(), strict=True)
-                entry = {
-                    "kept": names[int(self.members[start])],
-                    "removed": {name: REASONS[mark] for name, mark in removed},
-                    "similarity_to_kept": {name: round(value, _DIGITS) for name, value in values},
-                    "similar": self._similar(links[edges[number] : edges[number + 1]], names),
-                }
-                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            for first_one, end_one in _together(self.starts):
+                rows = slice(self.starts[first_one], self.starts[end_one])
+                numbers, kinds, values = self.members[rows].tolist(), marks[rows].tolist(), similarity[rows]
+                names = ids.of(self.members[rows])
+                rounded = [round(value, _DIGITS) for value in values.tolist()]
+                similar = self._similar(
+                    links[edges[first_one] : edges[end_one]], dict(zip(numbers, names, strict=True))
+                )
+                starts = (self.starts[first_one : end_one + 1] - rows.start).tolist()
+                link_edges = (edges[first_one : end_one + 1] - edges[first_one]).tolist()
+                for (start, end), (low, high) in zip(
+                    itertools.pairwise(starts), itertools.pairwise(link_edges), strict=True
+                ):
+                    removed = slice(start + 1, end)
+                    reasons = [REASONS[kind] for kind in kinds[removed]]
+                    entry = {
+                        "kept": names[start],
+                        "removed": dict(zip(names[removed], reasons, strict=True)),
+                        "similarity_to_kept": dict(zip(names[removed], rounded[removed], strict=True)),
+                        "similar": similar[low:high],
+                    }
+                    stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _similar(self, links: Links, names: dict[int, str]) -> list[list[Any]]:
         ends, values = self._ends(links["pair"]).tolist(), links["similarity"].tolist()
         rows = zip(ends, values, strict=True)
         return [[names[one], names[other], round(value, _DIGITS)] for (one, other), value in rows]
+
+
+def _together(starts: Numbers) -> Iterator[tuple[int, int]]:
+    """Ranges of clusters of a few thousand members, or of one cluster with more."""
+    first = 0
+    while first < len(starts) - 1:
+        end = int(np.searchsorted(starts, starts[first] + _MEMBERS_AT_ONCE, side="right")) - 1
+        yield first, max(end, first + 1)
+        first = max(end, first + 1)
 
 
 def _forest(links: Links, documents: int) -> Links:
@@ -212,14 +233,9 @@ class _Ids:
         self._ends = np.concatenate(ends)
         self._stream = io.FileIO(path, "r")
 
-    def of(self, numbers: Numbers) -> dict[int, str]:
-        """The ids of some members, by number."""
+    def of(self, numbers: Numbers) -> list[str]:
+        """The ids of some members."""
         places = np.searchsorted(self._members, numbers)
-        spans = zip(
-            numbers.tolist(), self._ends[places].tolist(), self._ends[places + 1].tolist(), strict=True
-        )
-        return {number: self._read(start, end) for number, start, end in spans}
-
-    def _read(self, start: int, end: int) -> str:
-        self._stream.seek(start)
-        return self._stream.read(end - start).decode()
+        spans = zip(self._ends[places].tolist(), self._ends[places + 1].tolist(), strict=True)
+        handle = self._stream.fileno()
+        return [os.pread(handle, end - start, start).decode() for start, end in spans]
