@@ -35,6 +35,7 @@ _LIBRARIES = (
     "nltk",
     "transformers",
     "datasketch",
+    "rensa",
     "megatron-core",
 )
 

@@ -7,8 +7,9 @@ documents in clusters alone, and the list is written one cluster at a time.
 import io
 import itertools
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ KEPT, _EXACT, _NEAR = range(3)
 REASONS = {_EXACT: "exact_duplicate", _NEAR: "near_duplicate"}
 _DIGITS = 4
 _MOST_ID_TASKS = 256
+_MEMBERS_AT_ONCE = 4096
 _LEAST_IDS, _MOST_IDS = 1 << 15, 1 << 20
 
 Links = npt.NDArray[np.void]  # of the type `LINK`
@@ -126,18 +128,28 @@ class Clusters:
             atomic_write(self._job.output / CLUSTERS_FILE) as temporary,
             temporary.open("w", encoding="utf-8") as stream,
         ):
-            for number, (start, end) in enumerate(itertools.pairwise(self.starts.tolist())):
-                names = ids.of(self.members[start:end])
-                rows = slice(start + 1, end)
-                removed = zip(list(names.values())[1:], marks[rows].tolist(), strict=True)
-                values = zip(list(names.values())[1:], similarity[rows].tolist(), strict=True)
-                entry = {
-                    "kept": names[int(self.members[start])],
-                    "removed": {name: REASONS[mark] for name, mark in removed},
-                    "similarity_to_kept": {name: round(value, _DIGITS) for name, value in values},
-                    "similar": self._similar(links[edges[number] : edges[number + 1]], names),
-                }
-                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            for first_one, end_one in _together(self.starts):
+                rows = slice(self.starts[first_one], self.starts[end_one])
+                numbers, kinds, values = self.members[rows].tolist(), marks[rows].tolist(), similarity[rows]
+                names = ids.of(self.members[rows])
+                rounded = [round(value, _DIGITS) for value in values.tolist()]
+                similar = self._similar(
+                    links[edges[first_one] : edges[end_one]], dict(zip(numbers, names, strict=True))
+                )
+                starts = (self.starts[first_one : end_one + 1] - rows.start).tolist()
+                link_edges = (edges[first_one : end_one + 1] - edges[first_one]).tolist()
+                for (start, end), (low, high) in zip(
+                    itertools.pairwise(starts), itertools.pairwise(link_edges), strict=True
+                ):
+                    removed = slice(start + 1, end)
+                    reasons = [REASONS[kind] for kind in kinds[removed]]
+                    entry = {
+                        "kept": names[start],
+                        "removed": dict(zip(names[removed], reasons, strict=True)),
+                        "similarity_to_kept": dict(zip(names[removed], rounded[removed], strict=True)),
+                        "similar": similar[low:high],
+                    }
+                    stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _similar(self, links: Links, names: dict[int, str]) -> list[list[Any]]:
         ends, values = self._ends(links["pair"]).tolist(), links["similarity"].tolist()
@@ -145,21 +157,30 @@ class Clusters:
         return [[names[one], names[other], round(value, _DIGITS)] for (one, other), value in rows]
 
 
+def _together(starts: Numbers) -> Iterator[tuple[int, int]]:
+    """Ranges of clusters of a few thousand members, or of one cluster with more."""
+    first = 0
+    while first < len(starts) - 1:
+        end = int(np.searchsorted(starts, starts[first] + _MEMBERS_AT_ONCE, side="right")) - 1
+        yield first, max(end, first + 1)
+        first = max(end, first + 1)
+
+
 def _forest(links: Links, documents: int) -> Links:
     """Links without those that join what earlier ones do, by their order; sorted by pair."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import minimum_spanning_tree
 
-    if not len(links):
+    if len(links) == 0:
         return links
     links = links[np.lexsort((links["pair"], links["order"]))]
-    ends = np.stack(np.divmod(links["pair"], max(documents, 1)), axis=1)
+    ends = np.stack(np.divmod(links["pair"], documents), axis=1)
     everyone, local = np.unique(ends, return_inverse=True)
     first, second = local.reshape(-1, 2).T
     _, once = np.unique(links["pair"], return_index=True)  # of a pair that several tasks found the first
     shape = (len(everyone), len(everyone))
     graph = coo_matrix((once + 1.0, (first[once], second[once])), shape=shape).tocsr()
-    chosen = np.sort(minimum_spanning_tree(graph).data.astype(np.int64) - 1)
+    chosen = minimum_spanning_tree(graph).data.astype(np.int64) - 1
     return np.sort(links[chosen], order="pair")
 
 
@@ -212,14 +233,9 @@ class _Ids:
         self._ends = np.concatenate(ends)
         self._stream = io.FileIO(path, "r")
 
-    def of(self, numbers: Numbers) -> dict[int, str]:
-        """The ids of some members, by number."""
+    def of(self, numbers: Numbers) -> list[str]:
+        """The ids of some members."""
         places = np.searchsorted(self._members, numbers)
-        spans = zip(
-            numbers.tolist(), self._ends[places].tolist(), self._ends[places + 1].tolist(), strict=True
-        )
-        return {number: self._read(start, end) for number, start, end in spans}
-
-    def _read(self, start: int, end: int) -> str:
-        self._stream.seek(start)
-        return self._stream.read(end - start).decode()
+        spans = zip(self._ends[places].tolist(), self._ends[places + 1].tolist(), strict=True)
+        handle = self._stream.fileno()
+        return [os.pread(handle, end - start, start).decode() for start, end in spans]

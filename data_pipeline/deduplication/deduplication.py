@@ -8,7 +8,7 @@ one that stays than the threshold says, by a chain of others between them; `clus
 similarity to the one that stays, and `removed_by_chain` counts those.
 
 Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 400 C + 1000 S
-bytes, a worker 500 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
+bytes, a worker 600 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
 in N, in S and in C. Disk, besides the output: 610 N bytes, and the text of the documents that are compared. No step has more than
 512 work files of a kind, or one for each four million hashes or each million members of buckets.
 """

@@ -30,6 +30,7 @@ _SEED = 1909_08053
 _GROUP_CHARACTERS = 1 << 17  # of so many at a time the arrays stay in the processor's cache
 _SET_CHARACTERS = 1 << 20
 _TABLE_HASHES = 1 << 16
+_FEW_HASHES = 1 << 9  # are sorted sooner
 _TABLE_MASK = np.uint64(0xFFFF)
 _TABLE_SHIFTS = tuple(np.uint64(shift) for shift in (48, 32, 16))
 
@@ -121,8 +122,8 @@ def _distinct(hashes: Hashes) -> Hashes:
         last = table.take(places, mode="clip")  # nothing to clip, but this way is faster
         parts.append(hashes[last == own])
         hashes = hashes[hashes.take(last, mode="clip") != hashes]
-        if len(hashes) == 0:
-            return np.concatenate(parts)
+        if len(hashes) <= _FEW_HASHES:
+            break
     return np.concatenate([*parts, sorted_distinct(hashes)])
 
 

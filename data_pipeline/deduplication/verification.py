@@ -260,7 +260,18 @@ def _likely_pairs(
             estimates = _estimates(job, documents[first], documents[second])
             pairs = pairs[(low < estimates) & (estimates <= high)]
             seen = np.sort(np.concatenate([seen, pairs]))
-            yield turn * _MOST_ROUNDS + step, *np.divmod(pairs, count)
+            yield turn * _MOST_ROUNDS + step, *_cluster_by_cluster(*np.divmod(pairs, count), labels())
+
+
+def _cluster_by_cluster(first: Numbers, second: Numbers, labels: Numbers) -> tuple[Numbers, Numbers]:
+    """Pairs in groups that can join nothing of each other, so that the texts of a group stay at hand; each in order."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.ones(len(first), np.int8), (labels[first], labels[second])
+    _, groups = connected_components(coo_matrix(edges, (len(labels), len(labels))), directed=False)
+    order = np.argsort(groups[labels[first]], kind="stable")
+    return first[order], second[order]
 
 
 def _marks(job: Job) -> Bits:

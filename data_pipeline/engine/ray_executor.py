@@ -210,8 +210,8 @@ def _connect(ray: Any, address: str) -> None:
     except ray.exceptions.AuthenticationError as error:
         raise UserError(f"Ray at {address!r} refuses this process: {_TOKEN}") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
-        if found := re.search(r"\S+:\d+$", str(error)):
-            _check_token(found[0])
+        if found := re.search(r"(?:^|\s)(\S+:\d+)$", str(error)):
+            _check_token(found[1])
         hint = "" if _has_token() else f"; {_TOKEN}"
         raise UserError(f"Ray at {address!r} cannot be reached: {error}{hint}") from error
 

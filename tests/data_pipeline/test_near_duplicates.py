@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import os
 import pickle
 import random
@@ -226,13 +227,13 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
     peaks = []
     for job in many.values():
         for task in candidates.copy_tasks(job).values():
-            peak = _peak_bytes(lambda job=job, task=task: candidates.write_copies(job, task))
+            peak = _peak_bytes(functools.partial(candidates.write_copies, job, task))
             assert peak < 100 * (1 << 16)
         save_bits(candidates.distinct_file(job), np.ones(job.documents, np.bool_))
         tasks = candidates.band_tasks(job)
         assert tasks[0].parts in (2, 8)
         peaks.append(
-            max(_peak_bytes(lambda job=job, task=task: candidates.write_buckets(job, task)) for task in tasks)
+            max(_peak_bytes(functools.partial(candidates.write_buckets, job, task)) for task in tasks)
         )
         pair_tasks = candidates.pair_tasks(job)
         members = [len(candidates.read_buckets(job, task)[0]) for task in pair_tasks]
@@ -240,6 +241,46 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
         assert max(members) < 1.1 * (1 << 16)
     assert max(peaks) < 100 * (1 << 16)
     assert peaks[1] < 1.3 * peaks[0]
+
+
+@pytest.mark.parametrize("size", [2, 2000, 60_000])
+def test_memory_of_the_calling_process_grows_with_documents_in_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Half of the documents are in clusters, each linked with the one before it; every third is a copy."""
+    documents, shard = 120_000, 4000
+    job = Job(("-",) * 30, tmp_path, DeduplicationSettings(), np.arange(0, documents + 1, shard))
+    clustered = np.arange(0, documents, 2)
+    is_copy = (np.arange(len(clustered)) % 3 == 2) & (np.arange(len(clustered)) % size > 0)
+    before = np.maximum.accumulate(np.where(is_copy, 0, clustered))
+    copies = np.stack([clustered[is_copy], before[is_copy]], axis=1)
+    distinct = clustered[~is_copy]
+    is_linked = distinct[1:] // 2 // size == distinct[:-1] // 2 // size
+    links = np.zeros(int(is_linked.sum()), verification.LINK)
+    links["pair"] = distinct[:-1][is_linked] * documents + distinct[1:][is_linked]
+    links["similarity"] = 0.9
+    monkeypatch.setattr(clusters, "read_ids", lambda _: [f"s/{number:06d}" for number in range(shard)])
+    counts = {}
+
+    def work() -> None:
+        found = clusters.Clusters(job, copies, [links[::2], links[1::2], links[:100]])
+        pairs = found.chained_pairs()
+        tasks = found.id_tasks()
+        for task in tasks.values():
+            clusters.write_ids(job, task)
+        counts.update(found.write((pairs, np.full(len(pairs), 0.5)), tasks.values()), chained=len(pairs))
+
+    peak = _peak_bytes(work)
+    assert peak < 2 * documents + 400 * len(clustered) + shard * 200 + 1000 * min(size, 2000)
+    number = len(clustered) // size
+    near = len(distinct) - number
+    assert counts["clusters"] == number
+    assert counts["chained"] == near - (len(links) if size == 2 else number)  # linked with the first itself
+    assert counts["removed_by_chain"] >= counts["chained"]
+    lines = (tmp_path / "clusters.jsonl").read_text().splitlines()
+    assert sum(len(json.loads(line)["similar"]) for line in lines) == len(links)
+    removed = np.load(clusters.removed_file(job))
+    assert np.count_nonzero(removed) == len(clustered) - number
 
 
 @pytest.mark.parametrize("size", [1, 40, 2000, 30_000])
