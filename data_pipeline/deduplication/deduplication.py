@@ -85,13 +85,22 @@ def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     copies = candidates.load_copies(job)
     save_bits(candidates.distinct_file(job), ~_marked(job, [copies[:, 0]]))
     step("candidates", candidates.write_buckets, {task.name: task for task in candidates.band_tasks(job)})
-    tasks = {task.name: task for task in candidates.pair_tasks(job)}
+    waves = {
+        bands: {task.name: task for task in candidates.pair_tasks(job, bands)}
+        for bands in candidates.waves(job)
+    }
+    tasks = {name: task for wave in waves.values() for name, task in wave.items()}
     step("likely", verification.write_likely, tasks)
     likely = _marked(job, (np.load(verification.likely_file(job, task)) for task in tasks.values()))
     save_bits(verification.marks_file(job), likely)
     step("texts", verification.write_texts, groups)
-    counts = step("comparison", verification.compare, tasks)
-    found = Clusters(job, copies, verification.load_links(job, tasks.values()))
+    counts = []
+    links = np.empty(0, verification.LINK)
+    for bands, wave in waves.items():
+        verification.write_joined(job, bands, links)
+        counts += step("comparison", verification.compare, wave)
+        links = np.concatenate([links, *verification.load_links(job, wave.values())])
+    found = Clusters(job, copies, [links])
     chain_tasks = verification.write_chained(job, found.chained_pairs())
     step("chains", verification.measure_chained, chain_tasks)
     id_tasks = found.id_tasks()
