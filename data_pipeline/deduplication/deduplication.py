@@ -1,13 +1,13 @@
 """Deduplication: exact duplicates by hash, near duplicates by locality-sensitive hashing (paper section 4.1).
 
 Signatures (per group of input shards), copies and buckets (per range of hashes, `candidates`), exact similarity of the
-candidates (per range of buckets, `verification`), connected components (`clusters`), and writing what is kept (per input
+candidates (per range of buckets, in waves of bands, `verification`), connected components (`clusters`), and writing what is kept (per input
 shard); each step resumes. Documents whose similarity is above the threshold are linked, connected documents are a
 cluster, and of a cluster the first document in the order of the inputs stays. So a document may go that is less like the
 one that stays than the threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's
 similarity to the one that stays, and `removed_by_chain` counts those.
 
-Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 400 C + 1000 S
+Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 600 C + 1000 S
 bytes, a worker 600 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
 in N, in S and in C. Disk, besides the output: 610 N bytes, and the text of the documents that are compared. No step has more than
 512 work files of a kind, or one for each four million hashes or each million members of buckets.

@@ -1,11 +1,11 @@
 """Comparison: which candidates are alike, by the exact Jaccard similarity of their texts.
 
 Short signatures say which documents can be like another one; the normalised texts of those are laid out. Then the pairs
-of each task's buckets are compared, round by round, and a pair whose documents are joined already, by others that are
-alike, is left out: among n documents that are alike, about n pairs are compared, whatever n. What is found are links, a
-forest: at most one a document. Where forests of several tasks join the same documents, `data_pipeline.deduplication.clusters`
-takes the links that come first, by estimates, rounds and documents, so the links of a corpus do not depend on how the work was cut. Candidates come from
-`data_pipeline.deduplication.candidates`.
+of each task's buckets are compared, wave by wave of bands and round by round, and a pair whose documents are joined
+already, by others that are alike, is left out: among n documents that are alike, about n pairs are compared, whatever n.
+What is found are links, a forest: at most one a document. Where several tasks join the same documents,
+`data_pipeline.deduplication.clusters` takes the links that come first, by waves, estimates, rounds and documents, so the
+links of a corpus do not depend on how the work was cut. Candidates come from `data_pipeline.deduplication.candidates`.
 """
 
 import functools
