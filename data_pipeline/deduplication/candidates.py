@@ -21,6 +21,7 @@ from data_pipeline.engine.resumable import Counts
 _TASK_HASHES = 1 << 22
 _TASK_BANDS = 4
 _LARGEST_BUCKET = 50
+_WAVES = (0, 4, 12)  # multiples of the bands of a task
 _NEIGHBOURS = 24
 _LARGEST_PART = 1 << 16
 _RANGES = 1 << 12
@@ -52,7 +53,7 @@ def band_tasks(job: Job) -> list[BandTask]:
         return [
             BandTask(range(band, band + 1), part, parts) for band in range(bands) for part in range(parts)
         ]
-    step = min(_TASK_BANDS, max(1, _TASK_HASHES // max(job.documents, 1)))
+    step = _TASK_BANDS if _TASK_BANDS * job.documents <= _TASK_HASHES else 1
     return [BandTask(range(band, min(band + step, bands)), 0, 1) for band in range(0, bands, step)]
 
 
@@ -163,8 +164,9 @@ class _BucketsFile:
 
 
 class PairTask(NamedTuple):
-    """The buckets, of all bands, whose first document is in a range; or one of so many equal parts of them."""
+    """The buckets, of some bands, whose first document is in a range; or one of so many equal parts of them."""
 
+    bands: range
     first: int
     end: int
     part: int
@@ -172,13 +174,23 @@ class PairTask(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.first:012d}-{self.part:05d}"
+        return f"{self.bands.start:05d}-{self.first:012d}-{self.part:05d}"
 
 
-def pair_tasks(job: Job) -> list[PairTask]:
+def waves(job: Job) -> list[range]:
+    """The bands in groups that are compared one after the other: what one joins the next ones need not."""
+    edges = [min(edge, job.settings.bands) for edge in _WAVES]
+    return [range(*pair) for pair in itertools.pairwise([*edges, job.settings.bands]) if pair[0] < pair[1]]
+
+
+def _tasks_of(job: Job, bands: range) -> list[BandTask]:
+    return [task for task in band_tasks(job) if task.bands.start in bands]
+
+
+def pair_tasks(job: Job, bands: range) -> list[PairTask]:
     """Work that is cut by the members of buckets: at most a million or so a task, however large clusters are."""
     members = np.zeros(_RANGES, np.int64)
-    for task in band_tasks(job):
+    for task in _tasks_of(job, bands):
         members += _BucketsFile(job, task).ranges
     limit = min(max(int(members.sum()) // _MOST_TASKS, _LEAST_MEMBERS), _MOST_MEMBERS)
     edges = [-(-edge * job.documents // _RANGES) for edge in range(_RANGES + 1)]
@@ -186,21 +198,21 @@ def pair_tasks(job: Job) -> list[PairTask]:
     start = taken = 0
     for index, count in enumerate(members.tolist()):
         if taken and taken + count > limit:
-            tasks += _pair_tasks(edges[start], edges[index], taken, limit)
+            tasks += _pair_tasks(bands, edges[start], edges[index], taken, limit)
             start, taken = index, 0
         taken += count
-    return tasks + _pair_tasks(edges[start], edges[-1], taken, limit)
+    return tasks + _pair_tasks(bands, edges[start], edges[-1], taken, limit)
 
 
-def _pair_tasks(first: int, end: int, members: int, limit: int) -> list[PairTask]:
+def _pair_tasks(bands: range, first: int, end: int, members: int, limit: int) -> list[PairTask]:
     parts = -(-members // limit)
-    return [PairTask(first, end, part, parts) for part in range(parts)]
+    return [PairTask(bands, first, end, part, parts) for part in range(parts)]
 
 
 def read_buckets(job: Job, task: PairTask) -> tuple[Numbers, Numbers]:
     """The members of a task's buckets, bucket by bucket, and the buckets' sizes."""
     members, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for band_task in band_tasks(job):
+    for band_task in _tasks_of(job, task.bands):
         file = _BucketsFile(job, band_task)
         low, high = np.searchsorted(file.firsts, [task.first, task.end])
         if task.parts > 1:

@@ -1,11 +1,11 @@
 """Comparison: which candidates are alike, by the exact Jaccard similarity of their texts.
 
 Short signatures say which documents can be like another one; the normalised texts of those are laid out. Then the pairs
-of each task's buckets are compared, round by round, and a pair whose documents are joined already, by others that are
-alike, is left out: among n documents that are alike, about n pairs are compared, whatever n. What is found are links, a
-forest: at most one a document. Where forests of several tasks join the same documents, `data_pipeline.deduplication.clusters`
-takes the links that come first, by estimates, rounds and documents, so the links of a corpus do not depend on how the work was cut. Candidates come from
-`data_pipeline.deduplication.candidates`.
+of each task's buckets are compared, wave by wave of bands and round by round, and a pair whose documents are joined
+already, by others that are alike, is left out: among n documents that are alike, about n pairs are compared, whatever n.
+What is found are links, a forest: at most one a document. Where several tasks join the same documents,
+`data_pipeline.deduplication.clusters` takes the links that come first, by waves, estimates, rounds and documents, so the
+links of a corpus do not depend on how the work was cut. Candidates come from `data_pipeline.deduplication.candidates`.
 """
 
 import functools
@@ -186,8 +186,9 @@ class _Similarities:
 class Forest:
     """Which of so many things are joined."""
 
-    def __init__(self, size: int) -> None:
-        self._above = list(range(size))
+    def __init__(self, labels: Numbers) -> None:
+        """Things with one label are joined; a label is the least of them."""
+        self._above = labels.tolist()
 
     def _top(self, thing: int) -> int:
         above = self._above
@@ -222,7 +223,7 @@ def compare(job: Job, task: PairTask) -> Counts:
     is_likely = are_marked(_marks(job), documents)
     similarities = _Similarities(job, documents[is_likely])
     index = np.cumsum(is_likely) - 1
-    forest = Forest(len(documents))
+    forest = Forest(_joined_before(job, task, documents))
     links: list[tuple[int, int, float]] = []
     compared = 0
     for order, first, second in _likely_pairs(job, documents, is_likely, (local, sizes), forest.labels):
@@ -233,9 +234,45 @@ def compare(job: Job, task: PairTask) -> Counts:
             similarity = similarities.of(int(index[one]), int(index[other]))
             if similarity > job.settings.threshold:
                 forest.join(one, other)
-                links.append((order, int(documents[one]) * job.documents + int(documents[other]), similarity))
+                links.append(
+                    (
+                        task.bands.start * 2 * _MOST_ROUNDS + order,
+                        int(documents[one]) * job.documents + int(documents[other]),
+                        similarity,
+                    )
+                )
     save_array(links_file(job, task), np.array(links, LINK))
     return {"compared": compared, "links": len(links)}
+
+
+def _joined_file(job: Job, bands: range) -> Path:
+    return job.work / "joined" / f"before-{bands.start:05d}.npy"
+
+
+def write_joined(job: Job, bands: range, links: npt.NDArray[np.void]) -> None:
+    """Lay out what earlier waves joined, for the tasks of one: documents in order, and the least each is joined with."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.stack(np.divmod(links["pair"], max(job.documents, 1)), axis=1)
+    members, local = np.unique(ends, return_inverse=True)
+    first, second = local.reshape(-1, 2).T
+    graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), (len(members), len(members)))
+    labels = connected_components(graph, directed=False)[1] if len(members) else members
+    _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    save_array(_joined_file(job, bands), np.stack([members, members[firsts][inverse]]))
+
+
+def _joined_before(job: Job, task: PairTask, documents: Numbers) -> Numbers:
+    """Of each of some documents, as a place among them, the least one that earlier waves joined it with."""
+    members, labels = np.load(_joined_file(job, task.bands), mmap_mode="r")
+    least = documents.copy()
+    if len(members):
+        places = np.minimum(np.searchsorted(members, documents), len(members) - 1)
+        known = members[places] == documents
+        least[known] = labels[places[known]]
+    _, firsts, inverse = np.unique(least, return_index=True, return_inverse=True)
+    return firsts[inverse]
 
 
 def _likely_pairs(

@@ -235,7 +235,7 @@ def test_memory_of_a_worker_grows_with_a_bit_a_document_alone(
         peaks.append(
             max(_peak_bytes(functools.partial(candidates.write_buckets, job, task)) for task in tasks)
         )
-        pair_tasks = candidates.pair_tasks(job)
+        pair_tasks = candidates.pair_tasks(job, range(job.settings.bands))
         members = [len(candidates.read_buckets(job, task)[0]) for task in pair_tasks]
         assert sum(members) > 1.9 * job.documents  # two bands, of nearly all documents
         assert max(members) < 1.1 * (1 << 16)
@@ -289,7 +289,7 @@ def test_pairs_and_memory_are_linear_in_documents_whatever_the_size_of_clusters(
     documents, bands = 30_000, 4
     members = np.tile(np.arange(documents), bands)
     sizes = np.full(documents * bands // size, size)
-    forest = Forest(documents)
+    forest = Forest(np.arange(documents))
     pairs = 0
 
     def work() -> None:

@@ -91,7 +91,8 @@ def check_links(job: Job, first: Numbers, second: Numbers, truths: npt.NDArray[n
         patch.setattr(candidates, "band_tasks", lambda job: [task])
         patch.setattr(candidates, "_LARGEST_BUCKET", job.documents)
         candidates._save_buckets(job, task, members, np.array([job.documents]))
-        (pair_task,) = candidates.pair_tasks(job)
+        (pair_task,) = candidates.pair_tasks(job, range(job.settings.bands))
+        verification.write_joined(job, pair_task.bands, np.empty(0, verification.LINK))
         verification.compare(job, pair_task)
     (links,) = verification.load_links(job, [pair_task])
     alike = truths > job.settings.threshold
