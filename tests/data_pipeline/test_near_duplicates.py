@@ -271,7 +271,7 @@ def test_memory_of_the_calling_process_grows_with_documents_in_clusters(
         counts.update(found.write((pairs, np.full(len(pairs), 0.5)), tasks.values()), chained=len(pairs))
 
     peak = _peak_bytes(work)
-    assert peak < 2 * documents + 400 * len(clustered) + shard * 200 + 1000 * min(size, 2000)
+    assert peak < 2 * documents + 600 * len(clustered) + 200 * shard
     number = len(clustered) // size
     near = len(distinct) - number
     assert counts["clusters"] == number
