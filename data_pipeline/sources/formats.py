@@ -5,6 +5,7 @@ read. Names, compression and lines are `data_pipeline.text_files`' part. What a 
 `records`; which files are read, in `local`.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -139,7 +140,8 @@ def raw_records(
         with open_decompressed(path) as stream:
             if kind in ("csv", "tsv"):
                 delimiter = "\t" if kind == "tsv" else ","
-                yield from _csv_rows(stream, fields, maximum, delimiter=delimiter, quoting=quoting)
+                with _fields_of_at_most(maximum):
+                    yield from _csv_rows(stream, fields, maximum, delimiter=delimiter, quoting=quoting)
             elif kind == "txt" and txt == "file":
                 yield _whole_file(stream, maximum)
             elif kind == "txt" and txt == "paragraph":
@@ -226,13 +228,23 @@ def _tsv_quoting(path: Path) -> Literal[0, 3]:
     with open_decompressed(path) as stream:
         text = stream.read(_LOOKED_AT_BYTES).decode("utf-8-sig", "replace")
     lines = text[: text.rfind("\n") + 1] or text
-    fits = _misfits(lines, csv.QUOTE_MINIMAL) <= _misfits(lines, csv.QUOTE_NONE)
+    with _fields_of_at_most(2 * _LOOKED_AT_BYTES):
+        fits = _misfits(lines, csv.QUOTE_MINIMAL) <= _misfits(lines, csv.QUOTE_NONE)
     return csv.QUOTE_MINIMAL if fits else csv.QUOTE_NONE
+
+
+@contextlib.contextmanager
+def _fields_of_at_most(characters: int) -> Iterator[None]:
+    """The limit is the process's, there is no other."""
+    before = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _misfits(lines: str, quoting: Literal[0, 3]) -> int:
     """How many rows are not as long as the first one, or no rows."""
-    csv.field_size_limit(2 * _LOOKED_AT_BYTES)
     rows = csv.reader(io.StringIO(lines, newline=""), delimiter="\t", quoting=quoting, strict=True)
     columns = misfits = 0
     while True:
@@ -256,7 +268,6 @@ def _csv_rows(
     quoting: Literal[0, 3],
 ) -> Iterator[RawRecord]:
     """Rows as fields by the names in the first row; a bad row ends with its line, or where its quotes close."""
-    csv.field_size_limit(maximum)  # of the process, there is no other
     lines = _CsvLines(stream, maximum)
     rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     try:

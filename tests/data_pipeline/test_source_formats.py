@@ -280,3 +280,14 @@ def test_metadata_is_json_whatever_numbers_a_record_holds(tmp_path: Path) -> Non
         {"score": None},
         {"score": 2.0},
     ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_limit_on_records_is_not_left_to_other_readers_of_csv(tmp_path: Path, suffix: str) -> None:
+    """The standard library's limit is one for the process, and packaging reads its files with it, too."""
+    path = tmp_path / f"in.{suffix}"
+    path.write_text("text\nshort\n" + "long " * 40 + "\n", encoding="utf-8")
+    before = csv.field_size_limit()
+    fetch(path, tmp_path / "out", maximum_record_bytes=100)
+    assert len(read_quarantine(tmp_path / "out")) == 1
+    assert csv.field_size_limit() == before

@@ -142,6 +142,8 @@ def test_the_report_is_one_file_and_the_link_survives_a_move(undisturbed: tuple[
     assert not Path(os.readlink(link)).is_absolute()
     page = (link / "index.html").read_text()
     references = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
+    assert "data.html" in references and (link / "data.html").is_file()
+    references.remove("data.html")
     assert references
     assert all(reference.startswith("data:image/svg+xml;base64,") for reference in references)
     assert "about the generated sample, not about English" in page
