@@ -32,7 +32,7 @@ def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> S
         code for name in FAMILIES if FAMILIES[name].causal == record.causal for code in network_code(name)
     ]
     own = () if plugin else (module_of(record.program),)
-    return StageKind(record.name, 2, (*own, *networks, *shared), LIBRARIES, group=group)
+    return StageKind(record.name, 3, (*own, *networks, *shared), LIBRARIES, group=group)
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:

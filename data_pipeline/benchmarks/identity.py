@@ -7,6 +7,8 @@ from typing import Any
 
 from data_pipeline.benchmarks.benchmark import Benchmark
 
+_TEST = "test/"  # parts that numbers are measured on, of a benchmark whose counts are by part
+
 
 def identified(benchmark: Benchmark, path: Path, sha256: str) -> dict[str, Any]:
     """What a number was measured on: which file, and whether it is the published one that papers report.
@@ -26,8 +28,11 @@ def identified(benchmark: Benchmark, path: Path, sha256: str) -> dict[str, Any]:
     split = next((name for name, expected in published.items() if expected and expected == counts), None)
     by_hash = bool(origin and sha256 == origin.sha256)
     if split is None:
-        kind, totals = ("folder" if path.is_dir() else "file"), _totals(counts) or {"bytes": _size(path)}
-        description = f"another {kind}, {', '.join(f'{value:,} {name}' for name, value in totals.items())}"
+        kind = "folder" if path.is_dir() else "file"
+        measured = {part: value for part, value in counts.items() if part.startswith(_TEST)}
+        totals = _totals(measured or counts) or {"bytes": _size(path)}
+        listed = ", ".join(f"{value:,} {name}" for name, value in totals.items())
+        description = f"{'the test part of ' if measured else ''}another {kind}, {listed}"
     else:
         description = f"the official {benchmark.title} {split}"
         if origin and origin.sha256 and not by_hash:

@@ -205,7 +205,8 @@ def test_race_is_told_by_all_its_counts(tmp_path: Path, monkeypatch: pytest.Monk
     write_rows(lambda split: rows, tmp_path / "RACE")
     race = BENCHMARKS["race"]
     what = identified(race, tmp_path / "RACE", "00")
-    assert what["description"] == "another folder, 6 passages, 6 questions" and not what["official"]
+    assert what["description"] == "the test part of another folder, 2 passages, 2 questions"
+    assert not what["official"]
     published = dataclasses.replace(race.origin, counts=race.origin.count(tmp_path / "RACE"))
     what = identified(dataclasses.replace(race, origin=published), tmp_path / "RACE", "00")
     assert what["description"] == "the official RACE test set" and what["official"]
