@@ -329,7 +329,7 @@ def check_one(seed: int, material: Material, folder: Path, texts: int, counts: C
         return
     if damaged and maker is definition_folder:
         return  # the other reader has the definition before the damage
-    forbidden = {index for name in (*KINDS[ours.kind].special_tokens, *special) if (index := ours.backend.token_to_id(name)) is not None and name != "[UNK]"}  # fmt: skip
+    forbidden = {index for name in (*KINDS[ours.kind].special_tokens, *(() if damaged else special)) if (index := ours.backend.token_to_id(name)) is not None and name != "[UNK]"}  # fmt: skip
     for text in (random_text(draw, special) for _ in range(texts)):
         _compare(seed, ours, theirs, text, forbidden, draw.randrange(1, 12), counts)
 

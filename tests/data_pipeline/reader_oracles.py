@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import posixpath
 import re
 import stat
@@ -46,10 +47,12 @@ def decompress(content: bytes, compression: str) -> bytes:
     try:
         if compression == ".gz":
             return gzip.decompress(content)
+        if compression in (".bz2", ".xz") and not content:
+            raise ValueError("not even the end mark is there")
         if compression == ".bz2":
-            return bz2.decompress(content) if content else b""
+            return bz2.decompress(content)
         if compression == ".xz":
-            return lzma.decompress(content) if content else b""
+            return lzma.decompress(content)
         if compression in (".zst", ".zstd"):
             return _zstandard(content)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
@@ -110,11 +113,20 @@ def whole(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def finite(value: Any) -> Any:
+    """A value in which numbers that are none, or that no float holds, are null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def document(fields: Any) -> tuple[str, str]:
     """Text and other fields of a record that is a document."""
     if not isinstance(fields, dict) or not isinstance(fields.get("text"), str) or not whole(fields["text"]):
         raise ValueError("no document")
-    others = {key: value for key, value in fields.items() if key != "text"}
+    others = {key: finite(value) for key, value in fields.items() if key != "text"}
     return fields["text"], json.dumps(others, sort_keys=True, default=str)
 
 
