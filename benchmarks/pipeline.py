@@ -85,12 +85,13 @@ def _speeds(root: Path, megabytes: int) -> dict[str, float]:
     shards, punkt = list_shards(kept), root / "punkt"
     train_sentence_splitter(shards, punkt)
     sizes = [json.loads(path.read_text())["bytes"] for path in sorted((kept / "stats").glob("documents-*"))]
-    for name, inputs, vocabulary, splitter in (
-        ("GPT-2", shards, "gpt2-vocab.json", None),
-        ("BERT", shards[:1], "bert-base-uncased-vocab.txt", punkt / PUNKT_FILE),
+    size = sum(sizes)
+    for name, vocabulary, splitter in (
+        ("GPT-2", "gpt2-vocab.json", None),
+        ("BERT", "bert-base-uncased-vocab.txt", punkt / PUNKT_FILE),
     ):
-        size, work = sum(sizes[: len(inputs)]), partial(tokenize_corpus, sentence_splitter=splitter)
-        timed(f"tokenize for {name}", work, inputs, real / vocabulary, root / name)
+        work = partial(tokenize_corpus, sentence_splitter=splitter)
+        timed(f"tokenize for {name}", work, shards, real / vocabulary, root / name)
     return speeds
 
 

@@ -158,3 +158,9 @@ def test_a_panic_of_the_library_is_an_error_of_ours(trained: Path, monkeypatch: 
     tokenizer.backend = Panicking(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         tokenizer.encode("a b")
+
+
+def test_programs_find_tokenizers_by_a_short_name() -> None:
+    import data_pipeline.tokenizers as short
+
+    assert short.load_tokenizer is load_tokenizer
