@@ -1,4 +1,4 @@
-"""The way in for programs: `from data_pipeline.tokenizers import load_tokenizer`."""
+"""Where programs of others found `load_tokenizer` before it moved; its home is `data_pipeline.tokenization.tokenizers`."""
 
 from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError, load_tokenizer
 

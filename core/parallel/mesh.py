@@ -32,8 +32,8 @@ class Mesh:
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
 
-    Groups, ranks and sizes are looked up once: layers ask in every forward pass, and a `DeviceMesh` takes most of a
-    millisecond to answer.
+    Groups, ranks and sizes are looked up once: layers ask in every forward pass, and a `DeviceMesh` makes a slice of
+    itself for each answer.
     """
 
     device_mesh: DeviceMesh

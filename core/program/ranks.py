@@ -21,9 +21,8 @@ from core.processes import die_with_parent
 from core.registry import load_typed_plugins
 
 _SPEAKER_SECONDS = 2.0  # between the failures of ranks that all fail
-_ERROR_FILE = (
-    "TORCHELASTIC_ERROR_FILE"  # torchrun gives each rank one, in a folder of its own below the attempt's
-)
+# torchrun gives each rank one, in a folder of its own below the attempt's.
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 def run_on_ranks(

@@ -62,9 +62,8 @@ class RayExecutor:
         if not ray.is_initialized():
             _connect(ray, address)
         memory = max((node.get("memory", 0.0) for node in self._nodes().values()), default=0.0)
-        self._memory = int(
-            min(_TASK_MEMORY_BYTES, memory)
-        )  # a request that no node can meet would wait for ever
+        # A request that no node can meet would wait for ever.
+        self._memory = int(min(_TASK_MEMORY_BYTES, memory))
         # Workers begin with this process's own package, where their node sees it.
         packages = [str(Path(__file__).parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         paths = os.pathsep.join(os.path.abspath(path) for path in packages if path)

@@ -73,13 +73,13 @@ def _content(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize(("precision", "tensor", "seed"), [("fp32", 2, 11), ("bf16", 1, 12)])
-def test_killed_at_five_random_moments_it_ends_the_same(tmp_path, precision, tensor, seed):
+@pytest.mark.parametrize(("precision", "tensor"), [("fp32", 2), ("bf16", 1)])
+def test_killed_at_ten_random_moments_it_ends_the_same(tmp_path, precision, tensor):
     training = replace(TRAINING, precision=precision)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_distributed(_train, 2, whole, tensor, training)
-    random = np.random.default_rng(seed)
-    for number in range(5):
+    random = np.random.default_rng(11)
+    for number in range(10):
         rank = int(random.integers(2))
         after_steps = int(random.integers(1, 6)) if number % 2 else 0
         operation = int(random.integers(1, 40 if rank == 0 else 8))

@@ -49,7 +49,7 @@ def _compiled_and_eager(output: Path, cases: list) -> tuple[list, list, int]:
 @pytest.mark.parametrize(
     ("world", "cases"),
     [
-        (1, [(BERT, {"recompute": "full"}, 1, 1)]),
+        (1, [(GPT2, {}, 1, 1), (BERT, {"recompute": "full"}, 1, 1)]),
         (2, [(DROPPING, {"recompute": "selective"}, TENSOR, 1), (GPT2, {}, 1, 3)]),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_panic_of_the_library_is_an_error_of_ours(trained: Path, monkeypatch: 
         tokenizer.encode("a b")
 
 
-def test_programs_find_tokenizers_by_a_short_name() -> None:
+def test_programs_find_tokenizers_where_they_were() -> None:
     import data_pipeline.tokenizers as short
 
     assert short.load_tokenizer is load_tokenizer
