@@ -112,8 +112,11 @@ def open_decompressed(path: Path, compression: str | None = None) -> BinaryIO:
 
     Raises:
         UnreadableFileError: here or while reading: needs what is not installed.
+        EOFError: here or while reading: cut off; also at its first byte, which not every library notices.
     """
     compression = name_of(path).compression if compression is None else _SPELLINGS.get(compression, "")
+    if compression and path.is_file() and not path.stat().st_size:
+        raise EOFError("Compressed file ended before it began")
     if compression == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if compression == ".bz2":

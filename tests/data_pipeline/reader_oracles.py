@@ -45,10 +45,10 @@ _LARGEST = 1 << 22
 def decompress(content: bytes, compression: str) -> bytes:
     """The content of a compressed file; of a plain one itself, unless it says of itself that it is something else."""
     try:
+        if compression in (".gz", ".bz2", ".xz", ".zst", ".zstd") and not content:
+            raise ValueError("not even the end mark is there")
         if compression == ".gz":
             return gzip.decompress(content)
-        if compression in (".bz2", ".xz") and not content:
-            raise ValueError("not even the end mark is there")
         if compression == ".bz2":
             return bz2.decompress(content)
         if compression == ".xz":

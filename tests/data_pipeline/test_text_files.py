@@ -15,6 +15,7 @@ import pytest
 
 from core.errors import UserError
 from data_pipeline.text_files import (
+    COMPRESSIONS,
     MAXIMUM_DEPTH,
     Name,
     UnreadableFileError,
@@ -195,3 +196,11 @@ def test_the_files_below_a_folder(tmp_path: Path) -> None:
 )
 def test_what_a_mac_leaves(name: str, theirs: bool) -> None:
     assert is_system_file(Path(name)) == theirs
+
+
+@pytest.mark.parametrize("compression", sorted(COMPRESSIONS))
+def test_a_compressed_file_without_a_byte_is_cut_off(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / f"a.txt{compression}"
+    path.touch()
+    with pytest.raises(UserError, match=f"{path}: cut off or corrupt"):
+        read_text(path)
