@@ -33,6 +33,8 @@ _NO_CHARACTERS = re.compile(
     + "]"
 )
 _MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
+_AS_WINDOWS = ("decode", "windows-1252")
+_LONGEST_TRIED_IN_PARTS = 256  # characters without a blank that are wrong in several ways: parts of parts take n² work
 _MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
 _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
 
@@ -83,6 +85,7 @@ def _repairer() -> Callable[[str], str]:
     from ftfy.badness import is_bad
     from ftfy.chardata import UTF8_DETECTOR_RE
 
+    everything = ftfy.TextFixerConfig()
     whole = ftfy.TextFixerConfig(decode_inconsistent_utf8=False, fix_c1_controls=False)
     others = ftfy.TextFixerConfig(
         unescape_html=False,
@@ -96,14 +99,23 @@ def _repairer() -> Callable[[str], str]:
     )
 
     def decode_part(match: re.Match[str]) -> str:
-        return str(ftfy.fix_encoding_and_explain(match[0], whole).text) if is_bad(match[0]) else match[0]
+        if not is_bad(match[0]):
+            return match[0]
+        config = everything if len(match[0]) <= _LONGEST_TRIED_IN_PARTS else whole
+        return str(ftfy.fix_encoding_and_explain(match[0], config).text)
 
     def decode(line: str) -> str:
+        """In ftfy's order: the whole line as far as it goes, parts of it, and only then what its bytes, all of Latin-1,
+        are in Windows-1252: before, that would spoil the parts."""
         for _ in range(_MOST_DECODINGS):
             before = line
-            line = ftfy.fix_encoding_and_explain(line, whole).text
+            decoded, plan = ftfy.fix_encoding_and_explain(line, whole)
+            steps = plan[: plan.index(_AS_WINDOWS) - 1] if plan and _AS_WINDOWS in plan else None
+            line = decoded if steps is None else str(ftfy.apply_plan(line, steps))
             if is_bad(line):
                 line = UTF8_DETECTOR_RE.sub(decode_part, line)
+            if line == before:
+                line = decoded
             if line == before:  # what is still a control character was no part of a wrong decoding
                 line = ftfy.fixes.fix_c1_controls(line)
             if line == before:

@@ -31,7 +31,7 @@ _SOURCES = tuple(f"data_pipeline.sources.{name}" for name in ("local", "hub", "r
 SAMPLE = StageKind("sample", 1, ("data_pipeline.sample.files",))
 FETCH = StageKind("fetch", 3, _SOURCES, ("pyarrow",))
 BENCHMARK = StageKind("benchmark", 1, ("data_pipeline.sources.benchmarks",), ("pyarrow",))
-CLEAN = StageKind("clean", 2, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
+CLEAN = StageKind("clean", 3, ("data_pipeline.cleaning",), ("pyarrow", "ftfy", "pycld2"))
 DECONTAMINATE = StageKind(
     "decontaminate", 2, ("data_pipeline.decontamination.decontamination",), ("pyarrow", "ftfy")
 )

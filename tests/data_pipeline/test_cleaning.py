@@ -41,6 +41,8 @@ def run(texts: list[str], directory: Path, workers: int = 1, **settings: Any) ->
         ("write &amp;lt; for &lt;", "write &lt; for <"),  # decoded once
         ("&amp;amp;eacute; and &amp;#39;", "&amp;eacute; and &#39;"),
         ("&Atilde;&copy;", "é"),
+        ("Ð\x92Ð\x85 Straße", "ВЅ Straße"),  # parts before the whole: all of it is Latin-1
+        ("é â\x80\x93Ã¢â‚¬Å›b", "é –“b"),  # one part, wrong in two ways
         (
             "&lt;b&gt; is\n<b>&amp;</b>",
             "<b> is\n<b>&amp;</b>",
