@@ -24,6 +24,7 @@ from data_pipeline.sample.vocabulary import (
 from data_pipeline.sample.world import Setting, World
 
 Row = dict[str, Any]
+_LEAST_WORDS = 8  # of a text that decontamination looks for
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)  # the hub's labels
 _MNLI, _QQP = TASK_TEMPLATES["mnli"], TASK_TEMPLATES["qqp"]
 # By split, in rounds: of all topics, two premises and hypotheses each.
@@ -140,7 +141,7 @@ def _qqp_round(draw: random.Random, world: World, other_topic: bool) -> Iterator
         yield {"question1": question, "question2": asked[topic * kinds + kind][1], "label": 0}
 
 
-def test_texts(rows: list[Row], *names: str) -> list[str]:
-    """The longer texts of some rows, each once, for documents that hold them."""
+def longer_texts(rows: list[Row], *names: str) -> list[str]:
+    """The texts of some rows that are long enough to be found in a document, each once."""
     found = dict.fromkeys(row[name] for row in rows for name in names)
-    return [text for text in found if len(words_of(text)) >= 13]
+    return [text for text in found if len(words_of(text)) >= _LEAST_WORDS]
