@@ -5,7 +5,7 @@ scores is the answer. Not here: the data's format (`data_pipeline.benchmarks.rac
 model (`heads`) and training (`tuner`).
 """
 
-from collections.abc import Mapping
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,16 @@ from core.config import ModelConfig
 from data_pipeline.benchmarks.race import LEVELS, OPTIONS, SPLITS, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
+from finetune.program import Program
 from recipes.records import (
     Bar,
     Column,
     FineTuning,
     Published,
     add_fine_tuning,
-    best_of_seeds,
     fits_the_model,
 )
+from recipes.schema import FinetuningSettings
 
 if TYPE_CHECKING:
     from core.parallel.mesh import Mesh
@@ -61,14 +62,17 @@ def encode_split(split: Split, tokenizer: Tokenizer, sequence_length: int) -> Pa
     )
 
 
-class Race:
+class Race(Program):
     """RACE for one tokenizer and sequence length; reading checks all three splits."""
 
-    def __init__(self, data: Path, tokenizer: Tokenizer, sequence_length: int) -> None:
+    def __init__(
+        self, data: Path, tokenizer: Tokenizer, sequence_length: int, settings: FinetuningSettings
+    ) -> None:
         self.splits = {name: read_split(data, name) for name in SPLITS}
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
 
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - one program a process
     def examples(self, split: str) -> PairExamples:
         return encode_split(self.splits[split], self.tokenizer, self.sequence_length)
 
@@ -76,6 +80,9 @@ class Race:
         from finetune.heads import MultipleChoice
 
         return MultipleChoice(config, mesh, OPTIONS, "race")
+
+    def on_dev(self, score: "Scorer") -> dict[str, Any]:
+        return {"accuracy": score(self.examples("dev"), "dev", LEVELS).share}
 
     def result(self, score: "Scorer", controls: bool) -> dict[str, Any]:
         test = self.examples("test")
@@ -86,7 +93,6 @@ class Race:
             "total": on_test.total,
             "standard_error": on_test.standard_error,
             "standard_error_over": f"{on_test.texts} passages",
-            "dev_accuracy": score(self.examples("dev"), "dev", LEVELS).share,
             "chance": 1 / OPTIONS,
         }
         if controls:
@@ -104,10 +110,6 @@ def _errors(settings: Any, config: Any, where: str) -> list[str]:
     return fits_the_model(settings, config, where)
 
 
-def _of_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return best_of_seeds(runs, chosen_by="dev_accuracy.all", shown="accuracy.all")
-
-
 RACE = add_fine_tuning(
     FineTuning(
         name="race",
@@ -121,7 +123,7 @@ RACE = add_fine_tuning(
             Column("high", "accuracy.high", "percent", error="standard_error.high"),
             Column("chance", "chance", "percent"),
             Column("passage left out", "blank_passage_accuracy.all", "percent"),
-            Column("dev, median of seeds", "dev_accuracy_median", "percent"),
+            Column("dev, median of seeds", "dev_median", "percent"),
         ),
         published=Published(
             columns=("accuracy, %", "middle, %", "high, %"),
@@ -136,8 +138,8 @@ RACE = add_fine_tuning(
         ),
         facts=lambda result: f"accuracy {result['accuracy']['all']:.1%}",
         bar=Bar("accuracy.all", {"chance": "chance", "passage left out": "blank_passage_accuracy.all"}),
-        note="Test accuracy of the seed that is best on the development set; the control answers without the passage.",
-        combine=_of_seeds,
+        note="Test accuracy of the epoch and seed that are best on the development set; the control answers without the passage.",
+        chosen_by="accuracy.all",
         errors=_errors,
     )
 )

@@ -1,12 +1,10 @@
-"""Fine-tuning of any task's model: train or go on, score, and publish.
+"""Fine-tuning of any task's model: train or go on, score, and publish. What a task says of itself is its `Program`."""
 
-What a task says of itself is small: its examples, its model, its result (`Program`).
-"""
-
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,26 +24,13 @@ from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.benchmarks.identity import identified
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.heads import Examples, Scorer, TunedModel, batch_of
+from finetune.predictions import write_predictions
+from finetune.program import Program
+from finetune.selection import BestOnDev, best_epoch
 from recipes.records import FINE_TUNING
 from recipes.schema import FinetuningSettings
 
 RESULT_FILE = "result.json"
-
-
-class Program(Protocol):
-    """What is asked of a task (`recipes.records.FineTuning.program`)."""
-
-    def __init__(self, data: Path, tokenizer: Tokenizer, sequence_length: int) -> None:
-        """Read and check all its data: a damaged test set must not show after hours of training."""
-
-    def examples(self, split: str) -> Any:
-        """The `Examples` of "train"; the task's own of other splits."""
-
-    def model(self, config: ModelConfig, mesh: Mesh) -> TunedModel:
-        """The pretrained network's shape with the task's head, its weights not set."""
-
-    def result(self, score: Scorer, controls: bool) -> dict[str, Any]:
-        """The task's result, and with `controls` what must be worse."""
 
 
 class Epochs:
@@ -68,7 +53,7 @@ class Epochs:
     ) -> None:
         self.model = model
         self.total_samples = epochs * len(examples)
-        self._term, self._config = model.term, model.config
+        self._counts, self._config = model.counts, model.config
         self._examples = examples
         self._mesh = mesh
         self._seed = seed
@@ -87,7 +72,7 @@ class Epochs:
         return batch_of(self._examples, self.chosen(indices), self._config.vocabulary_size)
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        return {self._term: len(batch["answers"])}
+        return self._counts(batch)
 
     def save(self, directory: Path) -> None:
         save_parameters(self.model, self._config, directory, self._mesh, self._tokenizer_fingerprint)
@@ -99,7 +84,7 @@ class Tuning:
 
     Attributes:
         name: the task's, as results say it.
-        program: the class that the task's record names.
+        program: what the task's record names, called as a `Program` is made.
         checkpoint: the pretrained model.
         data: of the task.
         output: where model, records and result go.
@@ -107,7 +92,7 @@ class Tuning:
     """
 
     name: str
-    program: type[Program]
+    program: Callable[..., Program]
     checkpoint: Path
     tokenizer: Tokenizer
     data: Path
@@ -153,14 +138,16 @@ class Tuning:
             from_main(mesh, lambda: check_asked(self.output, asked))
             result = from_main(mesh, lambda: finished_result(path, full, remedy))
             if result is None:
-                task = self.program(self.data, self.tokenizer, self.sequence_length)
+                task = self.program(self.data, self.tokenizer, self.sequence_length, self.settings)
                 if not self._train(task, mesh, asked, title, options):
                     return
-                model = task.model(read_config(self.output / "model"), mesh)
-                model.load_finetuned(self.output / "model")
-                score = Scorer(model, mesh, self.settings.micro_batch, title)
+                score = self._scorer(task, self.output / "model", mesh, title)
                 result = {"task": self.name, **task.result(score, controls)}
+                predictions = task.predictions(score)
+                model = score.model
                 if mesh.is_main:
+                    result |= best_epoch(self.output)
+                    write_predictions(self.output, predictions, task.submission(predictions))
                     benchmark = BENCHMARKS[FINE_TUNING[self.name].benchmark]
                     result["data"] = identified(benchmark, self.data, asked["data"])
                     result |= {"sequence_length": self.sequence_length, "precision": precision_of(model)}
@@ -172,16 +159,30 @@ class Tuning:
     def _train(
         self, task: Program, mesh: Mesh, asked: dict[str, Any], title: str, options: dict[str, Any]
     ) -> bool:
-        """Train to the end unless that is done; False when a signal stopped it."""
+        """Train to the end, and choose the best epoch, unless that is done; False when a signal stopped it."""
         if on_main(mesh, read_state(self.output).get("status") == "finished"):
             return True
         examples = task.examples("train")
         model = task.model(self.config, mesh)
         model.load_pretrained(self.checkpoint, self.seed)
-        identity = canonical_json(asked)
         config = self.settings.training_config(len(examples), self.seed)
         objective = Epochs(model, examples, mesh, self.settings.epochs, self.seed, self.tokenizer.fingerprint)
-        return (
-            train(objective, mesh, config, self.output, RunOptions(title, identity, **options)).status
-            == "finished"
-        )
+        options = RunOptions(title, canonical_json(asked), **options)
+        record, selection = FINE_TUNING[self.name], None
+        if record.chosen_by:
+            selection = BestOnDev(
+                self.output,
+                record,
+                mesh,
+                epochs=self.settings.ends_of_epochs(len(examples)),
+                save=objective.save,
+                score=lambda path: task.on_dev(self._scorer(task, path, mesh, title)),
+            )
+        ended = train(objective, mesh, config, self.output, options, selection=selection)
+        return ended.status == "finished"
+
+    def _scorer(self, task: Program, directory: Path, mesh: Mesh, title: str) -> Scorer:
+        """The model in a directory, to be scored."""
+        model = task.model(read_config(directory), mesh)
+        model.load_finetuned(directory)
+        return Scorer(model, mesh, self.settings.micro_batch, title)

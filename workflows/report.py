@@ -68,7 +68,7 @@ def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> d
         model, task, seed = (step.selectors.get(name) for name in ("model", "task", "seed"))
         if model and task and seed:
             seeds[model, task][seed] = place.summary(step)
-            models[model][task] = FINE_TUNING[task].combine(seeds[model, task])  # the last time of all seeds
+            models[model][task] = FINE_TUNING[task].of_seeds(seeds[model, task])  # the last time of all seeds
         elif model and task:
             models[model][task] = place.summary(step)
         elif model:

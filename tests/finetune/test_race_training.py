@@ -202,7 +202,7 @@ def test_the_command_learns_to_find_the_answer_in_the_passage(inputs: Path, tmp_
     assert json.loads((output / "state.json").read_text()) == {"status": "finished", "step": 120}
     assert result["total"] == {"all": 32, "middle": 16, "high": 16}
     assert result["accuracy"]["all"] == result["correct"]["all"] / 32
-    assert set(result["dev_accuracy"]) == {"all", "middle", "high"}
+    assert set(result["dev"]["accuracy"]) == {"all", "middle", "high"}
     assert result["chance"] == 0.25
     assert result["accuracy"]["all"] > 0.6
     assert result["blank_passage_accuracy"]["all"] < 0.5, "the options alone must not give the answer"
