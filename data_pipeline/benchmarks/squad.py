@@ -20,9 +20,13 @@ from data_pipeline.benchmarks.benchmark import (
     BenchmarkText,
     Origin,
     Rows,
+    Sample,
     add_benchmark,
     text_of,
 )
+from data_pipeline.sample.questions import squad_rows
+from data_pipeline.sample.text import Guard
+from data_pipeline.sample.world import World
 from data_pipeline.text_files import check_characters, files_below, json_lines, name_of, parse_json, read_text
 
 SPLITS = ("train", "dev")
@@ -131,7 +135,9 @@ def split_files(directory: Path, name: str) -> list[Path]:
         )
     if len(found) == 1 and not _SHARD.search(found[0].name):
         return found
-    shards = {_SHARD.sub("", str(path)): int(match[2]) for path in found if (match := _SHARD.search(path.name))}
+    shards = {
+        _SHARD.sub("", str(path)): int(match[2]) for path in found if (match := _SHARD.search(path.name))
+    }
     whole = len(shards) == 1 and all(_SHARD.search(path.name) for path in found)
     if not whole or len(found) != next(iter(shards.values())):
         listed = ", ".join(str(path) for path in found[:_ERRORS_SHOWN])
@@ -286,7 +292,9 @@ def _parquet_questions(path: Path) -> Iterator[tuple[str, Any, Any]]:
     try:  # which is not needed where models run on files of JSON
         from data_pipeline.sources.formats import raw_records
     except ImportError as error:
-        raise UserError(f"{path}: reading it needs pyarrow; install that, or write its rows as .jsonl") from error
+        raise UserError(
+            f"{path}: reading it needs pyarrow; install that, or write its rows as .jsonl"
+        ) from error
     for record in raw_records(path):
         if record.problem:
             raise UserError(f"row {record.number}: {record.problem}")
@@ -331,6 +339,16 @@ def write_rows(rows: Rows, target: Path, *, version: str) -> None:
             temporary.write_text(json.dumps({"version": version, "data": articles}), encoding="utf-8")
 
 
+def _write_sample(version: str, folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
+    """Write the two files; returns the paragraphs of dev."""
+    made = squad_rows(world, seed, unanswerable=version != "1.1")
+    write_rows(made.__getitem__, folder, version=version)
+    texts = list(dict.fromkeys(row["context"] for row in made["validation"]))
+    for text in texts:
+        guard.add(text)
+    return texts
+
+
 def _count(directory: Path, *, unanswerable: bool) -> dict[str, Any]:
     counts = {}
     for name in SPLITS:
@@ -340,11 +358,12 @@ def _count(directory: Path, *, unanswerable: bool) -> dict[str, Any]:
 
 
 def _add(name: str, title: str, version: str, dataset: str, questions: tuple[int, int]) -> Benchmark:
+    folder = title.removesuffix(" 1.1").replace(" 2.0", "2")
     return add_benchmark(
         Benchmark(
             name=name,
             title=title,
-            file=title.removesuffix(" 1.1").replace(" 2.0", "2"),
+            file=folder,
             suffix=".json",
             row_texts=_row_texts,
             origin=Origin(
@@ -355,7 +374,9 @@ def _add(name: str, title: str, version: str, dataset: str, questions: tuple[int
                 write=partial(write_rows, version=version),
                 count=partial(_count, unanswerable=version != "1.1"),
                 counts={split: {"questions": n} for split, n in zip(SPLITS, questions, strict=True)},
+                measured="dev",
             ),
+            sample=Sample(folder, partial(_write_sample, version), share=0.002, on_demand=True),
         )
     )
 
