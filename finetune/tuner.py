@@ -147,7 +147,7 @@ class Tuning:
                 model = score.model
                 if mesh.is_main:
                     result |= best_epoch(self.output)
-                    write_predictions(self.output, predictions, task.submission(predictions))
+                    write_predictions(self.output, predictions, FINE_TUNING[self.name].submission)
                     benchmark = BENCHMARKS[FINE_TUNING[self.name].benchmark]
                     result["data"] = identified(benchmark, self.data, asked["data"])
                     result |= {"sequence_length": self.sequence_length, "precision": precision_of(model)}

@@ -17,7 +17,7 @@ from finetune.race import LONGEST_QUESTION_TOKENS, RACE, encode_split, question_
 from recipes.schema import FinetuningSettings
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
-GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"], "id": "x"}
+GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"]}
 
 
 @pytest.fixture
