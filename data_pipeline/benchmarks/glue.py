@@ -273,7 +273,7 @@ def _tsv_row(
     names = (task.test_texts or task.texts) if is_test else task.texts
     ids = [fields[places[name]] for name in task.ids if name in places]
     label = NO_LABEL if is_test else _label_of(task, fields[places[task.label]])
-    return _row(ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
+    return _row(task, ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
 
 
 def _hub_rows(files: list[Path], task: GlueTask, is_test: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -298,7 +298,7 @@ def _hub_row(task: GlueTask, row: Mapping[str, Any], number: int, is_test: bool)
         raise _LeftOutError("no agreed label")
     elif isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
         raise _BrokenRowError(f'"label" must be a number from 0 to {len(task.labels) - 1}, is {label!r}')
-    return _row(str(number), texts, label)
+    return _row(task, str(number), texts, label)
 
 
 def _label_of(task: GlueTask, label: str) -> int:
@@ -309,9 +309,9 @@ def _label_of(task: GlueTask, label: str) -> int:
     return task.labels.index(label)
 
 
-def _row(identity: str, texts: list[str], label: int) -> Row:
+def _row(task: GlueTask, identity: str, texts: list[str], label: int) -> Row:
     if not all(text.strip() for text in texts):
-        raise _BrokenRowError("a text is empty")
+        raise (_LeftOutError if task.tolerant else _BrokenRowError)("a text is empty")
     return Row(identity, tuple(texts), label)
 
 
