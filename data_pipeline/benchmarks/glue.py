@@ -140,14 +140,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of a split, and the places of the rows that were left out, by reason."""
+    """The examples of a split, and the places of the rows that were left out, by reason: "train.tsv, line 3"."""
 
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
-    def counts(self) -> dict[str, int]:
-        """Of what was left out."""
-        return {reason: len(places) for reason, places in self.left_out.items()}
+    def report(self) -> dict[str, Any]:
+        """What was left out: how many rows, and the first of them, by reason."""
+        return {
+            reason: {"rows": len(places), "first": places[:_SHOWN]}
+            for reason, places in self.left_out.items()
+        }
 
 
 class _LeftOutError(UserError):
@@ -193,7 +196,7 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
         rows = _tsv_rows(files[0], task, is_test)
     else:
         rows = _hub_rows(files, task, is_test)
-    split = _collected(rows, task)
+    split = _collected(rows, task, files[0].parent)
     if not split.rows:
         raise UserError(f"{files[0]}: holds no examples")
     if name != "train":
@@ -201,8 +204,8 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
     return split
 
 
-def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask) -> Split:
-    """All rows, each with its place and what reads it."""
+def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask, folder: Path) -> Split:
+    """All rows of files in a folder, each with its place there and what reads it."""
     split = Split()
     broken: list[str] = []
     for where, read in rows:
@@ -216,7 +219,7 @@ def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask) ->
         allowed = max(_LARGEST_LEFT_OUT, (len(split.rows) + len(broken)) // 100) if task.tolerant else 0
         if len(broken) > allowed:
             more = [f"… and {len(broken) - _SHOWN} more"] if len(broken) > _SHOWN else []
-            raise UserError("\n".join(broken[:_SHOWN] + more))
+            raise UserError("\n".join([*(f"{folder}/{place}" for place in broken[:_SHOWN]), *more]))
         split.left_out["broken"] = broken
     return split
 
@@ -252,9 +255,11 @@ def _tsv_rows(path: Path, task: GlueTask, is_test: bool) -> Iterator[tuple[str, 
     for number, line in enumerate(lines, start):
         last = number == start + len(lines) - 1
         fields = line.rstrip("\r").split("\t")
-        where = f"{path}, line {number}"
+        where = f"{path.name}, line {number}"
         if last and len(fields) < len(columns):
-            raise UserError(f"{where}: the file is cut off, {_fields(fields, columns)}; fetch it again")
+            raise UserError(
+                f"{path}, line {number}: the file is cut off, {_fields(fields, columns)}; fetch it again"
+            )
         yield where, functools.partial(_tsv_row, task, fields, columns, places, number - start, is_test)
 
 
@@ -275,13 +280,16 @@ def _tsv_row(
     names = (task.test_texts or task.texts) if is_test else task.texts
     ids = [fields[places[name]] for name in task.ids if name in places]
     label = NO_LABEL if is_test else _label_of(task, fields[places[task.label]])
-    return _row(ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
+    return _row(task, ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
 
 
 def _hub_rows(files: list[Path], task: GlueTask, is_test: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
     """The rows of the hub's files; their ids are their numbers from 0, which are those of GLUE's test files."""
     for number, (where, row) in enumerate(rows_of_files(files)):
-        yield where, functools.partial(_hub_row, task, row, number, is_test)
+        yield (
+            where.removeprefix(f"{files[0].parent}/"),
+            functools.partial(_hub_row, task, row, number, is_test),
+        )
 
 
 def _hub_row(task: GlueTask, row: Mapping[str, Any], number: int, is_test: bool) -> Row:
@@ -300,7 +308,7 @@ def _hub_row(task: GlueTask, row: Mapping[str, Any], number: int, is_test: bool)
         raise _LeftOutError("no agreed label")
     elif isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
         raise _BrokenRowError(f'"label" must be a number from 0 to {len(task.labels) - 1}, is {label!r}')
-    return _row(str(number), texts, label)
+    return _row(task, str(number), texts, label)
 
 
 def _label_of(task: GlueTask, label: str) -> int:
@@ -311,9 +319,9 @@ def _label_of(task: GlueTask, label: str) -> int:
     return task.labels.index(label)
 
 
-def _row(identity: str, texts: list[str], label: int) -> Row:
+def _row(task: GlueTask, identity: str, texts: list[str], label: int) -> Row:
     if not all(text.strip() for text in texts):
-        raise _BrokenRowError("a text is empty")
+        raise (_LeftOutError if task.tolerant else _BrokenRowError)("a text is empty")
     return Row(identity, tuple(texts), label)
 
 
