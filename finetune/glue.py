@@ -6,7 +6,7 @@ the model (`heads`) and training (`tuner`).
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, GlueTask, Split, read
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.metrics import METRICS, confusion, named_confusion
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, cut_pairs, encode_texts
-from finetune.program import Program, Table
-from recipes.records import Bar, Column, FineTuning, Published, add_fine_tuning, fits_the_model
+from finetune.program import Program
+from recipes.records import Bar, Column, FineTuning, Form, Published, Table, add_fine_tuning, fits_the_model
 from recipes.schema import FinetuningSettings
 
 if TYPE_CHECKING:
@@ -78,66 +78,46 @@ class Glue(Program):
         return Classification(config, mesh, len(self.task.labels), self.task.name)
 
     def on_dev(self, score: "Scorer") -> dict[str, Any]:
-        counts = {
-            part: self._counts(split, self._score(score, split)) for part, split in self._dev_parts.items()
-        }
-        return self._numbers(counts)
+        tables = {split: self._table(split, self._score(score, split)) for split in self._dev.values()}
+        return metrics(self.task, tables)
 
     def result(self, score: "Scorer", controls: bool) -> dict[str, Any]:
-        parts = self._dev_parts
         self._scored = {split: self._score(score, split) for split in self.splits if split != "train"}
-        counts = {part: self._counts(split, self._scored[split]) for part, split in parts.items()}
-        answers = {part: matrix.sum(axis=1) for part, matrix in counts.items()}
-        left_out = {name: split.counts() for name, split in self.splits.items() if split.left_out}
+        found = numbers(self.task, self.predictions(score))
+        totals = {
+            part: np.array([sum(row.values()) for row in matrix.values()])
+            for part, matrix in found["confusion"].items()
+        }
         result = {
-            **self._numbers(counts),
-            "correct": {part: int(matrix.trace()) for part, matrix in counts.items()},
-            "total": {part: int(matrix.sum()) for part, matrix in counts.items()},
-            "standard_error": {part: self._standard_error(split) for part, split in parts.items()},
-            "confusion": {part: named_confusion(matrix, self.task.labels) for part, matrix in counts.items()},
+            **found,
+            "standard_error": {part: self._standard_error(split) for part, split in self._dev.items()},
             "chance": 1 / len(self.task.labels),
-            "majority": {part: float(count.max() / count.sum()) for part, count in answers.items()},
-            "left_out": left_out,
+            "majority": {part: float(count.max() / count.sum()) for part, count in totals.items()},
+            "left_out": {name: split.counts() for name, split in self.splits.items() if split.left_out},
         }
         if controls and len(self.task.texts) > 1:
             blind = {
-                part: self._counts(
-                    split,
-                    score.probabilities(
-                        self.examples(split).without_firsts(),
-                        f"{split}, first text left out",
-                        len(self.task.labels),
-                    ),
-                )
-                for part, split in parts.items()
+                split: self._table(split, self._score(score, split, "first text left out"))
+                for split in self._dev.values()
             }
-            result["second_text_only"] = self._numbers(blind)
+            result["second_text_only"] = metrics(self.task, blind)
         return result
 
     def predictions(self, score: "Scorer") -> dict[str, Table]:
         return {split: self._table(split, probabilities) for split, probabilities in self._scored.items()}
 
-    def submission(self, predictions: Mapping[str, Table]) -> dict[str, str]:
-        tests = zip(self.task.submissions, self.task.splits("test").values(), strict=True)
-        return {name: submission_text(predictions[split]) for name, split in tests if split in predictions}
-
     @property
-    def _dev_parts(self) -> dict[str, str]:
-        """The development set's splits by what its numbers are called."""
-        return {part or _ALL: split for part, split in self.task.splits("dev").items()}
+    def _dev(self) -> dict[str, str]:
+        return dev_splits(self.task)
 
-    def _score(self, score: "Scorer", split: str) -> np.ndarray:
-        return score.probabilities(self.examples(split), split, len(self.task.labels))
-
-    def _counts(self, split: str, probabilities: np.ndarray) -> np.ndarray:
-        return confusion(self.examples(split).answers, probabilities.argmax(axis=1), len(self.task.labels))
-
-    def _numbers(self, counts: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The official metrics, each by part."""
-        return {
-            metric: {part: METRICS[metric](matrix) for part, matrix in counts.items()}
-            for metric in dict.fromkeys((*self.task.metrics, "accuracy"))
-        }
+    def _score(self, score: "Scorer", split: str, control: str = "") -> np.ndarray:
+        """[examples, labels] probabilities, with a control of examples without their first texts."""
+        examples = self.examples(split)
+        if control:
+            return score.probabilities(
+                examples.without_firsts(), f"{split}, {control}", len(self.task.labels)
+            )
+        return score.probabilities(examples, split, len(self.task.labels))
 
     def _standard_error(self, split: str) -> float | None:
         """Of the accuracy; examples with the same first text are not independent."""
@@ -157,10 +137,54 @@ class Glue(Program):
         }
 
 
-def submission_text(table: Table) -> str:
-    """A test set's predictions as GLUE's evaluation takes them."""
-    lines = [f"{index}\t{label}" for index, label in zip(table["id"], table["prediction"], strict=True)]
-    return "\n".join(["index\tprediction", *lines]) + "\n"
+def dev_splits(task: GlueTask) -> dict[str, str]:
+    """The development set's splits by what their numbers are called."""
+    return {part or _ALL: split for part, split in task.splits("dev").items()}
+
+
+def _confusions(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, np.ndarray]:
+    """Of the development set, by part."""
+
+    def numbered(labels: Sequence[str]) -> np.ndarray:
+        return np.array([task.labels.index(label) for label in labels])
+
+    return {
+        part: confusion(
+            *(numbered(predictions[split][key]) for key in ("answer", "prediction")), len(task.labels)
+        )
+        for part, split in dev_splits(task).items()
+    }
+
+
+def metrics(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, Any]:
+    """The official metrics and the accuracy on the development set, each by part."""
+    found = _confusions(task, predictions)
+    return {
+        metric: {part: METRICS[metric](matrix) for part, matrix in found.items()}
+        for metric in dict.fromkeys((*task.metrics, "accuracy"))
+    }
+
+
+def numbers(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, Any]:
+    """The same with what it is made of."""
+    found = _confusions(task, predictions)
+    return {
+        **metrics(task, predictions),
+        "correct": {part: int(matrix.trace()) for part, matrix in found.items()},
+        "total": {part: int(matrix.sum()) for part, matrix in found.items()},
+        "confusion": {part: named_confusion(matrix, task.labels) for part, matrix in found.items()},
+    }
+
+
+def submission(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, str]:
+    """The predictions for the test sets as GLUE's evaluation takes them: a file a test set."""
+    files = {}
+    for name, split in zip(task.submissions, task.splits("test").values(), strict=True):
+        if split in predictions:
+            rows = zip(*(predictions[split][key] for key in ("id", "prediction")), strict=True)
+            lines = ["index\tprediction", *(f"{index}\t{label}" for index, label in rows)]
+            files[name] = "\n".join(lines) + "\n"
+    return files
 
 
 def _errors(settings: Any, config: Any, where: str) -> list[str]:
@@ -206,15 +230,17 @@ def _record(task: GlueTask) -> FineTuning:
         for metric in task.metrics
         for part in parts
     ]
+    form: Form = "number" if task.metrics[0] == "matthews" else "percent"
     columns += [
         Column("most frequent label", f"majority.{parts[0]}", "percent"),
-        Column("median of seeds", "dev_median", "number" if task.metrics[0] == "matthews" else "percent"),
+        Column("median of seeds", "dev_median", form),
+        Column("ensemble of seeds", f"ensemble.{headline}", form),
     ]
     accuracy = f"accuracy.{parts[0]}"
     baselines = {"most frequent label": f"majority.{parts[0]}"}
     if len(task.texts) > 1:
         blind = Column("second text only", f"second_text_only.{accuracy}", "percent")
-        columns.insert(-1, blind)
+        columns.insert(-2, blind)
         baselines["second text only"] = blind.path
     return FineTuning(
         name=task.name,
@@ -228,6 +254,9 @@ def _record(task: GlueTask) -> FineTuning:
         bar=Bar(accuracy, baselines),
         note="On the development set, of the epoch and seed that are best there.",
         chosen_by=headline,
+        submission=functools.partial(submission, task),
+        labels=task.labels,
+        numbers=functools.partial(numbers, task),
         errors=_errors,
     )
 

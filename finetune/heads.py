@@ -139,7 +139,7 @@ class Scorer:
 
     def outputs(
         self,
-        examples: "ScoredExamples",
+        examples: "Examples",
         compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
         columns: int,
         what: str,
@@ -170,7 +170,7 @@ class Scorer:
             )
         return found
 
-    def probabilities(self, examples: "ScoredExamples", what: str, answers: int) -> np.ndarray:
+    def probabilities(self, examples: "Examples", what: str, answers: int) -> np.ndarray:
         """[examples, answers] probabilities of the possible answers, by a model's `scores`; see `outputs`."""
 
         def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -216,20 +216,10 @@ def accuracy(right: np.ndarray, examples: PairExamples, groups: Sequence[str] = 
 
 
 class Examples(Protocol):
-    """Encoded examples of a split."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
-        """The model's keyword arguments for these examples; among them "tokens", as many rows for each example, and
-        where one of several answers is to be given "answers", one an example."""
-
-
-class ScoredExamples(Examples, Protocol):
-    """Examples that a `Scorer` cuts into batches.
+    """Encoded examples of a split.
 
     Attributes:
-        lengths: [examples]: tokens of each one's longest sequence.
+        lengths: [examples] tokens of each one's longest sequence.
         sequence_length: the longest there may be.
     """
 
@@ -238,6 +228,12 @@ class ScoredExamples(Examples, Protocol):
 
     @property
     def sequence_length(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's keyword arguments for these examples; among them "tokens", as many rows for each example, and
+        where one of several answers is to be given "answers", one an example."""
 
 
 def batch_of(examples: Examples, chosen: np.ndarray, vocabulary_size: int) -> dict[str, torch.Tensor]:

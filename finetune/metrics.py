@@ -47,11 +47,6 @@ def named_confusion(counts: np.ndarray, labels: Sequence[str]) -> dict[str, dict
     }
 
 
-def mean_of_probabilities(runs: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
-    """[examples, labels] an ensemble's probabilities: the plain mean of its members'."""
-    return np.mean([np.asarray(run, float) for run in runs], axis=0)
-
-
 def shares(right: np.ndarray, groups: Sequence[Any]) -> dict[str, dict[str, Any]]:
     """Right answers by group, in the order of the groups' names: {group: {correct, total, accuracy}}."""
     found = {}

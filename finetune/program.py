@@ -3,20 +3,17 @@
 Not here: training it (`tuner`), the models (`heads`).
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.config import ModelConfig
 from data_pipeline.tokenization.tokenizers import Tokenizer
+from recipes.records import Table
 from recipes.schema import FinetuningSettings
 
 if TYPE_CHECKING:
     from core.parallel.mesh import Mesh
     from finetune.heads import Scorer, TunedModel
-
-Table = Mapping[str, Sequence[Any]]
-"""Columns of equal length, by name; a value is a number, a text, or a list of them."""
 
 
 class Program:
@@ -50,9 +47,6 @@ class Program:
 
     def predictions(self, score: "Scorer") -> dict[str, Table]:
         """What the model says of each example, by split: written as `predictions/SPLIT.parquet`. Called after `result`, by
-        all ranks. Ensembles are made of a column "probabilities", a list an example."""
-        return {}
-
-    def submission(self, predictions: Mapping[str, Table]) -> dict[str, str]:
-        """Predictions in the benchmark's official format: texts of files, by name, written below `submission/`."""
+        all ranks. The record's `submission` makes files of them in the benchmark's official format, and its `labels` and
+        `numbers` an ensemble, of columns "id" and "probabilities", a list an example."""
         return {}

@@ -36,8 +36,12 @@ RESULT_FILE = "result.json"
 class Epochs:
     """The objective for `core`'s trainer: epochs of differently shuffled examples, laid end to end.
 
-    A batch may span two epochs, so only the very last can be short, and every example is seen `epochs` times.
-    The order depends on the seed and the epoch alone.
+    A batch may span two epochs, so only the very last can be short, and every example is seen `epochs` times. Which
+    examples are in a batch depends on the seed and the epoch alone; in it they are by length, dealt in turns to the data
+    ranks: so less is padded, and ranks have as much to do.
+
+    Args:
+        batch_size: examples a batch; 0 leaves them in their random order.
     """
 
     validation: BatchSource | None = None
@@ -49,6 +53,7 @@ class Epochs:
         mesh: Mesh,
         epochs: int,
         seed: int,
+        batch_size: int = 0,
         tokenizer_fingerprint: str = "",
     ) -> None:
         self.model = model
@@ -58,7 +63,9 @@ class Epochs:
         self._mesh = mesh
         self._seed = seed
         self._tokenizer_fingerprint = tokenizer_fingerprint
+        self._batch_size = batch_size
         self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._arranged = lru_cache(maxsize=1)(self._by_length)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.RandomState([self._seed, epoch]).permutation(len(self._examples))
@@ -68,8 +75,23 @@ class Epochs:
         epochs, places = np.divmod(indices, len(self._examples))
         return np.array([self._order(int(epoch))[place] for epoch, place in zip(epochs, places, strict=True)])
 
+    def _by_length(self, batch: int) -> np.ndarray:
+        """The examples of a batch as they lie in it: each data rank takes a run of them."""
+        first = batch * self._batch_size
+        chosen = self.chosen(np.arange(first, min(first + self._batch_size, self.total_samples)))
+        longest_first = chosen[np.argsort(-self._examples.lengths[chosen], kind="stable")]
+        ranks = self._mesh.data_size
+        return np.concatenate([longest_first[rank::ranks] for rank in range(ranks)])
+
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        return batch_of(self._examples, self.chosen(indices), self._config.vocabulary_size)
+        if self._batch_size:
+            batches, places = np.divmod(indices, self._batch_size)
+            chosen = np.array(
+                [self._arranged(int(b))[place] for b, place in zip(batches, places, strict=True)]
+            )
+        else:
+            chosen = self.chosen(indices)
+        return batch_of(self._examples, chosen, self._config.vocabulary_size)
 
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
         return self._counts(batch)
@@ -147,7 +169,7 @@ class Tuning:
                 model = score.model
                 if mesh.is_main:
                     result |= best_epoch(self.output)
-                    write_predictions(self.output, predictions, task.submission(predictions))
+                    write_predictions(self.output, predictions, FINE_TUNING[self.name].submission)
                     benchmark = BENCHMARKS[FINE_TUNING[self.name].benchmark]
                     result["data"] = identified(benchmark, self.data, asked["data"])
                     result |= {"sequence_length": self.sequence_length, "precision": precision_of(model)}
@@ -166,7 +188,8 @@ class Tuning:
         model = task.model(self.config, mesh)
         model.load_pretrained(self.checkpoint, self.seed)
         config = self.settings.training_config(len(examples), self.seed)
-        objective = Epochs(model, examples, mesh, self.settings.epochs, self.seed, self.tokenizer.fingerprint)
+        epochs, batch_size = self.settings.epochs, self.settings.batch_size
+        objective = Epochs(model, examples, mesh, epochs, self.seed, batch_size, self.tokenizer.fingerprint)
         options = RunOptions(title, canonical_json(asked), **options)
         record, selection = FINE_TUNING[self.name], None
         if record.chosen_by:

@@ -5,13 +5,15 @@ a command. `pretrain`, `evaluate` and `finetune` add theirs when they are import
 """
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.registry import Registry
 
 Form = Literal["number", "percent", "text"]
+Table = Mapping[str, Sequence[Any]]
+"""Columns of equal length, by name; a value is a number, a text, or a list of them."""
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,23 @@ class FineTuning(Task):
         chosen_by: path of the number on the development set ("accuracy.all" in what the program's `on_dev` gives) by
             which the best epoch is chosen; empty where there is none, and the last one is taken.
         lower_is_better: as of a perplexity.
+        submission: makes of a program's predictions, by split, files in the benchmark's official format: {name: text}.
+        labels: of a prediction's "probabilities", in their order, where an ensemble of the seeds is to be made.
+        numbers: what predictions, by split, are worth: of an ensemble.
         errors: what in the settings does not fit a model: (FinetuningSettings, ModelConfig, where) → lines.
     """
 
     combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] | None = None
     chosen_by: str = ""
     lower_is_better: bool = False
+    submission: Callable[[Mapping[str, Table]], dict[str, str]] | None = None
+    labels: tuple[str, ...] = ()
+    numbers: Callable[[Mapping[str, Table]], dict[str, Any]] | None = None
     errors: Callable[[Any, Any, str], list[str]] = fits_the_model
+
+    @property
+    def makes_ensembles(self) -> bool:
+        return bool(self.labels and self.numbers)
 
     def of_seeds(self, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The results of all seeds, by seed, as one."""

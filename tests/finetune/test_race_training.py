@@ -72,7 +72,7 @@ def _records(output: Path) -> list[dict[str, Any]]:
 def test_every_epoch_asks_every_question_in_another_order(inputs: Path) -> None:
     split = _split(inputs, "train")
     model = torch.nn.Module()
-    model.config, model.term = None, "race"  # type: ignore[assignment]
+    model.config = model.counts = None  # type: ignore[assignment]
     task = Epochs(model, split, None, epochs=3, seed=1)  # type: ignore[arg-type]
     assert task.total_samples == 3 * 60
     stream = np.concatenate([task.chosen(np.arange(start, start + 20)) for start in range(0, 180, 20)])
