@@ -6,7 +6,6 @@ the hub's layout rows of id, context, question, answers: {"text": […], "answer
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,19 +23,16 @@ from data_pipeline.benchmarks.benchmark import (
     add_benchmark,
     text_of,
 )
+from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
 from data_pipeline.sample.questions import squad_rows
 from data_pipeline.sample.text import Guard
 from data_pipeline.sample.world import World
-from data_pipeline.text_files import check_characters, files_below, json_lines, name_of, parse_json, read_text
+from data_pipeline.text_files import check_characters, name_of, parse_json, read_text
 
 SPLITS = ("train", "dev")
-_SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
-_NAMES = {
-    "train": re.compile(r"train([-_.].*)?", re.IGNORECASE),
-    "dev": re.compile(r"(dev|validation)([-_.].*)?", re.IGNORECASE),
-}
+_FILES = (".json",)
+_NAMES = {"train": ("train",), "dev": ("dev", "validation")}
 _HUB_SPLITS = {"train": "train", "validation": "dev"}
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
 _ERRORS_SHOWN = 10
 _SHOWN_CHARACTERS = 40
 _ALLOWED_MISPLACED = 100
@@ -81,20 +77,28 @@ def is_placed(answer: Answer, passage: str) -> bool:
     return passage.startswith(answer.text, answer.start)
 
 
-def read_split(directory: Path, name: str, *, unanswerable: bool) -> Split:
+def read_split(directory: Path, name: str, version: str) -> Split:
     """Read one split.
 
     Args:
         directory: the folder that holds the files of train and dev, at any depth.
         name: one of `SPLITS`.
-        unanswerable: whether questions may have no answer, as SQuAD 2.0's.
+        version: "1.1" or "2.0", where questions may have no answer.
 
     Raises:
         UserError: files are missing, damaged, hold no question, or too many answers elsewhere than they say; the message
             names each file, place and key.
     """
-    reading = _Reading(unanswerable)
-    for path in split_files(Path(directory), name):
+    names = [*_NAMES[name], f"{name}-v{version.split('.')[0]}"]
+    directory = Path(directory)
+    files = files_of_split(directory, names, (*_FILES, *ROW_SUFFIXES)) if directory.is_dir() else []
+    if not files:
+        raise UserError(
+            f"{directory}: holds no file of {name}; it must be called {name}-v{version}.json, or as the hub's rows "
+            f"{' or '.join(_NAMES[name])} with {' or '.join(ROW_SUFFIXES)}, plain or compressed"
+        )
+    reading = _Reading(version)
+    for path in files:
         reading.read(path)
     split = reading.split
     if reading.errors:
@@ -103,74 +107,39 @@ def read_split(directory: Path, name: str, *, unanswerable: bool) -> Split:
             "\n".join(reading.errors[:_ERRORS_SHOWN] + ([f"… and {more} more"] if more > 0 else []))
         )
     if not split.questions:
-        raise UserError(f"{path}: holds no questions")
+        raise UserError(f"{files[0]}: holds no questions")
     answers = sum(len(question.answers) for question in split.questions)
     allowed = max(_ALLOWED_MISPLACED, answers * _ALLOWED_MISPLACED_PERCENT // 100)
     if len(split.misplaced) > allowed:
         raise UserError(
             f"{len(split.misplaced)} of {answers} answers do not stand where they say, more than {allowed}: "
-            "answer_start counts characters (Unicode's, not bytes) of the context as it is. The first:\n"
+            "answer_start counts the characters of the context as it is (Unicode's, not bytes). The first:\n"
             + "\n".join(split.misplaced[:_ERRORS_SHOWN])
         )
     return split
 
 
-def split_files(directory: Path, name: str) -> list[Path]:
-    """The file of a split, or its shards.
-
-    Raises:
-        UserError: there is none, or several that are no shards of one; the message names them.
-    """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; it must hold a file called train… and one called dev…")
-    found = [
-        path
-        for path in files_below(directory)
-        if name_of(path).suffix in _SUFFIXES and _NAMES[name].fullmatch(path.name)
-    ]
-    if not found:
-        raise UserError(
-            f"{directory}: no file of {name}; one is expected that is called "
-            f"{name}{' or validation' if name == 'dev' else ''}…, and ends in {', '.join(_SUFFIXES)}"
-        )
-    if len(found) == 1 and not _SHARD.search(found[0].name):
-        return found
-    shards = {
-        _SHARD.sub("", str(path)): int(match[2]) for path in found if (match := _SHARD.search(path.name))
-    }
-    whole = len(shards) == 1 and all(_SHARD.search(path.name) for path in found)
-    if not whole or len(found) != next(iter(shards.values())):
-        listed = ", ".join(str(path) for path in found[:_ERRORS_SHOWN])
-        raise UserError(
-            f"{directory}: {name} must be one file, or all shards of one (…-00000-of-00002.…), but there "
-            f"{'is' if len(found) == 1 else 'are'} {listed}"
-        )
-    return found
-
-
 class _Reading:
     """A split being read, and what is wrong with it."""
 
-    def __init__(self, unanswerable: bool) -> None:
+    def __init__(self, version: str) -> None:
         self.split = Split()
         self.errors: list[str] = []
-        self._unanswerable = unanswerable
+        self._all_have_answers = version == "1.1"
         self._passages: dict[str, int] = {}
         self._ids: dict[str, str] = {}
 
     def read(self, path: Path) -> None:
         """Add a file's questions."""
         try:
-            for place, context, question in _questions(path):
-                where = f"{path}, {place}"
+            for where, context, question in _questions(path):
                 found = [*_context_errors(context), *self._question_errors(question)]
                 if found:
                     self.errors += [f"{where}: {error}" for error in found]
                 else:
                     self._add(where, context, question)
         except UserError as error:
-            message = str(error)
-            self.errors.append(message if message.startswith(str(path)) else f"{path}: {message}")
+            self.errors.append(str(error))
 
     def _add(self, where: str, context: str, row: Mapping[str, Any]) -> None:
         before = self._ids.setdefault(row["id"], where)
@@ -208,7 +177,7 @@ class _Reading:
             errors.append('"is_impossible": is true, but there are answers')
         elif impossible is False and not answers:
             errors.append('"is_impossible": is false, but there are no answers')
-        elif not answers and not self._unanswerable:
+        elif not answers and self._all_have_answers:
             errors.append('"answers": none, which SQuAD 1.1 does not allow; SQuAD 2.0 is the task squad_v2')
         return errors
 
@@ -253,27 +222,28 @@ def _answer_errors(answer: Any) -> Iterator[str]:
 
 
 def _questions(path: Path) -> Iterator[tuple[str, Any, Any]]:
-    """(place in the file, context, question or row) of each question of a file.
+    """(place, context, question or row) of each question of a file.
 
     Raises:
-        UserError: the file cannot be read, is damaged or of another layout.
+        UserError: the file cannot be read, is damaged or of another layout; the message names it.
     """
-    suffix = name_of(path).suffix
-    if suffix == ".parquet":
-        yield from _parquet_questions(path)
-    elif suffix == ".json":
-        content = parse_json(read_text(path))
-        data = content.get("data") if isinstance(content, dict) else content
-        if not isinstance(data, list):
-            raise UserError('must be an object with a list "data"')
-        for number, record in enumerate(data, start=1):
-            if isinstance(record, dict) and "paragraphs" in record:
-                yield from _article_questions(f"article {number}", record)
-            else:
-                yield f"record {number}", _context(record), record
-    else:
-        for number, row in json_lines(read_text(path), f"{path}, "):
-            yield f"line {number}", _context(row), row
+    if name_of(path).suffix in ROW_SUFFIXES:
+        for where, row in rows_of_files([path]):
+            yield where, _context(row), row
+        return
+    text = read_text(path)
+    try:
+        content = parse_json(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    data = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(data, list):
+        raise UserError(f'{path}: must be an object with a list "data"')
+    for number, record in enumerate(data, start=1):
+        if isinstance(record, dict) and "paragraphs" in record:
+            yield from _article_questions(f"{path}, article {number}", record)
+        else:
+            yield f"{path}, record {number}", _context(record), record
 
 
 def _article_questions(where: str, article: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -286,19 +256,6 @@ def _article_questions(where: str, article: dict[str, Any]) -> Iterator[tuple[st
             raise UserError(f'{place}: must be an object with a "context" and a list "qas"')
         for index, question in enumerate(paragraph["qas"], start=1):
             yield f"{place}, question {index}", paragraph.get("context"), question
-
-
-def _parquet_questions(path: Path) -> Iterator[tuple[str, Any, Any]]:
-    try:  # which is not needed where models run on files of JSON
-        from data_pipeline.sources.formats import raw_records
-    except ImportError as error:
-        raise UserError(
-            f"{path}: reading it needs pyarrow; install that, or write its rows as .jsonl"
-        ) from error
-    for record in raw_records(path):
-        if record.problem:
-            raise UserError(f"row {record.number}: {record.problem}")
-        yield f"row {record.number}", _context(record.content), record.content
 
 
 def _context(row: Any) -> Any:
@@ -349,37 +306,30 @@ def _write_sample(version: str, folder: Path, world: World, guard: Guard, seed: 
     return texts
 
 
-def _count(directory: Path, *, unanswerable: bool) -> dict[str, Any]:
-    counts = {}
-    for name in SPLITS:
-        split = read_split(directory, name, unanswerable=unanswerable)
-        counts[name] = {"questions": len(split.questions)}
-    return counts
+def _count(directory: Path, *, version: str) -> dict[str, Any]:
+    return {name: {"questions": len(read_split(directory, name, version).questions)} for name in SPLITS}
 
 
-def _add(name: str, title: str, version: str, dataset: str, questions: tuple[int, int]) -> Benchmark:
-    folder = title.removesuffix(" 1.1").replace(" 2.0", "2")
-    return add_benchmark(
-        Benchmark(
-            name=name,
-            title=title,
-            file=folder,
-            suffix=".json",
-            row_texts=_row_texts,
-            origin=Origin(
-                dataset,
-                split="validation",
-                licence="CC BY-SA 4.0",
-                terms="share alike; cite the authors",
-                write=partial(write_rows, version=version),
-                count=partial(_count, unanswerable=version != "1.1"),
-                counts={split: {"questions": n} for split, n in zip(SPLITS, questions, strict=True)},
-                measured="dev",
-            ),
-            sample=Sample(folder, partial(_write_sample, version), share=0.002, on_demand=True),
-        )
+def _record(name: str, version: str, folder: str, dataset: str, counts: tuple[int, int]) -> Benchmark:
+    return Benchmark(
+        name=name,
+        title=f"SQuAD {version}",
+        file=folder,
+        suffix=_FILES[0],
+        row_texts=_row_texts,
+        origin=Origin(
+            dataset,
+            split="validation",
+            licence="CC BY-SA 4.0",
+            terms="share alike; cite the authors",
+            write=partial(write_rows, version=version),
+            count=partial(_count, version=version),
+            counts={split: {"questions": count} for split, count in zip(SPLITS, counts, strict=True)},
+            measured="dev",
+        ),
+        sample=Sample(folder, partial(_write_sample, version), share=0.002, on_demand=True),
     )
 
 
-SQUAD = _add("squad", "SQuAD 1.1", "1.1", "rajpurkar/squad", (87_599, 10_570))
-SQUAD_V2 = _add("squad_v2", "SQuAD 2.0", "2.0", "rajpurkar/squad_v2", (130_319, 11_873))
+SQUAD = add_benchmark(_record("squad", "1.1", "SQuAD", "rajpurkar/squad", (87_599, 10_570)))
+SQUAD_V2 = add_benchmark(_record("squad_v2", "2.0", "SQuAD2", "rajpurkar/squad_v2", (130_319, 11_873)))
