@@ -25,8 +25,10 @@ Fine-tune a pretrained BERT on a task of the paper's section 5.3, then score it.
 
   torchrun --nproc-per-node 2 -m finetune race --checkpoint bert --tokenizer vocab.txt --data RACE/ --output race
 
-The output holds model/, metrics.jsonl, state.json and result.json. The same command after an interruption goes on
-from the last checkpoint; a finished one only prints its result, and with other settings, data or models is refused."""
+After each epoch the model is scored on the development set, and the best one is delivered and tested. The output holds
+model/, metrics.jsonl, epochs.json, predictions/, submission/ (in the benchmark's own format), state.json and result.json. The
+same command after an interruption goes on from the last checkpoint; a finished one only prints its result, and with other
+settings, data or models is refused."""
 
 
 def build_parser() -> argparse.ArgumentParser:
