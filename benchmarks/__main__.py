@@ -21,6 +21,7 @@ NAMES = (
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

@@ -36,7 +36,7 @@ def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> S
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
-    return task_kind(record, ZERO_SHOT.plugin(record.name), ("evaluate.scoring",), EVALUATE)
+    return task_kind(record, ZERO_SHOT.plugin(record.name), ("evaluate.measuring",), EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:
@@ -48,7 +48,7 @@ def evaluate(
 ) -> Step:
     """One zero-shot evaluation of one model, beside its controls."""
     kind, settings = zero_shot_kind(record), recipe.evaluation
-    unused = {field.name for field in dataclasses.fields(settings)} - set(record.settings)
+    unused = {field.name for field in dataclasses.fields(settings)} - {*record.settings, "batch_size"}
 
     def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
