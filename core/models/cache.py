@@ -40,7 +40,8 @@ class KeyValueCache:
         self._sequence_length = config.sequence_length
         room = config.sequence_length if room is None else room
         shape = (2, rows, config.heads // mesh.tensor_size, room, config.head_size)
-        stored = [torch.empty(shape, dtype=dtype, device=mesh.device) for _ in range(config.layers)]
+        # Zeros: what no token sees is multiplied by 0, which memory as it is may not survive.
+        stored = [torch.zeros(shape, dtype=dtype, device=mesh.device) for _ in range(config.layers)]
         self._use(stored, [0] * rows)
 
     def _use(self, stored: list[torch.Tensor], lengths: list[int]) -> None:
