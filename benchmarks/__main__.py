@@ -22,6 +22,7 @@ NAMES = (
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

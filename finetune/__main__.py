@@ -12,7 +12,7 @@ from core.program.asked import from_main
 from core.program.machine import tell_machine
 from core.program.ranks import check_tokenizer, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
-from core.program.task_options import add_model_options, add_task_options
+from core.program.task_options import add_model_options, add_task_options, use_own_tokenizer
 from core.registry import attribute
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
@@ -62,6 +62,7 @@ def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then run a task's fine-tuning on this rank."""
     settings = from_flags(FinetuningSettings, arguments, seeds=[arguments.seed])
     run = from_flags(RunSettings, arguments)
+    use_own_tokenizer(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=record.causal)
     if errors := record.errors(settings, config, ""):

@@ -49,14 +49,20 @@ class EvaluationSettings:
     """How models are scored.
 
     Attributes:
-        batch_size: sequences of the model's full length in one forward pass, and as many more of shorter ones as take
-            the same room.
+        batch_size: sequences of the model's full length, or as many shorter ones as take the same room, that a process
+            works through before it looks at its answers. Results do not depend on it: what a forward pass reads at
+            once is fixed.
         stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
             faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
+        precision: what models compute in. "bf16" is faster on processors that have it, and its numbers differ in the
+            third or fourth digit.
+        last_token: LAMBADA by the looser rule of the last token, not of the last word.
     """
 
     batch_size: int = 8
     stride: int = 32
+    precision: Literal["fp32", "bf16"] = "fp32"
+    last_token: bool = False
 
     def errors(self, where: str) -> list[str]:
         return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))

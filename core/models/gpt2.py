@@ -6,7 +6,7 @@ from torch import nn
 
 from core.config import ModelConfig
 from core.models.cache import KeyValueCache
-from core.models.transformer import EmbeddedTransformer, TransformerStack
+from core.models.transformer import EmbeddedTransformer, Places, TransformerStack
 from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
 
@@ -21,7 +21,7 @@ class GPT2Model(EmbeddedTransformer):
     def forward(
         self,
         tokens: torch.Tensor,
-        places: tuple[torch.Tensor, torch.Tensor] | None = None,
+        places: Places | None = None,
         cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
         """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], in the precision of the
@@ -29,15 +29,17 @@ class GPT2Model(EmbeddedTransformer):
 
         Args:
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
-                logits are by far the largest values, and an evaluation wants few of them.
-            cache: what was read before; `tokens` go on from there and are remembered in it. Generation only: it
-                keeps no gradients.
+                logits are by far the largest values, and an evaluation wants few of them. Not under sequence
+                parallelism.
+            cache: what was read before; each row's `tokens` go on from there and are remembered in it. Generation
+                only: it keeps no gradients.
         """
-        values = self.embed(tokens, 0 if cache is None else cache.length)
+        values = self.embed(tokens, None if cache is None else cache.extend(tokens.shape[1], tokens.device))
         values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.transformer(values, cache=cache)
+        hidden = self.transformer(values, cache=cache, places=places)
         if places is not None:
-            return self.token_embedding.logits(self.whole(hidden)[places])
+            assert not self.mesh.sequence_parallel, "places are of whole sequences"
+            return self.token_embedding.logits(hidden)
         return self.token_embedding.logits(hidden, split=self.mesh.sequence_parallel)
 
 

@@ -22,6 +22,8 @@ from core.parallel.layers import (
 )
 from core.parallel.mesh import Mesh
 
+Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
+
 
 class SelfAttention(nn.Module):
     """Multi-head attention; each tensor rank computes heads / tp of them between f and g (paper figure 3b).
@@ -46,19 +48,23 @@ class SelfAttention(nn.Module):
         self.output = RowParallelLinear(config.hidden, config.hidden, mesh, output_std)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen.
 
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
-        of new tokens, which see those before them, too.
+        of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
         fused = self.query_key_value(values)
         if self.training and (self.recompute or (self.dropout and self.streams.separate)):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
-        return self.output(context)
+        return self.output(context if places is None else context[places])
 
     def _core(
         self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
@@ -129,21 +135,33 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(config, mesh)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask and cache as in
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask, cache and places as in
         `SelfAttention.forward`."""
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
-            return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
-        return self._compute(values, mask, cache)
+            return checkpoint(
+                self._compute, values, mask, None, places, use_reentrant=False, context_fn=contexts
+            )
+        return self._compute(values, mask, cache, places)
 
     def _compute(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
-            values = values + self._drop(self.attention(self.attention_norm(values), mask, cache))
+            attended = self.attention(self.attention_norm(values), mask, cache, places)
+            values = (values if places is None else values[places]) + self._drop(attended)
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
+        assert places is None, "for causal models, which are pre-LN"
         values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
         return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
 
@@ -166,11 +184,21 @@ class TransformerStack(nn.Module):
         )
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: KeyValueCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`."""
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`.
+
+        With places, the result is theirs only, [n, hidden]: in the last layer the others are keys and values for them,
+        and nothing more is computed of them.
+        """
+        last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            values = layer(values, mask, None if cache is None else cache.layers[index])
+            wanted = places if index == last else None
+            values = layer(values, mask, None if cache is None else cache.layers[index], wanted)
         return values if self.final_norm is None else self.final_norm(values)
 
 
@@ -206,20 +234,25 @@ class EmbeddedTransformer(nn.Module):
         )
 
     def add_positions(self, values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Embedded tokens [batch, sequence, hidden] and their places [sequence] (under sequence parallelism both this
-        rank's part) → the input of the first layer, of the same shape."""
+        """Embedded tokens [batch, sequence, hidden] and their places, [sequence] or [batch, sequence] (under sequence
+        parallelism both this rank's part) → the input of the first layer, of the same shape."""
         return values + self.position_embedding(positions)
 
-    def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """[batch, sequence] int64, the first at position `start` → tokens and positions embedded, [batch, sequence,
-        hidden], or this rank's part of it under sequence parallelism."""
-        end = start + tokens.shape[1]
-        if end > self.config.sequence_length:
-            raise UserError(
-                f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
-            )
-        positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
-        return self.add_positions(self.token_embedding(tokens), positions)
+    def embed(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, sequence] int64 → tokens and positions embedded, [batch, sequence, hidden], or this rank's part of it
+        under sequence parallelism.
+
+        Args:
+            positions: of the tokens, [batch, sequence], none beyond the model's; by default they begin at 0.
+        """
+        if positions is None:
+            length = tokens.shape[1]
+            if length > self.config.sequence_length:
+                raise UserError(
+                    f"{length} tokens are more than the model's sequence_length {self.config.sequence_length}"
+                )
+            positions = torch.arange(length, device=tokens.device)
+        return self.add_positions(self.token_embedding(tokens), self.part_of_sequence(positions))
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.

@@ -26,16 +26,23 @@ _ASKED = ("food", "product", "tool", "animal")  # in a dialogue
 _ARTICLE_WORDS = 45
 
 
-def summary_rows(world: World, seed: int) -> dict[str, list[Row]]:
-    """Rows by split: article, highlights (sentences, a line each), id."""
+def summary_rows(
+    world: World, seed: int, article: str = "article", summary: str = "highlights"
+) -> dict[str, list[Row]]:
+    """Rows by split: id, and the text and its summary (sentences, a line each) under the given names."""
     made = {}
     for split, count in _ARTICLES.items():
         draw = random.Random(f"summaries {split} {seed}")
-        made[split] = [_article(draw, world, index) | {"id": f"{split}{index:05d}"} for index in range(count)]
+        texts = (_article(draw, world, index) for index in range(count))
+        made[split] = [
+            {"id": f"{split}{index:05d}", article: text, summary: headline}
+            for index, (text, headline) in enumerate(texts)
+        ]
     return made
 
 
-def _article(draw: random.Random, world: World, index: int) -> Row:
+def _article(draw: random.Random, world: World, index: int) -> tuple[str, str]:
+    """An article and its summary."""
     setting = world.setting(draw, TOPICS[index % len(TOPICS)])
     slots = world.slots(draw, setting)
     writer = Writer(draw, slots, Guard())
@@ -44,7 +51,7 @@ def _article(draw: random.Random, world: World, index: int) -> Row:
         sentences.append(writer.sentence(WORK_TEMPLATES))
     slots["role"] = ROLE_CLUES[setting.role][0]
     headline = [_SUMMARIES[kind].fill(0, draw, slots) for kind in ("who", "what")]
-    return {"article": " ".join(sentences), "highlights": "\n".join(headline)}
+    return " ".join(sentences), "\n".join(headline)
 
 
 def dialogue_rows(world: World, seed: int) -> dict[str, list[Row]]:

@@ -22,7 +22,8 @@ from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.generate import TextStream, add_arguments, generate_texts, read_prompts, typed_prompts
-from evaluate.sampling import Sampling, draw, generate_tokens
+from core.generation.batches import generate_tokens
+from core.generation.sampling import Sampling, draw
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +117,7 @@ def _cached_logits() -> float:
     cache = KeyValueCache(CONFIG, mesh, rows=2)
     with torch.inference_mode():
         pieces = [model(piece, cache=cache) for piece in tokens.split([3, 1, 5, 1, 2], dim=1)]
-        assert cache.length == 12
+        assert cache.lengths == [12, 12]
         with pytest.raises(ValueError, match="13 tokens are more than the model's sequence_length 12"):
             model(tokens[:, :1], cache=cache)
         difference = torch.cat(pieces, 1) - model(tokens)

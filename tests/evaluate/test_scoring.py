@@ -15,9 +15,9 @@ from core.errors import UserError
 from core.evaluation import batches_by_length, exact_sum, ratio_standard_error, scores_of_items
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
+from evaluate.perplexity import overlapping_windows
 from evaluate.scoring import Scorer
 from evaluate.sequences import ScoredSequence
-from evaluate.wikitext103 import overlapping_windows
 
 # 11 tokens padded to 16: at two tensor ranks the second holds 3 real columns and 5 of padding. Large initial
 # weights make the logits differ enough for some first choices to be right.

@@ -14,15 +14,9 @@ from core.config import ModelConfig
 from core.evaluation import ratio_standard_error
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from evaluate.perplexity import blocks_of_windows, overlapping_windows, stretches
 from evaluate.scoring import Totals
-from evaluate.wikitext103 import (
-    WIKITEXT103,
-    WikiText103,
-    articles,
-    blocks_of_windows,
-    detokenize,
-    overlapping_windows,
-)
+from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, title_places
 from recipes.schema import EvaluationSettings
 
 REAL_DATA = os.environ.get("REAL_DATA")
@@ -64,6 +58,10 @@ def test_original_tokens_count_line_ends_as_words() -> None:
     )
 
 
+def articles(text: str) -> list[str]:
+    return stretches(text, title_places(text)[1:])
+
+
 class _Letters:
     """A stand-in for a tokenizer: one token a character."""
 
@@ -79,7 +77,8 @@ def _scored(path: Path, content: str) -> tuple[list[int], dict[str, Any]]:
     path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
     benchmark = WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
     scored = np.array([window.scored for window in benchmark.windows])
-    totals = Totals(0.1 * scored.sum(), int(scored.sum()), 0, 0.1 * scored, 0 * scored)
+    targets = int(scored.sum())
+    totals = Totals(scored, np.full(targets, 0.1), np.zeros(targets, int), np.zeros(targets, bool))
     result = benchmark.evaluate(lambda windows: totals)
     return [int(token) for window in benchmark.windows for token in window.tokens], result
 
