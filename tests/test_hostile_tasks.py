@@ -27,16 +27,16 @@ from data_pipeline.benchmarks import BENCHMARKS
 from recipes.records import FINE_TUNING, ZERO_SHOT
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
-WORD = "fox"  # is in every text
-PAIR = {"premise": f"a {WORD} is here", "hypothesis": f"who is {WORD}?"}
-QUESTIONS = {"question1": f"who is a {WORD}?", "question2": f"is a {WORD} here?"}
+WORD = "here"  # is in every text
+PAIR = {"premise": f"a fox is {WORD}", "hypothesis": f"who is {WORD}?"}
+QUESTIONS = {"question1": f"who is {WORD}?", "question2": f"is a fox {WORD}?"}
 SPAN = {
     "title": "T",
-    "context": f"here is a {WORD} .",
-    "question": "who is here?",
-    "answers": {"text": [WORD], "answer_start": [10]},
+    "context": f"{WORD} is a fox .",
+    "question": "who?",
+    "answers": {"text": [WORD], "answer_start": [0]},
 }
-TURNS = {"dialog": [f"is a {WORD} here?", f"here is a {WORD} ."]}
+TURNS = {"dialog": [f"is a fox {WORD}?", f"{WORD} is a fox ."]}
 
 
 def _numbered(row: dict[str, Any]) -> Callable[[str], Iterator[dict[str, Any]]]:
@@ -47,12 +47,12 @@ def _numbered(row: dict[str, Any]) -> Callable[[str], Iterator[dict[str, Any]]]:
 HUB_ROWS = {
     "mnli": PAIR,
     "qqp": QUESTIONS,
-    "sst2": {"sentence": f"a {WORD}"},
-    "cola": {"sentence": f"a {WORD}"},
+    "sst2": {"sentence": f"a fox {WORD}"},
+    "cola": {"sentence": f"a fox {WORD}"},
     "squad": SPAN,
     "squad_v2": SPAN,
-    "cnn_dailymail": {"article": f"a {WORD} is here .", "highlights": f"a {WORD} ."},
-    "xsum": {"document": f"a {WORD} is here .", "summary": f"a {WORD} ."},
+    "cnn_dailymail": {"article": f"a fox is {WORD} .", "highlights": f"a fox {WORD} ."},
+    "xsum": {"document": f"a fox is {WORD} .", "summary": f"a fox {WORD} ."},
     "dailydialog": TURNS,
 }  # fmt: skip
 # Of each task: the file that is damaged, below its data.
@@ -74,33 +74,32 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "cut off": lambda content: content.rstrip()[: -len(content) // 8],
     "not UTF-8": lambda content: content.replace(WORD.encode(), b"caf\xe9"),
-    "half a pair, as bytes": lambda content: content.replace(WORD.encode(), b"\xed\xa0\x80"),
-    "half a pair, as JSON writes it": lambda content: content.replace(WORD.encode(), rb"\ud800"),
-    "another kind of JSON": lambda content: b'[["a"], 1, null]\n',
-    "a number": lambda content: b"7\n",
-    "nested": lambda content: b"[" * 100_000,
+    "half a pair, encoded": lambda content: content.replace(WORD.encode(), b"\xed\xa0\x80"),
     "compressed": lambda content: b"PK\x03\x04" + content,
 }
-# What is no damage in a format: a part of a text is a text, as is what JSON would be told by.
-HARMLESS = {
-    ("wikitext103", "cut off"),
-    ("wikitext103", "half a pair, as JSON writes it"),
-    ("wikitext103", "another kind of JSON"),
-    ("wikitext103", "nested"),
-    ("mnli", "half a pair, as JSON writes it"),
-    ("qqp", "half a pair, as JSON writes it"),
-    ("sst2", "half a pair, as JSON writes it"),
-    ("cola", "half a pair, as JSON writes it"),
+JSON_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "half a pair": lambda content: content.replace(WORD.encode(), rb"\ud800"),
+    "another kind of value": lambda content: b'[["a"], 1, null]\n',
+    "a number": lambda content: b"7\n",
+    "nested": lambda content: b"[" * 100_000,
 }
+NOT_JSON = ("mnli", "qqp", "sst2", "cola", "wikitext103")
+
+
+def _damages(task: str) -> dict[str, Callable[[bytes], bytes]]:
+    found = DAMAGES | ({} if task in NOT_JSON else JSON_DAMAGES)
+    if task == "wikitext103":
+        del found["cut off"]  # a part of a text is a text
+    return found
 
 
 def _write(task: str, target: Path) -> None:
     if task == "race":
         write_tree(target, {"train": 2, "dev": 1, "test": 1})
     elif task == "lambada":
-        target.write_text("".join(json.dumps({"text": f"here is a {WORD}"}) + "\n" for _ in range(4)))
+        target.write_text("".join(json.dumps({"text": f"a fox is {WORD}"}) + "\n" for _ in range(4)))
     elif task == "wikitext103":
-        target.write_text(f" \n = A {WORD} = \n \n here is a {WORD} , and a {WORD} . \n")
+        target.write_text(f" \n = A fox = \n \n {WORD} is a fox , and a fox . \n")
     else:
         BENCHMARKS[task].origin.write(_numbered(HUB_ROWS[task]), target)
 
@@ -145,7 +144,7 @@ def _ask_all(work: Path) -> dict[tuple[str, str], str]:
             shutil.copytree(whole, data) if whole.is_dir() else shutil.copy(whole, data)
             return data
 
-        for name, damage in DAMAGES.items():
+        for name, damage in _damages(task).items():
             victim = fresh() / place if place else fresh()
             victim.write_bytes(damage(victim.read_bytes()))
             answers[task, name] = _ask(task, data, work)
@@ -179,7 +178,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], s
 def test_damaged_files_are_named(answers: dict[tuple[str, str], str]) -> None:
     wrong = {}
     for (task, name), answer in answers.items():
-        if name in DAMAGES and (task, name) not in HARMLESS:
+        if name in _damages(task):
             named = Path(VICTIMS[task]).name if VICTIMS[task] else task
             if not (answer.startswith("error: ") and named in answer):
                 wrong[task, name] = answer
@@ -197,8 +196,8 @@ def test_what_is_not_there_is_named(answers: dict[tuple[str, str], str]) -> None
 
 
 def test_odd_files_are_read(answers: dict[tuple[str, str], str]) -> None:
-    """A byte order mark, a line separator within a text, and a Mac's file beside it; and parts of texts that are texts."""
-    odd = {place for place in answers if place[1] == "odd"} | HARMLESS
+    """A byte order mark, a line separator within a text, and a Mac's file beside it."""
+    odd = {place for place in answers if place[1] == "odd"}
     assert {task for task, _ in odd} == set(VICTIMS)
     wrong = {place: answers[place] for place in odd if f'"task": "{place[0]}"' not in answers[place]}
     assert not wrong
