@@ -6,7 +6,7 @@ the model (`heads`) and training (`tuner`).
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +146,11 @@ def dev_splits(task: GlueTask) -> dict[str, str]:
 def _confusions(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, np.ndarray]:
     """Of the development set, by part."""
 
-    def numbered(labels: Sequence[str]) -> np.ndarray:
-        return np.array([task.labels.index(label) for label in labels])
+    def numbered(split: str, column: str) -> np.ndarray:
+        return np.array([task.labels.index(label) for label in predictions[split][column]])
 
     return {
-        part: confusion(
-            *(numbered(predictions[split][key]) for key in ("answer", "prediction")), len(task.labels)
-        )
+        part: confusion(numbered(split, "answer"), numbered(split, "prediction"), len(task.labels))
         for part, split in dev_splits(task).items()
     }
 
