@@ -190,7 +190,7 @@ class Tuning:
         config = self.settings.training_config(len(examples), self.seed)
         epochs, batch_size = self.settings.epochs, self.settings.batch_size
         objective = Epochs(model, examples, mesh, epochs, self.seed, batch_size, self.tokenizer.fingerprint)
-        options = RunOptions(title, canonical_json(asked), **options)
+        run_options = RunOptions(title, canonical_json(asked), **options)
         record, selection = FINE_TUNING[self.name], None
         if record.chosen_by:
             selection = BestOnDev(
@@ -201,7 +201,7 @@ class Tuning:
                 save=objective.save,
                 score=lambda path: task.on_dev(self._scorer(task, path, mesh, title)),
             )
-        ended = train(objective, mesh, config, self.output, options, selection=selection)
+        ended = train(objective, mesh, config, self.output, run_options, selection=selection)
         return ended.status == "finished"
 
     def _scorer(self, task: Program, directory: Path, mesh: Mesh, title: str) -> Scorer:
