@@ -91,9 +91,10 @@ class Glue(Program):
         result = {
             **found,
             "standard_error": {part: self._standard_error(split) for part, split in self._dev.items()},
+            "standard_error_over": "first sentences" if len(self.task.texts) > 1 else "sentences",
             "chance": 1 / len(self.task.labels),
             "majority": {part: float(count.max() / count.sum()) for part, count in totals.items()},
-            "left_out": {name: split.counts() for name, split in self.splits.items() if split.left_out},
+            "left_out": {name: split.report() for name, split in self.splits.items() if split.left_out},
         }
         if controls and len(self.task.texts) > 1:
             blind = {

@@ -1,7 +1,7 @@
 """Who hears of a training while it runs. Its records, its progress line and its trace are observers, and so may a user's
 own, a benchmark's or a test's be; nobody needs to reach into the trainer."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,16 @@ class Observer:
 
     def ended(self) -> None:
         """The run is over, however it ended; called once."""
+
+
+def numbers_in(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested records with their paths: "dev.accuracy.all"."""
+    for name, inner in value.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(inner, Mapping):
+            yield from numbers_in(inner, here)
+        elif isinstance(inner, int | float):
+            yield here, inner
 
 
 class Selection(Protocol):

@@ -138,14 +138,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of a split, and the places of the rows that were left out, by reason."""
+    """The examples of a split, and the places of the rows that were left out, by reason: "train.tsv, line 3"."""
 
     rows: list[Row] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
 
-    def counts(self) -> dict[str, int]:
-        """Of what was left out."""
-        return {reason: len(places) for reason, places in self.left_out.items()}
+    def report(self) -> dict[str, Any]:
+        """What was left out: how many rows, and the first of them, by reason."""
+        return {
+            reason: {"rows": len(places), "first": places[:_SHOWN]}
+            for reason, places in self.left_out.items()
+        }
 
 
 class _LeftOutError(UserError):
@@ -158,12 +161,15 @@ class _BrokenRowError(UserError):
 
 def read_splits(directory: Path, task: GlueTask) -> dict[str, Split]:
     """The training and development sets, and those test sets that are there; see `read_split`."""
-    tests = [name for name in task.splits("test").values() if _files(Path(directory), name)]
+    tests = [name for name in task.splits("test").values() if _files(Path(directory), task, name)]
     names = ("train", *task.splits("dev").values(), *tests)
     return {name: read_split(directory, task, name) for name in names}
 
 
-def _files(directory: Path, name: str) -> list[Path]:
+def _files(directory: Path, task: GlueTask, name: str) -> list[Path]:
+    """Of a copy of all of GLUE only the task's folder is looked at, by GLUE's name or the hub's."""
+    own = (directory / folder for folder in (task.folder, task.name))
+    directory = next((folder for folder in own if folder.is_dir()), directory)
     names = {name, name.replace("dev", "validation", 1)}
     return files_of_split(directory, names, (_TSV, *ROW_SUFFIXES))
 
@@ -180,7 +186,7 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
             task more than 100 and 1 of 100 are); the message names file and line.
     """
     directory = Path(directory)
-    files = _files(directory, name)
+    files = _files(directory, task, name)
     if not files:
         raise UserError(
             f"{directory}: holds no {name}.tsv, nor the hub's tables of this split; give the folder {task.folder} of GLUE, "
@@ -191,7 +197,7 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
         rows = _tsv_rows(files[0], task, is_test)
     else:
         rows = _hub_rows(files, task, is_test)
-    split = _collected(rows, task)
+    split = _collected(rows, task, files[0].parent)
     if not split.rows:
         raise UserError(f"{files[0]}: holds no examples")
     if name != "train":
@@ -199,8 +205,8 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
     return split
 
 
-def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask) -> Split:
-    """All rows, each with its place and what reads it."""
+def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask, folder: Path) -> Split:
+    """All rows of files in a folder, each with its place there and what reads it."""
     split = Split()
     broken: list[str] = []
     for where, read in rows:
@@ -214,7 +220,7 @@ def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask) ->
         allowed = max(_LARGEST_LEFT_OUT, (len(split.rows) + len(broken)) // 100) if task.tolerant else 0
         if len(broken) > allowed:
             more = [f"… and {len(broken) - _SHOWN} more"] if len(broken) > _SHOWN else []
-            raise UserError("\n".join(broken[:_SHOWN] + more))
+            raise UserError("\n".join([*(f"{folder}/{place}" for place in broken[:_SHOWN]), *more]))
         split.left_out["broken"] = broken
     return split
 
@@ -250,9 +256,11 @@ def _tsv_rows(path: Path, task: GlueTask, is_test: bool) -> Iterator[tuple[str, 
     for number, line in enumerate(lines, start):
         last = number == start + len(lines) - 1
         fields = line.rstrip("\r").split("\t")
-        where = f"{path}, line {number}"
+        where = f"{path.name}, line {number}"
         if last and len(fields) < len(columns):
-            raise UserError(f"{where}: the file is cut off, {_fields(fields, columns)}; fetch it again")
+            raise UserError(
+                f"{path}, line {number}: the file is cut off, {_fields(fields, columns)}; fetch it again"
+            )
         yield where, functools.partial(_tsv_row, task, fields, columns, places, number - start, is_test)
 
 
@@ -273,13 +281,16 @@ def _tsv_row(
     names = (task.test_texts or task.texts) if is_test else task.texts
     ids = [fields[places[name]] for name in task.ids if name in places]
     label = NO_LABEL if is_test else _label_of(task, fields[places[task.label]])
-    return _row(ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
+    return _row(task, ids[0] if ids else str(number), [fields[places[name]] for name in names], label)
 
 
 def _hub_rows(files: list[Path], task: GlueTask, is_test: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
     """The rows of the hub's files; their ids are their numbers from 0, which are those of GLUE's test files."""
     for number, (where, row) in enumerate(rows_of_files(files)):
-        yield where, functools.partial(_hub_row, task, row, number, is_test)
+        yield (
+            where.removeprefix(f"{files[0].parent}/"),
+            functools.partial(_hub_row, task, row, number, is_test),
+        )
 
 
 def _hub_row(task: GlueTask, row: Mapping[str, Any], number: int, is_test: bool) -> Row:
@@ -298,7 +309,7 @@ def _hub_row(task: GlueTask, row: Mapping[str, Any], number: int, is_test: bool)
         raise _LeftOutError("no agreed label")
     elif isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
         raise _BrokenRowError(f'"label" must be a number from 0 to {len(task.labels) - 1}, is {label!r}')
-    return _row(str(number), texts, label)
+    return _row(task, str(number), texts, label)
 
 
 def _label_of(task: GlueTask, label: str) -> int:
@@ -309,9 +320,9 @@ def _label_of(task: GlueTask, label: str) -> int:
     return task.labels.index(label)
 
 
-def _row(identity: str, texts: list[str], label: int) -> Row:
+def _row(task: GlueTask, identity: str, texts: list[str], label: int) -> Row:
     if not all(text.strip() for text in texts):
-        raise _BrokenRowError("a text is empty")
+        raise (_LeftOutError if task.tolerant else _BrokenRowError)("a text is empty")
     return Row(identity, tuple(texts), label)
 
 

@@ -54,7 +54,7 @@ def test_fields_are_between_tabs_and_nothing_quotes(tmp_path: Path) -> None:
             Row("0", ('He said "no', "One line\u2028only."), 1),
             Row("2", ("’tis", "three\u0085"), 2),
         ]
-        assert split.left_out == {"no agreed label": [f"{tmp_path / 'dev_matched.tsv'}, line 3"]}
+        assert split.left_out == {"no agreed label": ["dev_matched.tsv, line 3"]}
     content = (tmp_path / "dev_matched.tsv").read_bytes()
     (tmp_path / "dev_matched.tsv").write_bytes(b"\xef\xbb\xbf" + content)
     (tmp_path / "._dev_matched.tsv").write_bytes(b"\0\5\x16\7")
@@ -81,11 +81,11 @@ def test_broken_rows_of_qqp_are_left_out_and_counted(tmp_path: Path) -> None:
     path = _write(tmp_path / "train.tsv", QQP_HEADER, *good[:5], "5\tonly", "6\t1\t2\t\tHow ?\t1", *good[5:])
     split = read_split(tmp_path, QQP, "train")
     assert [row.id for row in split.rows] == [str(n) for n in range(20)]
-    assert split.counts() == {"broken": 2}
-    assert split.left_out["broken"] == [
-        f"{path}, line 7: 2 fields where 6 are named",
-        f"{path}, line 8: a text is empty",
-    ]
+    assert split.left_out == {
+        "a text is empty": ["train.tsv, line 8"],
+        "broken": ["train.tsv, line 7: 2 fields where 6 are named"],
+    }
+    assert split.report()["a text is empty"] == {"rows": 1, "first": ["train.tsv, line 8"]}
     _write(path, QQP_HEADER, *["1\tonly"] * 101, good[0])
     with pytest.raises(UserError, match=r"(?s)train\.tsv, line 2: 2 fields .*and 91 more"):
         read_split(tmp_path, QQP, "train")
@@ -114,6 +114,8 @@ def test_what_is_no_mnli_is_named(tmp_path: Path, lines: list[str], message: str
 
 
 def test_bytes_that_are_no_text_and_splits_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent: no such folder"):
+        read_split(tmp_path / "absent", QQP, "dev")
     with pytest.raises(UserError, match=r"holds no dev\.tsv, nor the hub's tables"):
         read_split(tmp_path, QQP, "dev")
     (tmp_path / "dev.tsv").write_bytes(b"id\tquestion1\n0\t\xff\n")
@@ -135,7 +137,11 @@ def test_the_hubs_rows_are_the_same_examples(tmp_path: Path) -> None:
     for folder in ("table", "lines"):
         split = read_split(tmp_path / folder, MNLI, "dev_matched")
         assert split.rows == [Row("0", ("a \t tab", "b"), 2), Row("2", ("e", "f"), 0)]
-        assert split.counts() == {"no agreed label": 1}
+        assert [len(places) for places in split.left_out.values()] == [1]
+    other = [{"question1": "q", "question2": "r", "label": 1}]
+    write_hub_split(tmp_path / "table" / "qqp", "validation", other)  # a copy of the whole repository
+    assert len(read_split(tmp_path / "table", MNLI, "dev_matched").rows) == 2
+    assert read_split(tmp_path / "table", QQP, "dev").rows == [Row("0", ("q", "r"), 1)]
     (tmp_path / "table" / "mnli" / "validation_matched-00001-of-00002.parquet").unlink()
     with pytest.raises(UserError, match="one of 2 parts, of which 1 are here"):
         read_split(tmp_path / "table", MNLI, "dev_matched")
