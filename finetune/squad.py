@@ -18,6 +18,7 @@ from core.errors import UserError
 from data_pipeline.benchmarks.squad import SPLITS, Split, is_placed, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.answers import Score, best_threshold, score
+from finetune.metrics import question_word
 from finetune.pairs import SPECIAL_TOKENS, encode_texts
 from finetune.program import Program
 from finetune.windows import LONGEST_QUESTION_TOKENS, WindowExamples, encode_places
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from finetune.heads import Scorer
     from finetune.spans import SpanModel, Spans
 
-QUESTION_WORDS = ("what", "who", "whose", "whom", "when", "where", "which", "why", "how")
 _SHORTEST_SEQUENCE = 32
 _SHOWN = 5
 
@@ -66,12 +66,6 @@ def encode_split(
         sequence_length=sequence_length,
         scored=not training,
     )
-
-
-def question_word(question: str) -> str:
-    """The first of `QUESTION_WORDS` in a question, or "other"."""
-    words = "".join(letter if letter.isalpha() else " " for letter in question.lower()).split()
-    return next((word for word in words if word in QUESTION_WORDS), "other")
 
 
 class Squad(Program):
@@ -262,7 +256,9 @@ def squad_v2(*arguments: Any) -> Squad:
 def submission(version: str, predictions: Mapping[str, Table]) -> dict[str, str]:
     """The predictions as the official script takes them: {id: text}, and of 2.0 {id: no-answer score}."""
     dev = predictions["dev"]
-    columns = {"predictions.json": "prediction"} | ({} if version == "1.1" else {"null_odds.json": "no_answer"})
+    columns = {"predictions.json": "prediction"} | (
+        {} if version == "1.1" else {"null_odds.json": "no_answer"}
+    )
     found = {name: dict(zip(dev["id"], dev[column], strict=True)) for name, column in columns.items()}
     return {name: json.dumps(content, ensure_ascii=False, indent=1) + "\n" for name, content in found.items()}
 
