@@ -7,7 +7,6 @@ Numbers are about the development set, as the paper's are: the test set is not p
 
 import functools
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,11 @@ from core.errors import UserError
 from data_pipeline.benchmarks.squad import SPLITS, Split, is_placed, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.answers import Score, best_threshold, score
+from finetune.metrics import question_word
 from finetune.pairs import SPECIAL_TOKENS, encode_texts
-from finetune.program import Program, Table
+from finetune.program import Program
 from finetune.windows import LONGEST_QUESTION_TOKENS, WindowExamples, encode_places
-from recipes.records import Bar, Column, FineTuning, Published, add_fine_tuning, fits_the_model
+from recipes.records import Bar, Column, FineTuning, Published, Table, add_fine_tuning, fits_the_model
 from recipes.schema import FinetuningSettings
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from finetune.heads import Scorer
     from finetune.spans import SpanModel, Spans
 
-QUESTION_WORDS = ("what", "who", "whose", "whom", "when", "where", "which", "why", "how")
 _SHORTEST_SEQUENCE = 32
 _SHOWN = 5
-_logger = logging.getLogger("finetune")
 
 
 def encode_split(
@@ -70,12 +68,6 @@ def encode_split(
     )
 
 
-def question_word(question: str) -> str:
-    """The first of `QUESTION_WORDS` in a question, or "other"."""
-    words = "".join(letter if letter.isalpha() else " " for letter in question.lower()).split()
-    return next((word for word in words if word in QUESTION_WORDS), "other")
-
-
 class Squad(Program):
     """SQuAD for one tokenizer and sequence length; reading checks both splits.
 
@@ -96,15 +88,6 @@ class Squad(Program):
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         if not len(self.examples("train")):
             raise UserError(f"{data}: no question of train has an answer where it says")
-        for name, split in self.splits.items():
-            if split.misplaced:
-                shown = "\n".join(split.misplaced[:_SHOWN])
-                _logger.warning(
-                    "%s: %d answers do not stand where they say%s. The first:\n%s",
-                    *(name, len(split.misplaced)),
-                    "; their questions are not trained on" if name == "train" else "",
-                    shown,
-                )
         dev = self.splits["dev"].questions
         self.answerable = np.array([bool(question.answers) for question in dev])
         self._best: _Answered | None = None
@@ -133,8 +116,12 @@ class Squad(Program):
             "standard_error": best.standard_errors(dev.passage_of),
             "standard_error_over": f"{len(np.unique(dev.passage_of))} passages",
             "by_question_word": best.by_group(self._words()),
-            "misplaced_answers": {name: len(split.misplaced) for name, split in self.splits.items()},
-            "train_questions_left_out": left_out,
+            "left_out_of_training": left_out,
+            "misplaced_answers": {
+                name: {"answers": len(split.misplaced), "first": split.misplaced[:_SHOWN]}
+                for name, split in self.splits.items()
+                if split.misplaced
+            },
         }
         if self.version != "1.1":
             kinds = np.where(self.answerable, "answerable", "unanswerable")
@@ -166,19 +153,6 @@ class Squad(Program):
                 "spans": best.spans_texts,
                 "span_scores": best.spans_scores,
             }
-        }
-
-    def submission(self, predictions: Mapping[str, Table]) -> dict[str, str]:
-        dev = predictions.get("dev")
-        if not dev:
-            return {}
-        files: dict[str, dict[str, Any]] = {
-            "predictions.json": dict(zip(dev["id"], dev["prediction"], strict=True))
-        }
-        if self.version != "1.1":
-            files["null_odds.json"] = dict(zip(dev["id"], dev["no_answer"], strict=True))
-        return {
-            name: json.dumps(content, ensure_ascii=False, indent=1) + "\n" for name, content in files.items()
         }
 
     def _answered(self, score: "Scorer", examples: WindowExamples, what: str) -> "_Answered":
@@ -279,6 +253,16 @@ def squad_v2(*arguments: Any) -> Squad:
     return Squad("2.0", *arguments)
 
 
+def submission(version: str, predictions: Mapping[str, Table]) -> dict[str, str]:
+    """The predictions as the official script takes them: {id: text}, and of 2.0 {id: no-answer score}."""
+    dev = predictions["dev"]
+    columns = {"predictions.json": "prediction"} | (
+        {} if version == "1.1" else {"null_odds.json": "no_answer"}
+    )
+    found = {name: dict(zip(dev["id"], dev[column], strict=True)) for name, column in columns.items()}
+    return {name: json.dumps(content, ensure_ascii=False, indent=1) + "\n" for name, content in found.items()}
+
+
 def _errors(settings: Any, config: Any, where: str) -> list[str]:
     if (settings.sequence_length or config.sequence_length) < _SHORTEST_SEQUENCE:
         return [
@@ -321,6 +305,7 @@ def _record(
         bar=Bar("f1", {column.title.removesuffix(", F1"): column.path for column in controls}),
         note=f"On the development set, of the epoch and seed that are best there by F1.{threshold}",
         chosen_by="f1",
+        submission=functools.partial(submission, version),
         errors=_errors,
     )
 
