@@ -16,14 +16,14 @@ from tokenizers import decoders, models, pre_tokenizers
 from core.config import ModelConfig
 from core.errors import UserError
 from core.flags import flag_errors
+from core.generation.batches import generate_tokens
+from core.generation.sampling import Sampling, draw
 from core.model_directory import build_model, save_model
 from core.models.cache import KeyValueCache
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.generate import TextStream, add_arguments, generate_texts, read_prompts, typed_prompts
-from core.generation.batches import generate_tokens
-from core.generation.sampling import Sampling, draw
 
 ROOT = Path(__file__).resolve().parents[2]
 
