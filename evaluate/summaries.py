@@ -143,7 +143,7 @@ _PUBLISHED = {
 
 def _record(task: SummaryTask, program: type[Summaries]) -> ZeroShot:
     return ZeroShot(
-        name=task.name,
+        name=f"{task.name}_zero_shot",  # a fine-tuning is called as the benchmark
         title=f"{task.title}, zero-shot",
         benchmark=task.name,
         program=f"{__name__}:{program.__name__}",
