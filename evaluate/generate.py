@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from core.errors import UserError
+from core.errors import ConfigurationError, UserError
 from core.flags import add_flags, from_flags
 from core.generation.batches import Method, generate_all, generate_tokens, longest_prompt
 from core.generation.beams import BeamSearch
@@ -111,9 +111,7 @@ def generate(arguments: argparse.Namespace) -> None:
     mesh = initialize(arguments.tensor_parallel, device=arguments.device)
     from_main(mesh, lambda: check_tokenizer(arguments, tokenizer, load_tokenizer))
     model = load_model(arguments.checkpoint, mesh, config)
-    result = generate_texts(
-        model, tokenizer, mesh, prompts, arguments.tokens, method, arguments.batch_size
-    )
+    result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, method, arguments.batch_size)
     if mesh.is_main and arguments.output is not None:
         publish(result, arguments.output)
 
@@ -232,7 +230,9 @@ def _generate_batch(
     )
     records = []
     for prompt, context, text in zip(prompts, contexts, produced, strict=True):
-        records.append(_record(prompt, context, room, tokenizer.decode(text.tokens), len(text.tokens), tokens))
+        records.append(
+            _record(prompt, context, room, tokenizer.decode(text.tokens), len(text.tokens), tokens)
+        )
         if text.score is not None:
             records[-1]["score"] = text.score
         _show(mesh, prompt + records[-1]["text"] + "\n")
@@ -285,9 +285,7 @@ def _warn_of_cut(mesh: Mesh, number: int, length: int, room: int) -> None:
         )
 
 
-def _record(
-    prompt: str, context: list[int], room: int, text: str, count: int, tokens: int
-) -> dict[str, Any]:
+def _record(prompt: str, context: list[int], room: int, text: str, count: int, tokens: int) -> dict[str, Any]:
     return {
         "prompt": prompt,
         "text": text,

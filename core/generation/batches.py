@@ -285,9 +285,7 @@ def generate_all(
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     waiting = deque(longest_first[mesh.data_rank :: mesh.data_size])
     room = max((len(prompts[index]) for index in waiting), default=1) + count
-    batch = Batch(
-        model, mesh, method, count, stop=stop, places=min(places, max(1, len(waiting))), room=room
-    )
+    batch = Batch(model, mesh, method, count, stop=stop, places=min(places, max(1, len(waiting))), room=room)
     found: dict[int, Generated] = {}
     with tqdm(
         total=len(waiting), desc=title, unit="text", disable=None if mesh.is_main and title else True

@@ -83,11 +83,12 @@ def read_split(directory: Path, name: str) -> Split:
             dialogue = _dialogue(row, str(number))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        if reason := _unusable(dialogue, seen):
+        if reason := _unusable(dialogue, seen if row.get("id") is not None else set()):
             split.left_out.setdefault(reason, []).append(where.removeprefix(f"{directory}/"))
         else:
             split.dialogues.append(dialogue)
-        seen.add(dialogue.id)
+        if row.get("id") is not None:
+            seen.add(dialogue.id)
     check_left_out(split.dialogues, split.left_out, files[0])
     return split
 

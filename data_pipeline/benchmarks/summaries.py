@@ -1,13 +1,16 @@
 """Data of summarization: articles and their summaries, a JSON object a line or a table's row a pair.
 
-{train,validation,test}.jsonl, or the hub's tables (`test-00000-of-00001.parquet`), anywhere below the folder.
+{train,validation,test}.jsonl, or the hub's tables (`test-00000-of-00001.parquet`), anywhere below the folder. What is asked
+of a model, as it is or fine-tuned, and what its summaries are worth stands here, too, for both.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from core.errors import UserError
 from data_pipeline.benchmarks.benchmark import (
@@ -25,14 +28,28 @@ from data_pipeline.benchmarks.split_files import (
     rows_of_files,
     write_json_lines,
 )
+from data_pipeline.benchmarks.text_metrics import (
+    ROUGE,
+    Share,
+    another_of,
+    first_sentences,
+    means,
+    rouge_of_all,
+    sentences,
+    standard_errors,
+)
 from data_pipeline.sample.tellings import summary_rows
 from data_pipeline.sample.text import Guard
 from data_pipeline.sample.world import World
+from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPLITS = ("train", "validation", "test")
 LONGEST_SUMMARY_CHARACTERS = 10_000
+LEAD = 3  # sentences of the article that a baseline takes
+HINT = "\nTL;DR:"  # after an article: what follows is its summary (Radford et al. 2019, section 3.6)
 _LARGEST_LEFT_OUT = 100  # rows, or 1 of 100
 _SHOWN = 10
+_ENCODED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -42,10 +59,9 @@ class SummaryTask:
     Attributes:
         name, title: as a benchmark's; its folder is called by the name.
         article, summary: the columns of the two texts.
-        tokens: a generated summary has at most.
+        tokens: that a summary has at most, its end included, for a fine-tuned model.
         dataset, configuration, revision, licence: where the hub has it, and under which terms.
         counts: pairs of each of `SPLITS` as published.
-        shown: sentences of the article that the baseline takes, as many as such summaries have.
     """
 
     name: str
@@ -58,7 +74,6 @@ class SummaryTask:
     revision: str
     licence: str
     counts: tuple[int, int, int]
-    shown: int = 3
 
 
 TASKS = {
@@ -142,11 +157,12 @@ def read_split(directory: Path, task: SummaryTask, name: str) -> Split:
             pair = _pair(row, task, str(number))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        if reason := _unusable(pair, seen):
+        if reason := _unusable(pair, seen if row.get("id") is not None else set()):
             split.left_out.setdefault(reason, []).append(where.removeprefix(f"{directory}/"))
         else:
             split.rows.append(pair)
-        seen.add(pair.id)
+        if row.get("id") is not None:
+            seen.add(pair.id)
     check_left_out(split.rows, split.left_out, files[0])
     return split
 
@@ -185,6 +201,82 @@ def _unusable(pair: Row, seen: set[str]) -> str:
     if len(pair.summary) > LONGEST_SUMMARY_CHARACTERS:
         return f"a summary of more than {LONGEST_SUMMARY_CHARACTERS:,} characters"
     return ""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What is asked about articles, as token ids, and how many articles lost their end."""
+
+    tokens: list[np.ndarray]
+    cut: int
+
+
+def prompts_for(articles: Sequence[str], tokenizer: Tokenizer, room: int, hint: str = HINT) -> Prompts:
+    """Each article, as much as leaves place for the hint behind it in `room` tokens; without a hint, something of an
+    article is always there.
+
+    Raises:
+        UserError: the hint alone fills the room.
+    """
+    tail = tokenizer.encode(hint) if hint else []
+    if room <= len(tail):
+        raise UserError(
+            f"{room} tokens are no room for an article and {hint!r}: take a model that reads more"
+        )
+    prompts, cut = [], 0
+    for start in range(0, len(articles), _ENCODED_AT_ONCE):
+        block = [article.strip() for article in articles[start : start + _ENCODED_AT_ONCE]]
+        for ids in tokenizer.encode_batch(block):
+            cut += len(ids) > room - len(tail)
+            prompts.append(np.array([*ids[: room - len(tail)], *tail], np.int32))
+    return Prompts(prompts, cut)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What summaries are worth.
+
+    Attributes:
+        scores: [summaries, 4], of each one.
+        result: their means and standard errors, and what two baselines reach on the same articles: their own first
+            sentences, and another article's summary.
+    """
+
+    scores: np.ndarray
+    result: dict[str, Any]
+
+
+def measured(rows: Sequence[Row], texts: Sequence[str], share: Share) -> Measured:
+    """ROUGE of a text for each article; sentences of texts and references are told apart by `sentences`, or are lines."""
+    references = references_of(rows)
+    scores = rouge_of_all(["\n".join(sentences(text)) for text in texts], references, share)
+    leads = rouge_of_all([first_sentences(row.article, LEAD) for row in rows], references, share)
+    others = rouge_of_all([references[other] for other in another_of(len(rows))], references, share)
+    result = {
+        **means(scores),
+        "standard_error": standard_errors(scores),
+        "standard_error_over": f"{len(rows)} articles",
+        "rouge": "F, plain means, Porter's stems, sentences by line or full stop",
+        "articles": len(rows),
+        "first_sentences": means(leads),
+        "another_summary": means(others),
+    }
+    return Measured(scores, result)
+
+
+def references_of(rows: Sequence[Row]) -> list[str]:
+    """The summaries, a sentence a line."""
+    return ["\n".join(sentences(row.summary)) for row in rows]
+
+
+def predictions_of(rows: Sequence[Row], texts: Sequence[str], scores: np.ndarray) -> dict[str, Sequence[Any]]:
+    """A row an article: its id, the text, the reference and the four scores."""
+    columns: dict[str, Sequence[Any]] = {
+        "id": [row.id for row in rows],
+        "prediction": list(texts),
+        "reference": [row.summary for row in rows],
+    }
+    return columns | {name: scores[:, place].tolist() for place, name in enumerate(ROUGE)}
 
 
 def _row_texts(task: SummaryTask, row: Any) -> Iterator[BenchmarkText]:

@@ -116,7 +116,7 @@ def test_texts_are_those_of_transformers_on_any_layout_and_in_any_batch(
                     assert text.ended == ("length" if len(tokens) == COUNT else "stop")
                     assert text.score is None if search is None else math.isfinite(text.score)
                     if score is not None:
-                        assert text.score == pytest.approx(score, abs=2e-5)
+                        assert text.score == pytest.approx(score, rel=1e-6, abs=2e-5)
 
 
 def _mixed(folder: Path, _: int) -> tuple[list[list[int]], list[list[int]], int]:
