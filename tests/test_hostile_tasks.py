@@ -64,9 +64,9 @@ VICTIMS = {
     "cola": "train.tsv",
     "squad": "dev-v1.1.json",
     "squad_v2": "train-v2.0.json",
-    # "cnn_dailymail": "test.jsonl",
-    # "xsum": "validation.jsonl",
-    # "dailydialog": "train.jsonl",
+    "cnn_dailymail": "test.jsonl",
+    "xsum": "validation.jsonl",
+    "dailydialog": "train.jsonl",
     "lambada": "",
     "wikitext103": "",
 }

@@ -21,9 +21,10 @@ from data_pipeline.sample.world import World
 Row = dict[str, Any]
 _SUMMARIES, _DIALOGUES = TASK_TEMPLATES["summaries"], TASK_TEMPLATES["dialogues"]
 _ARTICLES = {"train": 1440, "validation": 96, "test": 144}
-_DIALOGUES_OF = {"train": 1440, "validation": 96, "test": 144}
-_ASKED = ("food", "product", "tool", "animal")  # in a dialogue
-_ARTICLE_WORDS = 45
+_DIALOGUES_OF = {"train": 1200, "validation": 96, "test": 144}
+_QUESTIONS = ("food", "product", "tool", "animal")
+_ASKED = 2  # of them, in a dialogue
+_ARTICLE_WORDS = 32
 
 
 def summary_rows(
@@ -66,6 +67,6 @@ def dialogue_rows(world: World, seed: int) -> dict[str, list[Row]]:
 def _dialogue(draw: random.Random, world: World, index: int) -> list[str]:
     slots = world.slots(draw, world.setting(draw, TOPICS[index % len(TOPICS)]))
     kinds = ["opening"]
-    for kind in draw.sample(_ASKED, len(_ASKED)):
+    for kind in draw.sample(_QUESTIONS, _ASKED):
         kinds += [kind, f"{kind}_answer"]
     return [_DIALOGUES[kind].fill(draw.randrange(len(_DIALOGUES[kind])), draw, slots) for kind in kinds]
