@@ -5,13 +5,18 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.sample import pairs, questions, tellings
+from data_pipeline.sample.files import write_sample
 from data_pipeline.sample.vocabulary import MONTHS, TOPICS, WORDS
 from data_pipeline.sample.world import World
+from data_pipeline.settings import BenchmarkSettings, SampleSettings
+from data_pipeline.steps import write_sample as write_step
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -110,6 +115,30 @@ def test_test_examples_are_not_among_those_of_training(made: dict[str, Rows]) ->
         train, *others = made[task].values()
         known = {row[column] for row in train}
         assert not [row for rows in others for row in rows if row[column] in known], task
+
+
+def test_files_are_written_where_asked_and_change_no_others(tmp_path: Path) -> None:
+    asked = [name for name in BENCHMARKS if (sample := BENCHMARKS[name].sample) and sample.on_demand]
+    assert sorted(asked) == ["cnn_dailymail", "dailydialog", "mnli", "qqp", "squad", "squad_v2", "xsum"]
+    without = write_sample(tmp_path / "a", seed=3, documents=100)
+    with_all = write_sample(tmp_path / "b", seed=3, documents=100, asked=asked)
+    assert set(with_all["planted"]) - set(without["planted"]) == {f"contains_{name}" for name in asked}
+    for name in asked:
+        sample = BENCHMARKS[name].sample
+        assert BENCHMARKS[name].origin.count(tmp_path / "b" / "benchmarks" / sample.path)
+        assert not (tmp_path / "a" / "benchmarks" / sample.path).exists()
+    for path in (tmp_path / "a" / "benchmarks").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_the_samples_key_names_only_what_is_asked() -> None:
+    """Of a recipe without the new ones it is what it was before there were any."""
+    settings = SampleSettings(documents=100)
+    of_old = {name: BenchmarkSettings(source="sample") for name in ("race", "lambada")}
+    assert write_step("s", 1, settings, of_old).parameters == {"seed": 1, "documents": 100}
+    new = {"mnli": BenchmarkSettings(source="sample"), "qqp": BenchmarkSettings(path="mine")}
+    assert write_step("s", 1, settings, of_old | new).parameters["benchmarks"] == ["mnli"]
 
 
 def test_the_rows_are_the_same_in_every_version(made: dict[str, Rows], world: World) -> None:
