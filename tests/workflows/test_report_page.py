@@ -217,10 +217,10 @@ def test_both_pages_show_every_table(page: Page, tmp_path: Path):
     markdown = (tmp_path / "report.md").read_text()
     for part in page.sections:
         assert f"<h2>{part.title}</h2>".replace("'", "&#39;") in html
-        for shown in part.tables:
-            assert shown.note in markdown
-            assert shown.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
-            for cell in (cell for row in shown.rows for cell in row):
+        for table in part.tables:
+            assert table.note in markdown
+            assert table.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
+            for cell in (cell for row in table.rows for cell in row):
                 assert cell in markdown
                 assert cell.replace("'", "&#39;") in html
     assert "| tiny | 1,234 | **75.0 % ± 1.2 %** | 4,000 | exact |" in markdown
