@@ -23,7 +23,7 @@ OTHER = "Another passage, of nobody."
 EXPECTED = Split(
     [CONTEXT, OTHER],
     [
-        Question("a", 0, "When?", (Answer("1999", CONTEXT.index("1999")), Answer("in 1999", 19 - 2))),
+        Question("a", 0, "When?", (Answer("1999", CONTEXT.index("1999")), Answer("in 1999", 16))),
         Question("b", 0, "What\u2028?", (Answer("Cafe\u0301 \U0001d54f", 0),)),
         Question("c", 1, "Who?", ()),
     ],
@@ -197,9 +197,9 @@ def test_answers_elsewhere_than_they_say_are_kept_apart_and_too_many_are_refused
     )
     split = read_split(tmp_path, "train", "1.1")
     assert [question.id for question in split.questions] == ["a", "x", "y"]
-    assert [place.partition("line ")[2] for place in split.misplaced] == [
-        f"2: at character {moved['answer_start'][0]} stands '999.', not '1999'",
-        "3: at character 10000 stands '', not '1999'",
+    assert split.misplaced == [
+        f"train.jsonl, line 2: at character {moved['answer_start'][0]} stands '999.', not '1999'",
+        "train.jsonl, line 3: at character 10000 stands '', not '1999'",
     ]
     # In bytes, as some tools count, every answer is elsewhere.
     start = len(CONTEXT[: CONTEXT.index("1999")].encode())
@@ -209,7 +209,7 @@ def test_answers_elsewhere_than_they_say_are_kept_apart_and_too_many_are_refused
     (tmp_path / "train.jsonl").write_text(lines(shifted[:100]))
     assert len(read_split(tmp_path, "train", "1.1").misplaced) == 100
     (tmp_path / "train.jsonl").write_text(lines(shifted))
-    with pytest.raises(UserError, match=r"101 of 101 answers do not stand where they say, more than 100"):
+    with pytest.raises(UserError, match=r": 101 of 101 answers do not stand where they say, more than 100"):
         read_split(tmp_path, "train", "1.1")
 
 
