@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tokenizers
 
+from data_pipeline.benchmarks.squad import Question, Split
 from data_pipeline.tokenization.places import PlacedIds
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
+from finetune.squad import encode_split
 from finetune.windows import STRIDE, WindowExamples, answered_by, window_starts
+from tests.data_pipeline.corpus_files import real_data
 from tests.finetune.race_tree import write_vocabulary
 
 LONGEST = 30
@@ -108,6 +112,46 @@ def test_an_answer_at_every_place_is_asked_of_the_windows_that_hold_it_whole(tok
                 assert (rows.any(axis=1) == holding).all()
                 for row, sequence in zip(rows[holding], ids[holding], strict=True):
                     assert sequence[row].tolist() == [first, last]
+
+
+def test_sequences_of_real_text_are_those_of_the_library() -> None:
+    """Its own truncation of the second text, with the tokens that two windows share, and its places of the words."""
+    tokenizer = load_tokenizer(real_data("bert-base-uncased-vocab.txt"))
+    text = real_data("wikitext103.valid.tokens").read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n") if len(line) > 600]
+    passages = ["\n".join(lines[place : place + 1 + place % 3]) for place in range(60)]
+    asked = [" ".join(passage.split()[::9][: 3 + place]) + "?" for place, passage in enumerate(passages)]
+    split = Split(passages, [Question(str(n), n, question, ()) for n, question in enumerate(asked)])
+    library = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
+    library.post_processor = tokenizers.processors.BertProcessing(
+        ("[SEP]", tokenizer.sep), ("[CLS]", tokenizer.cls)
+    )
+    for length in (384, 96):
+        examples = encode_split(split, tokenizer, length, training=False)
+        batch = examples.batch(np.arange(len(examples)))
+        row = several = 0
+        for question, (ours, passage) in enumerate(zip(asked, passages, strict=True)):
+            if len(tokenizer.encode(ours)) > len(examples.questions[question]):
+                row += int((examples.windows.question == question).sum())  # cut, which the library does not
+                continue
+            shared = examples.room(question) - examples.stride(question)
+            library.enable_truncation(length, stride=shared, strategy="only_second")
+            first = library.encode(ours, passage)
+            windows = [first, *first.overflowing]
+            several += len(windows) > 1
+            for window in windows:
+                size = len(window.ids)
+                assert batch["tokens"][row, :size].tolist() == window.ids
+                assert batch["token_types"][row, :size].tolist() == window.type_ids
+                assert batch["attention_mask"][row].sum() == size
+                start, width = int(examples.windows.start[row]), int(examples.windows.size[row])
+                places = examples.passages[question]
+                words = [
+                    passage[slice(*window.offsets[place])] for place in np.flatnonzero(batch["lasts"][row])
+                ]
+                assert [places.text(passage, t, t) for t in range(start, start + width)] == words
+                row += 1
+        assert row == len(examples) and several > 5
 
 
 def test_windows_that_share_nothing_leave_no_token_out(
