@@ -12,6 +12,7 @@ from core.flags import add_flags, from_flags
 
 NAMES = (
     "checkpoint-stall",
+    "finetuning",
     "many-files",
     "near-duplicates",
     "pipeline",

@@ -31,10 +31,10 @@ class GPT2Model(EmbeddedTransformer):
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
                 logits are by far the largest values, and an evaluation wants few of them. Not under sequence
                 parallelism.
-            cache: what was read before; `tokens` go on from there and are remembered in it. Generation only: it
-                keeps no gradients.
+            cache: what was read before; each row's `tokens` go on from there and are remembered in it. Generation
+                only: it keeps no gradients.
         """
-        values = self.embed(tokens, 0 if cache is None else cache.length)
+        values = self.embed(tokens, None if cache is None else cache.extend(tokens.shape[1], tokens.device))
         values = F.dropout(values, self.config.dropout, self.training)
         hidden = self.transformer(values, cache=cache, places=places)
         if places is not None:

@@ -145,7 +145,9 @@ class TransformerLayer(nn.Module):
         `SelfAttention.forward`."""
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
-            return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
+            return checkpoint(
+                self._compute, values, mask, None, places, use_reentrant=False, context_fn=contexts
+            )
         return self._compute(values, mask, cache, places)
 
     def _compute(
@@ -232,20 +234,25 @@ class EmbeddedTransformer(nn.Module):
         )
 
     def add_positions(self, values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Embedded tokens [batch, sequence, hidden] and their places [sequence] (under sequence parallelism both this
-        rank's part) → the input of the first layer, of the same shape."""
+        """Embedded tokens [batch, sequence, hidden] and their places, [sequence] or [batch, sequence] (under sequence
+        parallelism both this rank's part) → the input of the first layer, of the same shape."""
         return values + self.position_embedding(positions)
 
-    def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """[batch, sequence] int64, the first at position `start` → tokens and positions embedded, [batch, sequence,
-        hidden], or this rank's part of it under sequence parallelism."""
-        end = start + tokens.shape[1]
-        if end > self.config.sequence_length:
-            raise UserError(
-                f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
-            )
-        positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
-        return self.add_positions(self.token_embedding(tokens), positions)
+    def embed(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, sequence] int64 → tokens and positions embedded, [batch, sequence, hidden], or this rank's part of it
+        under sequence parallelism.
+
+        Args:
+            positions: of the tokens, [batch, sequence], none beyond the model's; by default they begin at 0.
+        """
+        if positions is None:
+            length = tokens.shape[1]
+            if length > self.config.sequence_length:
+                raise UserError(
+                    f"{length} tokens are more than the model's sequence_length {self.config.sequence_length}"
+                )
+            positions = torch.arange(length, device=tokens.device)
+        return self.add_positions(self.token_embedding(tokens), self.part_of_sequence(positions))
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.

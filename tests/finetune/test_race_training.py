@@ -72,7 +72,7 @@ def _records(output: Path) -> list[dict[str, Any]]:
 def test_every_epoch_asks_every_question_in_another_order(inputs: Path) -> None:
     split = _split(inputs, "train")
     model = torch.nn.Module()
-    model.config, model.term = None, "race"  # type: ignore[assignment]
+    model.config = model.counts = None  # type: ignore[assignment]
     task = Epochs(model, split, None, epochs=3, seed=1)  # type: ignore[arg-type]
     assert task.total_samples == 3 * 60
     stream = np.concatenate([task.chosen(np.arange(start, start + 20)) for start in range(0, 180, 20)])
@@ -95,17 +95,6 @@ def _first_losses(inputs: Path, output: Path, tensor_parallel: int) -> None:
     mesh = initialize(tensor_parallel)
     config = TrainingConfig(steps=8, global_batch=8, micro_batch=2, learning_rate=1e-3, schedule="linear")
     train(_task(inputs, "plain", mesh, epochs=1), mesh, config, output)
-
-
-def test_losses_agree_over_layouts(inputs: Path, tmp_path: Path) -> None:
-    layouts = {"1x1": (1, 1), "2x1": (2, 1), "1x2": (2, 2)}  # name: processes, tensor ranks
-    losses = {}
-    for name, (world_size, tensor_parallel) in layouts.items():
-        run_distributed(_first_losses, world_size, inputs, tmp_path / name, tensor_parallel)
-        losses[name] = [record["loss"] for record in _records(tmp_path / name)]
-    assert len(losses["1x1"]) == 8
-    assert losses["2x1"] == pytest.approx(losses["1x1"], rel=1e-4)
-    assert losses["1x2"] == pytest.approx(losses["1x1"], rel=1e-4)
 
 
 class _Killed(BaseException):
@@ -202,7 +191,7 @@ def test_the_command_learns_to_find_the_answer_in_the_passage(inputs: Path, tmp_
     assert json.loads((output / "state.json").read_text()) == {"status": "finished", "step": 120}
     assert result["total"] == {"all": 32, "middle": 16, "high": 16}
     assert result["accuracy"]["all"] == result["correct"]["all"] / 32
-    assert set(result["dev_accuracy"]) == {"all", "middle", "high"}
+    assert set(result["dev"]["accuracy"]) == {"all", "middle", "high"}
     assert result["chance"] == 0.25
     assert result["accuracy"]["all"] > 0.6
     assert result["blank_passage_accuracy"]["all"] < 0.5, "the options alone must not give the answer"
