@@ -117,6 +117,32 @@ def test_batches_lie_by_length_and_hold_what_they_held(inputs: Path, ranks: int)
     assert padded[16] < padded[0], "less is padded"
 
 
+@pytest.mark.parametrize(
+    ("length", "batch", "ranks", "most", "expected"),
+    [
+        (400, 32, 1, 8, 2),  # 2 · 4 · 400 tokens are the first above 2048
+        (400, 5, 1, 8, 2),
+        (400, 32, 1, 1, 1),
+        (10, 32, 1, 8, 8),
+        (10, 20, 1, 16, 10),  # 10 and 10 rather than 16 and 4
+        (100, 32, 2, 16, 6),  # a rank has 16: 6, 6 and 4
+    ],
+)
+def test_passes_hold_what_keeps_the_device_busy(
+    length: int, batch: int, ranks: int, most: int, expected: int
+) -> None:
+    class Examples(list):
+        lengths = np.array([length])
+
+        def batch(self, _: np.ndarray) -> dict[str, np.ndarray]:
+            return {"tokens": np.zeros((4, length))}
+
+    mesh = SimpleNamespace(data_size=ranks, device=torch.device("cpu"))
+    model = SimpleNamespace(counts=None, config=None)
+    task = Epochs(model, Examples(), mesh, 1, 1, batch)  # type: ignore[arg-type]
+    assert task.pass_size(most) == expected
+
+
 def test_settings_become_steps_with_linear_decay() -> None:
     settings = FinetuningSettings(epochs=3, batch_size=32, warmup_fraction=0.1)
     config = settings.training_config(examples=100, seed=1)  # 300 questions: 9 batches of 32 and one of 12
