@@ -230,5 +230,7 @@ def test_kept_scores_that_do_not_fit_count_as_none(tmp_path: Path, kind: str) ->
     assert np.array_equal(KeptScores.beside(output, {"data": "a"}).read(sizes), scores[:3])  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"what was scored there was asked .*data was a, is b; remove it"):
         KeptScores.beside(output, {"data": "b"})
+    (tmp_path / "result.json.partial" / "asked.json").unlink()
+    assert KeptScores.beside(output, {"data": "b"}).read(sizes) is None, "nobody knows of what these are"
     remove_kept(output)
     assert not list(tmp_path.iterdir())
