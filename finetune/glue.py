@@ -6,7 +6,7 @@ the model (`heads`) and training (`tuner`).
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +146,11 @@ def dev_splits(task: GlueTask) -> dict[str, str]:
 def _confusions(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, np.ndarray]:
     """Of the development set, by part."""
 
-    def numbered(labels: Sequence[str]) -> np.ndarray:
-        return np.array([task.labels.index(label) for label in labels])
+    def numbered(split: str, column: str) -> np.ndarray:
+        return np.array([task.labels.index(label) for label in predictions[split][column]])
 
     return {
-        part: confusion(
-            *(numbered(predictions[split][key]) for key in ("answer", "prediction")), len(task.labels)
-        )
+        part: confusion(numbered(split, "answer"), numbered(split, "prediction"), len(task.labels))
         for part, split in dev_splits(task).items()
     }
 
@@ -234,7 +232,7 @@ def _record(task: GlueTask) -> FineTuning:
     form: Form = "number" if task.metrics[0] == "matthews" else "percent"
     columns += [
         Column("most frequent label", f"majority.{parts[0]}", "percent"),
-        Column("median of seeds", "dev_median", form),
+        Column("median of seeds", "dev_median", form, spread="dev_spread"),
         Column("ensemble of seeds", f"ensemble.{headline}", form),
     ]
     accuracy = f"accuracy.{parts[0]}"
