@@ -110,8 +110,9 @@ def _repairer() -> Callable[[str], str]:
         for _ in range(_MOST_DECODINGS):
             before = line
             decoded, plan = ftfy.fix_encoding_and_explain(line, whole)
-            steps = plan[: plan.index(_AS_WINDOWS) - 1] if plan and _AS_WINDOWS in plan else None
-            line = decoded if steps is None else str(ftfy.apply_plan(line, steps))
+            steps = [(kind, how) for kind, how in plan or ()]
+            as_windows = steps.index(_AS_WINDOWS) if _AS_WINDOWS in steps else 0
+            line = str(ftfy.apply_plan(line, steps[: as_windows - 1])) if as_windows else decoded
             if is_bad(line):
                 line = UTF8_DETECTOR_RE.sub(decode_part, line)
             if line == before:
