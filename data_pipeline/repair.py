@@ -34,7 +34,7 @@ _NO_CHARACTERS = re.compile(
 )
 _MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
 _AS_WINDOWS = ("decode", "windows-1252")
-_LONGEST_TRIED_IN_PARTS = 256  # characters of a run that is wrong in several ways: parts of parts take n² work
+_LONGEST_IN_PARTS = 256  # characters that are decoded part by part: parts of parts take n² work
 _MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
 _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
 
@@ -101,7 +101,7 @@ def _repairer() -> Callable[[str], str]:
     def decode_part(match: re.Match[str]) -> str:
         if not is_bad(match[0]):
             return match[0]
-        config = everything if len(match[0]) <= _LONGEST_TRIED_IN_PARTS else whole
+        config = everything if len(match[0]) <= _LONGEST_IN_PARTS else whole
         return str(ftfy.fix_encoding_and_explain(match[0], config).text)
 
     def decode(line: str) -> str:
