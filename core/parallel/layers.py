@@ -8,9 +8,13 @@ Each layer names how its parameters start (`initial`): a number is the standard 
 "zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
 """
 
+import copy
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.tensor._dtensor_spec import DTensorSpec
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
 from core.errors import UserError
@@ -38,6 +42,35 @@ def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> n
     return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
 
 
+class _Local(torch.autograd.Function):
+    """`DTensor.to_local` of several parameters at once. Torch's own works out anew in each backward pass what the gradient
+    is a gradient of, which takes the host as long as a small matrix product; the parameter knows that."""
+
+    @staticmethod
+    def forward(ctx: Any, partial_gradient: bool, *parameters: DTensor) -> tuple[torch.Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.partial_gradient = partial_gradient
+        ctx.specs = [parameter._spec for parameter in parameters]
+        values = [parameter._local_tensor for parameter in parameters]
+        ctx.strides = [value.stride() for value in values]
+        return tuple([value.view_as(value) for value in values])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[None | torch.Tensor, ...]:
+        given: list[torch.Tensor | None] = [None]
+        for gradient, strides, spec in zip(gradients, ctx.strides, ctx.specs, strict=True):
+            if gradient is None:
+                given.append(None)
+                continue
+            if gradient.stride() != strides:  # what the spec promises, and the optimizer's kernels rely on
+                gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
+            spec = copy.copy(spec)
+            if ctx.partial_gradient:
+                spec = DTensorSpec(spec.mesh, (Partial(),), tensor_meta=spec.tensor_meta)
+            given.append(DTensor(gradient, spec, requires_grad=False))
+        return tuple(given)
+
+
 def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tensor:
     """This tensor rank's part of a parameter, differentiable.
 
@@ -49,13 +82,22 @@ def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tens
     Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
     a data rank's fragment: that is refused.
     """
-    assert isinstance(parameter, DTensor), "core's parameters are DTensors"
-    if parameter.device_mesh.mesh_dim_names != ("tp",):
-        raise RuntimeError(
-            f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
-            "module's forward; enter through it, or load the model without fully_shard"
-        )
-    return parameter.to_local(grad_placements=[Partial()]) if partial_gradient else parameter.to_local()
+    return local_parts(parameter, partial_gradient=partial_gradient)[0]
+
+
+def local_parts(*parameters: torch.Tensor, partial_gradient: bool = False) -> tuple[torch.Tensor, ...]:
+    """As `local`, of parameters that are used together."""
+    for parameter in parameters:
+        assert isinstance(parameter, DTensor), "core's parameters are DTensors"
+        if parameter._spec.mesh.mesh_dim_names != ("tp",):
+            raise RuntimeError(
+                f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
+                "module's forward; enter through it, or load the model without fully_shard"
+            )
+    if not torch.compiler.is_compiling():
+        return cast(tuple[torch.Tensor, ...], _Local.apply(partial_gradient, *parameters))
+    placements = [Partial()] if partial_gradient else None
+    return tuple([cast(DTensor, parameter).to_local(grad_placements=placements) for parameter in parameters])
 
 
 class ColumnParallelLinear(nn.Module):
@@ -72,7 +114,7 @@ class ColumnParallelLinear(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp]."""
-        return linear(self.enter(values, self.group), local(self.weight), local(self.bias))
+        return linear(self.enter(values, self.group), *local_parts(self.weight, self.bias))
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)
@@ -94,7 +136,7 @@ class RowParallelLinear(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, in / tp] → [batch, sequence, out], or under sequence parallelism [batch, sequence / tp, out]."""
         if self.group.size() == 1:
-            return linear(values, local(self.weight), local(self.bias))
+            return linear(values, *local_parts(self.weight, self.bias))
         summed = self.leave(linear(values, local(self.weight)), self.group)
         return summed + local(self.bias, self.sequence_parallel)
 
@@ -113,7 +155,7 @@ class ReplicatedLinear(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., in] → [..., out]."""
-        return linear(values, local(self.weight), local(self.bias))
+        return linear(values, *local_parts(self.weight, self.bias))
 
     def extra_repr(self) -> str:
         return f"in={self.weight.shape[1]}, out={self.weight.shape[0]}, replicated"
@@ -190,7 +232,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., hidden] → the same."""
-        weight, bias = (local(p, self.sequence_parallel) for p in (self.weight, self.bias))
+        weight, bias = local_parts(self.weight, self.bias, partial_gradient=self.sequence_parallel)
         return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 
 
