@@ -3,6 +3,7 @@ as plain local tensors, so that the forward pass reads as the paper writes it.
 
 Under sequence parallelism the values outside tensor-parallel regions are [batch, sequence / tp, hidden], and what is
 computed on them (LayerNorm, biases of row-parallel layers, positions) gives each rank the gradient of its part only.
+Their modules name such parameters (`partial_gradients`), and `core.training.data_parallel.complete_gradients` adds up.
 
 Each layer names how its parameters start (`initial`): a number is the standard deviation of N(0, ·), the words
 "zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
@@ -14,11 +15,11 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.tensor._dtensor_spec import DTensorSpec
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
 from core.errors import UserError
-from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
+from core.parallel.collectives import g, scatter_sequence
+from core.parallel.column_product import column_product
 from core.parallel.mesh import Mesh
 from core.parallel.narrow_products import linear
 from core.parallel.random import derived_seed
@@ -47,45 +48,36 @@ class _Local(torch.autograd.Function):
     is a gradient of, which takes the host as long as a small matrix product; the parameter knows that."""
 
     @staticmethod
-    def forward(ctx: Any, partial_gradient: bool, *parameters: DTensor) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, *parameters: DTensor) -> tuple[torch.Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.partial_gradient = partial_gradient
         ctx.specs = [parameter._spec for parameter in parameters]
         values = [parameter._local_tensor for parameter in parameters]
         ctx.strides = [value.stride() for value in values]
         return tuple([value.view_as(value) for value in values])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[None | torch.Tensor, ...]:
-        given: list[torch.Tensor | None] = [None]
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        given: list[torch.Tensor | None] = []
         for gradient, strides, spec in zip(gradients, ctx.strides, ctx.specs, strict=True):
             if gradient is None:
                 given.append(None)
                 continue
             if gradient.stride() != strides:  # what the spec promises, and the optimizer's kernels rely on
                 gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
-            spec = copy.copy(spec)
-            if ctx.partial_gradient:
-                spec = DTensorSpec(spec.mesh, (Partial(),), tensor_meta=spec.tensor_meta)
-            given.append(DTensor(gradient, spec, requires_grad=False))
+            given.append(DTensor(gradient, copy.copy(spec), requires_grad=False))
         return tuple(given)
 
 
-def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tensor:
+def local(parameter: torch.Tensor) -> torch.Tensor:
     """This tensor rank's part of a parameter, differentiable.
-
-    Args:
-        partial_gradient: the parameter is replicated, but this rank's gradient of it is of its part of the sequence
-            only. The gradient is then marked as a sum yet to be made, which `fully_shard`, or else
-            `core.training.data_parallel.complete_gradients`, makes.
 
     Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
     a data rank's fragment: that is refused.
     """
-    return local_parts(parameter, partial_gradient=partial_gradient)[0]
+    return local_parts(parameter)[0]
 
 
-def local_parts(*parameters: torch.Tensor, partial_gradient: bool = False) -> tuple[torch.Tensor, ...]:
+def local_parts(*parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """As `local`, of parameters that are used together."""
     for parameter in parameters:
         assert isinstance(parameter, DTensor), "core's parameters are DTensors"
@@ -94,10 +86,9 @@ def local_parts(*parameters: torch.Tensor, partial_gradient: bool = False) -> tu
                 f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
                 "module's forward; enter through it, or load the model without fully_shard"
             )
-    if not torch.compiler.is_compiling():
-        return cast(tuple[torch.Tensor, ...], _Local.apply(partial_gradient, *parameters))
-    placements = [Partial()] if partial_gradient else None
-    return tuple([cast(DTensor, parameter).to_local(grad_placements=placements) for parameter in parameters])
+    if torch.compiler.is_compiling():
+        return tuple([cast(DTensor, parameter).to_local() for parameter in parameters])
+    return cast(tuple[torch.Tensor, ...], _Local.apply(*parameters))
 
 
 class ColumnParallelLinear(nn.Module):
@@ -107,14 +98,15 @@ class ColumnParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
-        self.enter = gather_sequence if mesh.sequence_parallel else f  # figure 3's f
+        self.sequence_parallel = mesh.sequence_parallel
         self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
         self.bias = new_parameter((outputs,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp]."""
-        return linear(self.enter(values, self.group), *local_parts(self.weight, self.bias))
+        weight, bias = local_parts(self.weight, self.bias)
+        return column_product(values, weight, bias, self.group, self.sequence_parallel)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)
@@ -127,8 +119,8 @@ class RowParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
-        self.sequence_parallel = mesh.sequence_parallel
         self.leave = scatter_sequence if mesh.sequence_parallel else g  # figure 3's g
+        self.partial_gradients = ("bias",) if mesh.sequence_parallel else ()
         self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
         self.bias = new_parameter((outputs,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
@@ -138,7 +130,7 @@ class RowParallelLinear(nn.Module):
         if self.group.size() == 1:
             return linear(values, *local_parts(self.weight, self.bias))
         summed = self.leave(linear(values, local(self.weight)), self.group)
-        return summed + local(self.bias, self.sequence_parallel)
+        return summed + local(self.bias)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "in", 1)
@@ -194,8 +186,7 @@ class VocabularyParallelEmbedding(nn.Module):
             split: `hidden` is this rank's part of the sequence, [batch, sequence / tp, hidden].
             bias: of this rank's columns.
         """
-        enter = gather_sequence if split else f
-        return linear(enter(hidden, self.group), local(self.weight), bias)
+        return column_product(hidden, local(self.weight), bias, self.group, split)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "rows", 0)
@@ -206,13 +197,13 @@ class ReplicatedEmbedding(nn.Module):
 
     def __init__(self, rows: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
-        self.sequence_parallel = mesh.sequence_parallel
+        self.partial_gradients = ("weight",) if mesh.sequence_parallel else ()
         self.weight = new_parameter((rows, hidden), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
         """Ids [...] int64 → [..., hidden]."""
-        return F.embedding(indices, local(self.weight, self.sequence_parallel))
+        return F.embedding(indices, local(self.weight))
 
 
 class LayerNorm(nn.Module):
@@ -225,14 +216,14 @@ class LayerNorm(nn.Module):
     def __init__(self, hidden: int, mesh: Mesh, eps: float, whole: bool = False) -> None:
         super().__init__()
         self.eps = eps
-        self.sequence_parallel = mesh.sequence_parallel and not whole
+        self.partial_gradients = ("weight", "bias") if mesh.sequence_parallel and not whole else ()
         self.weight = new_parameter((hidden,), Replicate(), mesh)
         self.bias = new_parameter((hidden,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., hidden] → the same."""
-        weight, bias = local_parts(self.weight, self.bias, partial_gradient=self.sequence_parallel)
+        weight, bias = local_parts(self.weight, self.bias)
         return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 
 

@@ -73,7 +73,6 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scal
         gradients are then left as they are, of no use.
     """
     gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
-    assert not any(p.is_partial() for g in gradients for p in g.placements), "see complete_gradients"
     local = [gradient._local_tensor for gradient in gradients]
     mesh = gradients[0].device_mesh
     squares = torch.stack(torch._foreach_norm(local)).double().square()

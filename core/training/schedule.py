@@ -59,7 +59,7 @@ class WholeModel:
             loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
             (loss if loss_scale == 1.0 else loss * loss_scale).backward()
             add_losses(sums, terms, weight)
-        complete_gradients(self.model)
+        complete_gradients(self.model, self.mesh)
         return sums
 
     @torch.no_grad()
