@@ -10,6 +10,8 @@ Each layer names how its parameters start (`initial`): a number is the standard 
 """
 
 import copy
+import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -25,6 +27,8 @@ from core.parallel.narrow_products import linear
 from core.parallel.random import derived_seed
 
 Initial = float | str
+_DRAWN_AT_ONCE = 1 << 22  # values; a parameter of so many or more is drawn in pieces
+_MOST_PIECES = 64  # of it: tensor-parallel sizes that divide this draw nothing twice
 
 
 def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> nn.Parameter:
@@ -230,36 +234,52 @@ class LayerNorm(nn.Module):
 def initialize_parameters(model: nn.Module, seed: int) -> None:
     """Give every parameter its initial values, which depend on its name and the seed, never on the layout.
 
-    The whole tensor is drawn from a generator of its own on the CPU and this rank keeps its part.
+    Each is drawn on the CPU from a generator of its own; a large one in pieces, from a generator each, of which a rank
+    draws those that it has a part of.
     """
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            initial = module.initial[name]
-            full_name = f"{module_name}.{name}"
-            _fill(parameter, initial, derived_seed(seed, "initial", full_name))
+            _fill(parameter, module.initial[name], (seed, "initial", f"{module_name}.{name}"))
 
 
 @torch.no_grad()
-def _fill(parameter: torch.Tensor, initial: Initial, seed: int) -> None:
+def _fill(parameter: torch.Tensor, initial: Initial, stream: tuple[object, ...]) -> None:
     target = local(parameter)
     if initial == "zeros":
         target.zero_()
     elif initial == "ones":
         target.fill_(1.0)
     else:
-        generator = torch.Generator().manual_seed(seed)
-        values = torch.empty(parameter.shape).normal_(0.0, float(initial), generator=generator)
-        target.copy_(own_part(parameter, values))
+        for part, of_piece, shape, number in _pieces(parameter):
+            generator = torch.Generator().manual_seed(derived_seed(*stream, *number))
+            values = torch.empty(shape).normal_(0.0, float(initial), generator=generator)
+            target[part].copy_(values[of_piece])
 
 
-def own_part(parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """This tensor rank's part of whole-tensor `values`, by the parameter's placement."""
+Slices = tuple[slice, ...]
+
+
+def _pieces(parameter: torch.Tensor) -> Iterator[tuple[Slices, Slices, list[int], tuple[int, ...]]]:
+    """The pieces that a parameter is drawn in, of those that this rank has a part of: where in the local tensor it goes,
+    where in the piece it stands, the piece's shape, and what to add to the stream's name. A small parameter is one piece.
+    """
     assert isinstance(parameter, DTensor)
     (placement,) = parameter.placements
-    if not isinstance(placement, Shard):
-        return values
-    mesh = parameter.device_mesh
-    return values.chunk(mesh.size(), placement.dim)[mesh.get_local_rank()]
+    split = placement.dim if isinstance(placement, Shard) else 0
+    size, own = parameter.shape[split], parameter.to_local().shape[split]
+    first = parameter.device_mesh.get_local_rank() * own if isinstance(placement, Shard) else 0
+    pieces = 1 if parameter.numel() < _DRAWN_AT_ONCE else math.gcd(size, _MOST_PIECES)
+    length = size // pieces
+    shape = [*parameter.shape[:split], length, *parameter.shape[split + 1 :]]
+    before = (slice(None),) * split
+    for piece in range(first // length, math.ceil((first + own) / length)):
+        start, end = max(first, piece * length), min(first + own, (piece + 1) * length)
+        yield (
+            (*before, slice(start - first, end - first)),
+            (*before, slice(start - piece * length, end - piece * length)),
+            shape,
+            (piece,) if pieces > 1 else (),
+        )
 
 
 def _shard_text(weight: torch.Tensor, split: str, dimension: int) -> str:

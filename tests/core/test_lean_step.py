@@ -6,7 +6,7 @@ from unittest import mock
 import numpy as np
 import torch
 from distributed import run_distributed
-from objectives import GPT2, RandomTask
+from objectives import GPT2, RandomTask, whole
 from torch.distributed.tensor import DTensor, Shard
 
 from core.config import TrainingConfig
@@ -129,7 +129,7 @@ def _kept() -> tuple[float, float]:
             return value
 
         with (
-            mock.patch.object(torch.compiler, "is_compiling", lambda: not overlapped),
+            mock.patch.object(torch.compiler, "is_compiling", return_value=not overlapped),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
         ):
             result = layer(values)
@@ -143,3 +143,36 @@ def test_what_sequence_parallelism_gathers_is_not_kept() -> None:
     for overlapped, kept_whole in run_distributed(_kept, 2):
         assert kept_whole - overlapped == 1.0
         assert overlapped <= 9.1
+
+
+def _drawn(tensor: int, at_once: int) -> tuple[dict[str, np.ndarray], int, int]:
+    """Whole initial values, how many this rank drew for them, and how many of them it holds."""
+    mesh = initialize(tensor)
+    drawn = []
+    normal = torch.Tensor.normal_
+
+    def counting(values: torch.Tensor, *arguments: object, **keywords: object) -> torch.Tensor:
+        drawn.append(values.numel())
+        return normal(values, *arguments, **keywords)
+
+    with (
+        mock.patch.object(layers, "_DRAWN_AT_ONCE", at_once),
+        mock.patch.object(layers, "_MOST_PIECES", 4),
+        mock.patch.object(torch.Tensor, "normal_", counting),
+    ):
+        model = RandomTask(replace(GPT2, hidden=48, heads=12, vocabulary_multiple=24), mesh).model
+    held = sum(parameter.to_local().numel() for parameter in model.parameters() if parameter.dim() > 1)
+    return {name: whole(parameter) for name, parameter in model.named_parameters()}, sum(drawn), held
+
+
+def test_no_rank_draws_more_initial_values_than_its_share() -> None:
+    one, drawn, held = run_distributed(_drawn, 1, 1, 1000)[0]
+    assert drawn == held
+    small = run_distributed(_drawn, 1, 1, 1 << 22)[0][0]
+    differing = {name for name, values in one.items() if not np.array_equal(values, small[name])}
+    assert differing == {name for name, values in one.items() if values.ndim > 1 and values.size >= 1000}
+    for ranks, most in ((2, 1.0), (3, 1.5)):  # a third has a part of two quarters
+        for values, drawn, held in run_distributed(_drawn, ranks, ranks, 1000):
+            assert all(np.array_equal(values[name], one[name]) for name in one)
+            assert held <= drawn <= most * held
+    assert 0.019 < np.concatenate([v.ravel() for n, v in one.items() if "expand.weight" in n]).std() < 0.021
