@@ -299,9 +299,14 @@ class _Reader:
         parallel = recipe.parallel
         if parallel is not None:
             self.errors += model.config.layout_errors(
-                parallel.tensor_parallel, where, parallel.sequence_parallel
+                parallel.tensor_parallel, where, parallel.sequence_parallel, parallel.stages
             )
-            self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
+            self.errors += model.training.layout_errors(
+                parallel.data_parallel,
+                f"{where}.training",
+                parallel.pipeline_parallel,
+                parallel.pipeline_chunks,
+            )
         for task, settings in model.finetuning.items():
             record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
             if not model.fits(record):

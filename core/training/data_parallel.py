@@ -47,6 +47,13 @@ def prepare_backward(model: nn.Module, zero: int, last: bool) -> None:
         model.set_is_last_backward(last)
 
 
+def reshard(model: nn.Module) -> None:
+    """After a forward pass without a backward, which leaves the parameters gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def complete_gradients(model: nn.Module) -> None:
     """Add up over the tensor ranks what sequence parallelism left in parts: one small all-reduce a parameter.
 

@@ -1,4 +1,4 @@
-"""The trainer: data × tensor parallel training of any objective, resumable at any moment.
+"""The trainer: pipeline × data × tensor parallel training of any objective, resumable at any moment.
 
 Who watches a run stands in `observers`, how a batch goes through the layers in `schedule`.
 """
@@ -29,6 +29,7 @@ from core.training.observers import Observer, Run
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
+from core.training.pipeline import Pipeline, stage_errors, whole_shapes
 from core.training.progress import say
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
@@ -97,7 +98,10 @@ def train(
     options = options or RunOptions()
     errors = (
         config.errors()
-        + config.layout_errors(mesh.data_size)
+        + config.layout_errors(
+            mesh.data_size, pipeline_parallel=mesh.pipeline_size, pipeline_chunks=mesh.pipeline_chunks
+        )
+        + stage_errors(task.model, mesh)
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
     )
@@ -131,8 +135,11 @@ class _Trainer:
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
         self.model = task.model.train()
-        shapes = {name: list(parameter.shape) for name, parameter in self.model.named_parameters()}
-        origin = {"shapes": shapes, "samples": task.total_samples, "identity": options.identity}
+        origin = {
+            "shapes": whole_shapes(self.model, mesh),
+            "samples": task.total_samples,
+            "identity": options.identity,
+        }
         check_same_settings(
             asdict(config) | origin | {"zero": options.zero, "torch": torch.__version__}, mesh
         )
@@ -142,7 +149,14 @@ class _Trainer:
             compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
-        self.schedule: Schedule = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.schedule: Schedule
+        self.stages: Pipeline | None = None
+        if mesh.pipeline_size == 1:
+            self.schedule = WholeModel(self.model, mesh, options.zero, config.seed)
+        else:
+            self.schedule = self.stages = Pipeline(
+                self.model, mesh, config, options.zero, options.pipeline_schedule
+            )
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
@@ -156,7 +170,7 @@ class _Trainer:
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
-        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak)
+        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak, self.stages)
         self.observers: list[Observer] = []
 
     def train(self, stop: StopRequest, observers: Sequence[Observer]) -> TrainingResult:
@@ -291,6 +305,14 @@ class _Trainer:
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
+    def _clip(self) -> float:
+        """Clip the gradients, which carry the loss scale; returns their norm before that, without it."""
+        parameters, limit = self.model.parameters(), self.config.clip_gradient_norm
+        if self.stages is None:
+            return clip_gradients(parameters, limit, self._scale())
+        copies = () if self.mesh.has_first_stage else self.stages.tied
+        return clip_gradients(parameters, limit, self._scale(), self.mesh.pipeline_group, copies)
+
     def _step(self, batches: list[WeightedBatch]) -> None:
         for observer in self.observers:
             observer.step_started(self.done + 1)
@@ -333,7 +355,7 @@ class _Trainer:
         """
         sums = self.schedule.train(batches, totals, self.done, self._scale())
         losses = global_means(sums, totals, self.mesh)
-        norm = clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, self._scale())
+        norm = self._clip()
         bad = _BAD_LOSS if not _finite(losses) else _BAD_GRADIENT if not math.isfinite(norm) else 0
         worst = self._largest(bad)
         if worst == _BAD_LOSS:
