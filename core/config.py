@@ -294,6 +294,11 @@ class ParallelConfig:
         return self.pipeline_parallel * self.data_parallel * self.tensor_parallel
 
     @property
+    def task_data_parallel(self) -> int:
+        """Data ranks of programs without a pipeline on as many processes."""
+        return self.pipeline_parallel * self.data_parallel
+
+    @property
     def stages(self) -> int:
         """Parts of the model that a micro-batch goes through in order."""
         return self.pipeline_parallel * self.pipeline_chunks

@@ -314,6 +314,8 @@ class _Reader:
             if record.benchmark not in self.table("benchmarks"):
                 self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
             self.errors += record.errors(settings, model.config, place)
+            if parallel is not None:
+                self.errors += settings.layout_errors(parallel.task_data_parallel, place)
         for scored in recipe.zero_shot_tasks():
             if recipe.evaluation is not None and model.fits(scored):
                 errors = scored.errors(recipe.evaluation, model.config, "evaluation")

@@ -71,15 +71,15 @@ def clip_gradients(
         gradients are then left as they are, of no use.
     """
     counted_elsewhere = {id(parameter) for parameter in copies}
-    given = [parameter for parameter in parameters if isinstance(parameter.grad, DTensor)]
-    gradients = [parameter.grad for parameter in given]
+    given = [(parameter, parameter.grad) for parameter in parameters if isinstance(parameter.grad, DTensor)]
+    gradients = [gradient for _, gradient in given]
     assert not any(p.is_partial() for g in gradients for p in g.placements), "see complete_gradients"
     local = [gradient.to_local() for gradient in gradients]
     mesh = gradients[0].device_mesh
     squares = [norm.double().square() for norm in torch._foreach_norm(local)]
     # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
     by_dimensions: dict[tuple[int, ...], torch.Tensor] = {}
-    for parameter, gradient, square in zip(given, gradients, squares, strict=True):
+    for (parameter, gradient), square in zip(given, squares, strict=True):
         if id(parameter) in counted_elsewhere:
             continue
         split = tuple(i for i, placement in enumerate(gradient.placements) if not placement.is_replicate())

@@ -13,9 +13,7 @@ predicted, a short step with micro-batches of such rows.
 
 import contextlib
 import logging
-import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,13 +23,14 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.distributed.tensor import DTensor
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError, UserError
+from core.errors import UserError
 from core.models.transformer import PretrainingObjective
 from core.parallel.cross_entropy import IGNORED
 from core.parallel.mesh import Mesh
 from core.training.batches import Batch, WeightedBatch, add_losses
 from core.training.data_parallel import COMPUTE_TYPES, complete_gradients, prepare_backward, reshard
 from core.training.schedule import LossSums, weighted_loss
+from core.training.stages import IdleTime, tied_parameters
 
 # What a schedule logs of an error is the error, which is raised, and a table of all that every rank does.
 logging.getLogger("torch.distributed.pipelining").setLevel(logging.CRITICAL)
@@ -60,7 +59,7 @@ class Pipeline:
         self.micro_batches = config.micro_batches(mesh.data_size)
         self.parts = len(model.network.transformer.parts)
         self.idle = IdleTime(mesh.device)
-        self.tied = _tied_parameters(model, mesh)
+        self.tied = tied_parameters(model, mesh)
         self._ends = _ends_group(mesh) if self.tied else None
         self._schedules: dict[tuple[int, bool], Any] = {}
         self._passing = _Passing([], {}, 0, 1.0, False)
@@ -201,13 +200,12 @@ class _Part(nn.Module):
     """A part of the model as torch's pipelining calls it. It has no parameters: those, and what `fully_shard` does with
     them, are the pipeline's own affair, for the parts of a rank are sharded together."""
 
-    def __init__(self, pipeline: Pipeline, part: int) -> None:
+    def __init__(self, compute: Callable[[tuple[torch.Tensor, ...]], torch.Tensor]) -> None:
         super().__init__()
-        self.pipeline, self.part = pipeline, part
-        self.number = 0
+        self.compute = compute
 
     def forward(self, *received: torch.Tensor) -> torch.Tensor:
-        return self.pipeline.compute(self.part, self.number, received)
+        return self.compute(received)
 
 
 class _Stage(PipelineStage):
@@ -222,7 +220,7 @@ class _Stage(PipelineStage):
         index, stages = part * mesh.pipeline_size + mesh.pipeline_rank, mesh.pipeline_size * pipeline.parts
         loss = torch.empty((), device="meta", requires_grad=True)
         super().__init__(
-            _Part(pipeline, part),
+            _Part(lambda received: pipeline.compute(part, self.number, received)),
             index,
             stages,
             mesh.device,
@@ -231,122 +229,18 @@ class _Stage(PipelineStage):
             group=mesh.pipeline_group,
         )
         self.pipeline, self.part = pipeline, part
+        self.number = 0  # of the micro-batch on its way forward
 
     def forward_one_chunk(self, fwd_chunk_id: int, *arguments: Any, **settings: Any) -> Any:
-        self.submod.number = fwd_chunk_id
+        self.number = fwd_chunk_id
         with self.pipeline.idle.computing(), _own_errors():
             return super().forward_one_chunk(fwd_chunk_id, *arguments, **settings)
 
-    def backward_one_chunk(
-        self, bwd_chunk_id: int, *arguments: Any, last_backward: bool = False, **settings: Any
-    ) -> Any:
+    def backward_one_chunk(self, *arguments: Any, last_backward: bool = False, **settings: Any) -> Any:
         if self.has_backward:
             self.pipeline.before_backward(self.part, last_backward)
         with self.pipeline.idle.computing(), _own_errors():
-            return super().backward_one_chunk(
-                bwd_chunk_id, *arguments, last_backward=last_backward, **settings
-            )
-
-
-class IdleTime:
-    """How long a rank computes, and how long its passes take, both in seconds."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._on_device = device.type == "cuda"
-        self._computing: list[tuple[Any, Any]] = []
-        self._passing: list[tuple[Any, Any]] = []
-
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        started = self._now()
-        yield
-        self._computing.append((started, self._now()))
-
-    @contextlib.contextmanager
-    def passing(self) -> Iterator[None]:
-        started = self._now()
-        yield
-        self._passing.append((started, self._now()))
-
-    def taken(self) -> tuple[float, float]:
-        """(computing, passing) since the last call; on a GPU, which must have done it."""
-        result = self._seconds(self._computing), self._seconds(self._passing)
-        self._computing, self._passing = [], []
-        return result
-
-    def _now(self) -> Any:
-        if not self._on_device:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def _seconds(self, spans: list[tuple[Any, Any]]) -> float:
-        if self._on_device:
-            return sum(start.elapsed_time(end) for start, end in spans) / 1000
-        return math.fsum(end - start for start, end in spans)
-
-
-def bubble(stages: int, micro_batches: int, parts: int = 1) -> float:
-    """The share of a pipeline's time that its ranks wait, were all passes of one length: (p - 1) / (m + p - 1), with v
-    parts a rank (p - 1) / (v · m + p - 1) (Narayanan et al. 2021, section 2.2, as a share of the whole)."""
-    return (stages - 1) / (parts * micro_batches + stages - 1)
-
-
-def whole_shapes(model: nn.Module, mesh: Mesh) -> dict[str, list[int]]:
-    """The shapes of all parameters by name, wherever they are, the same on every layout. Collective in a pipeline."""
-    own = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
-    if mesh.pipeline_size == 1:
-        return own
-    return {name: shape for shapes in _gathered(own, mesh) for name, shape in shapes.items()}
-
-
-def stage_errors(model: nn.Module, mesh: Mesh) -> list[str]:
-    """Why a model cannot be computed in stages, one line each."""
-    if mesh.pipeline_size == 1:
-        return []
-    remedy = "train it with pipeline_parallel 1"
-    if not isinstance(model, PretrainingObjective):
-        return [
-            f"{type(model).__name__} is no core.models.transformer.PretrainingObjective, and only those can be dealt to a "
-            f"pipeline; {remedy}"
-        ]
-    network = type(model.network)
-    made = {name: _maker(network, name) for name in ("forward", "begin", "finish")}
-    late = [name for name in ("begin", "finish") if not issubclass(made[name], made["forward"])]
-    if late:
-        return [
-            f"{network.__name__} has a forward of its own, but not {' and '.join(late)}, which the stages of a pipeline "
-            f"compute; {remedy}, or add them"
-        ]
-    return []
-
-
-def _maker(network: type, name: str) -> type:
-    """The class that a method is from."""
-    return next(ancestor for ancestor in network.__mro__ if name in vars(ancestor))
-
-
-def _tied_parameters(model: nn.Module, mesh: Mesh) -> list[nn.Parameter]:
-    """This rank's parameters that another stage holds, too: at the two ends of the pipeline.
-
-    Raises:
-        ConfigurationError: other stages hold the same.
-    """
-    own = dict(model.named_parameters())
-    holders: dict[str, list[int]] = {}
-    for rank, names in enumerate(_gathered(list(own), mesh)):
-        for name in names:
-            holders.setdefault(name, []).append(rank)
-    shared = {name: ranks for name, ranks in holders.items() if len(ranks) > 1}
-    ends = [0, mesh.pipeline_size - 1]
-    errors = [f"{name} is on the stages {ranks}" for name, ranks in shared.items() if ranks != ends]
-    if errors:
-        remedy = "a network makes what comes before the layers where mesh.has_first_stage, what comes after them where "
-        raise ConfigurationError(
-            [*errors, f"{remedy}mesh.has_last_stage; or train it with pipeline_parallel 1"]
-        )
-    return [parameter for name, parameter in own.items() if name in shared]
+            return super().backward_one_chunk(*arguments, last_backward=last_backward, **settings)
 
 
 def _ends_group(mesh: Mesh) -> dist.ProcessGroup:
@@ -355,13 +249,6 @@ def _ends_group(mesh: Mesh) -> dist.ProcessGroup:
         return mesh.pipeline_group
     ranks = dist.get_process_group_ranks(mesh.pipeline_group)
     return dist.new_group([ranks[0], ranks[-1]], timeout=mesh.timeout, use_local_synchronization=True)
-
-
-def _gathered(own: Any, mesh: Mesh) -> list[Any]:
-    """What every rank of the pipeline gives, by stage."""
-    given: list[Any] = [None] * mesh.pipeline_size
-    dist.all_gather_object(given, own, group=mesh.pipeline_group)
-    return given
 
 
 def _the_loss(loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -218,7 +218,7 @@ def _out_of_memory(mesh: Mesh, text: str) -> str:
     return (
         f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
         'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more '
-        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel"
+        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel; --pipeline-parallel"
     )
 
 

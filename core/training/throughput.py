@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -15,7 +16,10 @@ from core.parallel.mesh import Mesh
 from core.training.batches import WeightedBatch
 from core.training.flops import batch_flops
 from core.training.peak import Peak
-from core.training.pipeline import Pipeline, bubble
+from core.training.stages import bubble
+
+if TYPE_CHECKING:
+    from core.training.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Throughput:
         memory_bytes: of the device where it is largest, since the start: what torch had allocated on a GPU, else what
             the process had resident.
         idle: in a pipeline, the share of its passes' time that a rank does not compute, the mean of all; None elsewhere.
-        bubble: what of it is the schedule's, by theory, see `core.training.pipeline.bubble`.
+        bubble: what of it is the schedule's, by theory, see `core.training.stages.bubble`.
     """
 
     step_seconds: float
@@ -53,7 +57,7 @@ class ThroughputMeter:
     """
 
     def __init__(
-        self, model: nn.Module, recompute: str, mesh: Mesh, peak: Peak, pipeline: Pipeline | None = None
+        self, model: nn.Module, recompute: str, mesh: Mesh, peak: Peak, pipeline: "Pipeline | None" = None
     ) -> None:
         self._model, self._recompute, self._mesh = model, recompute, mesh
         self.peak = peak

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -29,7 +29,6 @@ from core.training.observers import Observer, Run
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
-from core.training.pipeline import Pipeline, stage_errors, whole_shapes
 from core.training.progress import say
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
@@ -42,8 +41,12 @@ from core.training.safety import (
     non_finite_loss,
 )
 from core.training.schedule import Schedule, WholeModel
+from core.training.stages import stage_errors, whole_shapes
 from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
+
+if TYPE_CHECKING:
+    from core.training.pipeline import Pipeline
 
 _BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
 
@@ -149,14 +152,9 @@ class _Trainer:
             compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
-        self.schedule: Schedule
-        self.stages: Pipeline | None = None
-        if mesh.pipeline_size == 1:
-            self.schedule = WholeModel(self.model, mesh, options.zero, config.seed)
-        else:
-            self.schedule = self.stages = Pipeline(
-                self.model, mesh, config, options.zero, options.pipeline_schedule
-            )
+        self.stages = _pipeline(self.model, mesh, config, options)
+        whole = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.schedule: Schedule = self.stages or whole
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
@@ -365,6 +363,14 @@ class _Trainer:
         elif worst == _BAD_GRADIENT:
             raise non_finite_gradient(self.model, self.mesh, self.done + 1)
         return None if worst else (losses, norm)
+
+
+def _pipeline(model: nn.Module, mesh: Mesh, config: TrainingConfig, options: RunOptions) -> "Pipeline | None":
+    if mesh.pipeline_size == 1:
+        return None
+    from core.training.pipeline import Pipeline  # torch's part of it takes half a second to import
+
+    return Pipeline(model, mesh, config, options.zero, options.pipeline_schedule)
 
 
 def _finite(losses: dict[str, float]) -> bool:
