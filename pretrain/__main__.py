@@ -86,16 +86,18 @@ def pretrain(arguments: argparse.Namespace) -> None:
     pretraining = PRETRAININGS[shape.family]
     corpus, identity = corpus_and_identity(arguments.data, pretraining, tokenizer)
     tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
-    if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
+    if errors := shape.layout_errors(tensor, f"model {arguments.model}", split, parallel.stages):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split, timeout=run.timeout, device=parallel.device)
+    mesh = initialize(
+        tensor, split, run.timeout, parallel.device, parallel.pipeline_parallel, parallel.pipeline_chunks
+    )
     tell_machine(arguments.machine, mesh)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
             asked = from_main(mesh, lambda: _asked(shape, training, corpus, tokenizer))
             from_main(mesh, lambda: check_asked(arguments.output, asked))
-            options = RunOptions(title, identity, parallel.zero, **run.options())
+            options = RunOptions(title, identity, parallel.zero, parallel.pipeline_schedule, **run.options())
             task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 

@@ -111,6 +111,15 @@ class FinetuningSettings:
             del facts["micro_batch"]
         return facts
 
+    def layout_errors(self, data_parallel: int, where: str) -> list[str]:
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        if self.batch_size % data_parallel:
+            return [
+                f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
+                "tensor_parallel, which are all data-parallel in fine-tuning"
+            ]
+        return []
+
     def training_config(self, examples: int, seed: int) -> TrainingConfig:
         """The trainer's settings for all epochs of `examples` examples."""
         steps = math.ceil(self.epochs * examples / self.batch_size)

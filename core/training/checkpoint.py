@@ -139,7 +139,9 @@ class Checkpoints:
                 f"{self.directory} to start anew, or give another --output"
             )
         state = _state(model, optimizer)
+        settings = state["optimizer"]["param_groups"]  # this rank's; what is saved are the main rank's
         dcp.load(state, checkpoint_id=path, process_group=self._group)
+        state["optimizer"]["param_groups"] = settings
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         return step, facts
 

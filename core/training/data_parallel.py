@@ -48,6 +48,13 @@ def prepare_backward(model: nn.Module, zero: int, last: bool) -> None:
         model.set_is_last_backward(last)
 
 
+def reshard(model: nn.Module) -> None:
+    """After a forward pass without a backward, which leaves the parameters gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def complete_gradients(model: nn.Module, mesh: Mesh) -> None:
     """Add up over the tensor ranks what sequence parallelism left in parts: one all-reduce in fp32, of what this data rank
     keeps of these gradients.

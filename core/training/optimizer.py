@@ -61,24 +61,38 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scale: float = 1.0) -> float:
+def clip_gradients(
+    parameters: Iterable[torch.Tensor],
+    maximum: float,
+    loss_scale: float = 1.0,
+    pipeline: dist.ProcessGroup | None = None,
+    copies: Iterable[torch.Tensor] = (),
+) -> float:
     """Divide the gradients by the loss scale, and scale them so that their global norm is at most `maximum` (0: no
     limit).
 
     Shards are counted once each, replicated parameters once: one all-reduce of one number over every mesh
-    dimension that some gradient is split on.
+    dimension that some gradient is split on, and in a pipeline one over its stages.
+
+    Args:
+        pipeline: the stages' group.
+        copies: parameters that another stage counts.
 
     Returns:
         the norm before clipping; not finite when a gradient is not (or is so large that its square is not), and the
         gradients are then left as they are, of no use.
     """
-    gradients = [parameter.grad for parameter in parameters if isinstance(parameter.grad, DTensor)]
+    counted_elsewhere = {id(parameter) for parameter in copies}
+    given = [(parameter, parameter.grad) for parameter in parameters if isinstance(parameter.grad, DTensor)]
+    gradients = [gradient for _, gradient in given]
     local = [gradient._local_tensor for gradient in gradients]
     mesh = gradients[0].device_mesh
     squares = torch.stack(torch._foreach_norm(local)).double().square()
     # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
     of_dimensions: dict[tuple[int, ...], list[int]] = {}
-    for index, gradient in enumerate(gradients):
+    for index, (parameter, gradient) in enumerate(given):
+        if id(parameter) in counted_elsewhere:
+            continue
         split = tuple(i for i, placement in enumerate(gradient.placements) if not placement.is_replicate())
         of_dimensions.setdefault(split, []).append(index)
     by_dimensions: dict[tuple[int, ...], torch.Tensor] = {}
@@ -87,7 +101,12 @@ def clip_gradients(parameters: Iterable[torch.Tensor], maximum: float, loss_scal
         for dimension in split:
             if mesh.size(dimension) > 1:
                 dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
-    norm = math.sqrt(sum(value.item() for value in by_dimensions.values())) / loss_scale
+    total = sum(value.item() for value in by_dimensions.values())
+    if pipeline is not None:
+        of_stages = torch.tensor([total], dtype=torch.float64, device=local[0].device)
+        dist.all_reduce(of_stages, group=pipeline)
+        total = of_stages.item()
+    norm = math.sqrt(total) / loss_scale
     if not math.isfinite(norm):
         return norm
     factor = maximum / (norm + 1e-6) if 0 < maximum < norm else 1.0

@@ -1,4 +1,4 @@
-"""The trainer: data × tensor parallel training of any objective, resumable at any moment.
+"""The trainer: pipeline × data × tensor parallel training of any objective, resumable at any moment.
 
 Who watches a run stands in `observers`, how a batch goes through the layers in `schedule`.
 """
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -41,8 +41,12 @@ from core.training.safety import (
     non_finite_loss,
 )
 from core.training.schedule import Schedule, WholeModel
+from core.training.stages import stage_errors, whole_shapes
 from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
+
+if TYPE_CHECKING:
+    from core.training.pipeline import Pipeline
 
 _BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
 
@@ -97,7 +101,10 @@ def train(
     options = options or RunOptions()
     errors = (
         config.errors()
-        + config.layout_errors(mesh.data_size)
+        + config.layout_errors(
+            mesh.data_size, pipeline_parallel=mesh.pipeline_size, pipeline_chunks=mesh.pipeline_chunks
+        )
+        + stage_errors(task.model, mesh)
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
     )
@@ -131,8 +138,11 @@ class _Trainer:
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
         self.model = task.model.train()
-        shapes = {name: list(parameter.shape) for name, parameter in self.model.named_parameters()}
-        origin = {"shapes": shapes, "samples": task.total_samples, "identity": options.identity}
+        origin = {
+            "shapes": whole_shapes(self.model, mesh),
+            "samples": task.total_samples,
+            "identity": options.identity,
+        }
         check_same_settings(
             asdict(config) | origin | {"zero": options.zero, "torch": torch.__version__}, mesh
         )
@@ -142,7 +152,9 @@ class _Trainer:
             compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
-        self.schedule: Schedule = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.stages = _pipeline(self.model, mesh, config, options)
+        whole = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.schedule: Schedule = self.stages or whole
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
@@ -156,7 +168,7 @@ class _Trainer:
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
-        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak)
+        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak, self.stages)
         self.observers: list[Observer] = []
 
     def train(self, stop: StopRequest, observers: Sequence[Observer]) -> TrainingResult:
@@ -291,6 +303,14 @@ class _Trainer:
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
+    def _clip(self) -> float:
+        """Clip the gradients, which carry the loss scale; returns their norm before that, without it."""
+        parameters, limit = self.model.parameters(), self.config.clip_gradient_norm
+        if self.stages is None:
+            return clip_gradients(parameters, limit, self._scale())
+        copies = () if self.mesh.has_first_stage else self.stages.tied
+        return clip_gradients(parameters, limit, self._scale(), self.mesh.pipeline_group, copies)
+
     def _step(self, batches: list[WeightedBatch]) -> None:
         for observer in self.observers:
             observer.step_started(self.done + 1)
@@ -333,7 +353,7 @@ class _Trainer:
         """
         sums = self.schedule.train(batches, totals, self.done, self._scale())
         losses = global_means(sums, totals, self.mesh)
-        norm = clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, self._scale())
+        norm = self._clip()
         bad = _BAD_LOSS if not _finite(losses) else _BAD_GRADIENT if not math.isfinite(norm) else 0
         worst = self._largest(bad)
         if worst == _BAD_LOSS:
@@ -343,6 +363,14 @@ class _Trainer:
         elif worst == _BAD_GRADIENT:
             raise non_finite_gradient(self.model, self.mesh, self.done + 1)
         return None if worst else (losses, norm)
+
+
+def _pipeline(model: nn.Module, mesh: Mesh, config: TrainingConfig, options: RunOptions) -> "Pipeline | None":
+    if mesh.pipeline_size == 1:
+        return None
+    from core.training.pipeline import Pipeline  # torch's part of it takes half a second to import
+
+    return Pipeline(model, mesh, config, options.zero, options.pipeline_schedule)
 
 
 def _finite(losses: dict[str, float]) -> bool:
