@@ -147,7 +147,7 @@ class Pipeline:
             values = torch.cat([values, values[:1].expand(missing, *values.shape[1:])])
             if name in self.model.targets:
                 values[rows if counts else 0 :] = IGNORED
-            filled[name] = values.to(self.mesh.device)
+            filled[name] = values.to(self.mesh.device, non_blocking=True)
         return filled
 
     def _schedule(self, length: int, training: bool) -> Any:

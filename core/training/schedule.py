@@ -69,7 +69,7 @@ class WholeModel:
         return sums
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.mesh.device) for name, value in batch.items()}
+        return {name: value.to(self.mesh.device, non_blocking=True) for name, value in batch.items()}
 
 
 def weighted_loss(

@@ -18,10 +18,10 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError, UserError
+from core.errors import ConfigurationError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
-from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means, micro_batches
+from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
 from core.training.loss_scale import LossScale
@@ -30,6 +30,7 @@ from core.training.optimizer import build_optimizer, clip_gradients, learning_ra
 from core.training.options import RunOptions
 from core.training.peak import device_peak
 from core.training.progress import say
+from core.training.reader import BatchReader
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
     bad_samples,
@@ -169,11 +170,12 @@ class _Trainer:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
         self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak, self.stages)
+        self.reader = BatchReader(task, config, mesh)
         self.observers: list[Observer] = []
 
     def train(self, stop: StopRequest, observers: Sequence[Observer]) -> TrainingResult:
         """From the step after the checkpoint to the last one, or until something stops it."""
-        with self._observed(observers):
+        with self._observed(observers), contextlib.closing(self.reader):
             if self.mesh.is_main:
                 write_state(self.output, "running", self.done)
             if self.done < self.config.steps:
@@ -216,7 +218,7 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
-        batches, problem = self._read(self.task, self.done)
+        batches, problem = self.reader.step(self.done)
         if self._largest(bool(problem)):
             raise bad_samples(problem, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
@@ -237,7 +239,7 @@ class _Trainer:
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
-            batches, problem = ([], "") if finished else self._read(self.task, self.done)
+            batches, problem = ([], "") if finished else self.reader.step(self.done)
             # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
             own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
             reason = int(self._largest(own))
@@ -252,17 +254,6 @@ class _Trainer:
             if finished or stopping:
                 return reason
             self._step(batches)
-
-    def _read(self, source: BatchSource, first: int, steps: int = 1) -> tuple[list[WeightedBatch], str]:
-        """This rank's micro-batches of some steps; or else what is wrong with the data, which the other ranks may not
-        see and must hear before they wait for this one."""
-        try:
-            of_steps = [
-                micro_batches(source, step, self.config, self.mesh) for step in range(first, first + steps)
-            ]
-        except UserError as error:
-            return [], str(error)
-        return [batch for of_step in of_steps for batch in of_step], ""
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
@@ -283,7 +274,7 @@ class _Trainer:
         if source is None:
             return
         available = math.ceil(source.total_samples / config.global_batch)
-        batches, problem = self._read(source, 0, min(config.validation_batches, available))
+        batches, problem = self.reader.steps(source, min(config.validation_batches, available))
         if self._largest(bool(problem)):
             raise bad_samples(problem, mesh)
         sums = self.schedule.evaluate(batches)
