@@ -228,19 +228,49 @@ class _Stage(PipelineStage):
             output_args=(activations if index < stages - 1 else loss,),
             group=mesh.pipeline_group,
         )
-        self.pipeline, self.part = pipeline, part
+        self.pipeline, self.part, self.activations = pipeline, part, activations
         self.number = 0  # of the micro-batch on its way forward
+
+    def get_fwd_recv_ops(self, fwd_chunk_id: int) -> Any:
+        self._make_room(self.args_recv_info[fwd_chunk_id])
+        return super().get_fwd_recv_ops(fwd_chunk_id)
+
+    def get_bwd_recv_ops(self, bwd_chunk_id: int) -> Any:
+        if self.has_backward:
+            self._make_room(self.grad_recv_info[bwd_chunk_id])
+        return super().get_bwd_recv_ops(bwd_chunk_id)
 
     def forward_one_chunk(self, fwd_chunk_id: int, *arguments: Any, **settings: Any) -> Any:
         self.number = fwd_chunk_id
         with self.pipeline.idle.computing(), _own_errors():
-            return super().forward_one_chunk(fwd_chunk_id, *arguments, **settings)
+            result = super().forward_one_chunk(fwd_chunk_id, *arguments, **settings)
+        if not self.has_backward:
+            self._free(self.args_recv_info[fwd_chunk_id])
+        return result
 
-    def backward_one_chunk(self, *arguments: Any, last_backward: bool = False, **settings: Any) -> Any:
-        if self.has_backward:
-            self.pipeline.before_backward(self.part, last_backward)
+    def backward_one_chunk(
+        self, bwd_chunk_id: int, loss: Any = None, full_backward: bool = True, last_backward: bool = False
+    ) -> None:
+        if not self.has_backward:
+            return
+        self.pipeline.before_backward(self.part, last_backward)
         with self.pipeline.idle.computing(), _own_errors():
-            return super().backward_one_chunk(*arguments, last_backward=last_backward, **settings)
+            super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
+        self._free(self.args_recv_info[bwd_chunk_id])
+        self._free(self.grad_recv_info[bwd_chunk_id])
+
+    def _make_room(self, received: tuple[Any, ...]) -> None:
+        """For what is about to come. torch keeps room for all micro-batches of a step, whatever the schedule."""
+        for place in received:
+            if isinstance(getattr(place, "buffer", None), torch.Tensor):
+                place.buffer = torch.empty_like(
+                    self.activations, device=self.device, requires_grad=place.buffer.requires_grad
+                )
+
+    def _free(self, received: tuple[Any, ...]) -> None:
+        for place in received:
+            if isinstance(getattr(place, "buffer", None), torch.Tensor):
+                place.buffer = place.buffer.new_empty(0, requires_grad=place.buffer.requires_grad)
 
 
 def _ends_group(mesh: Mesh) -> dist.ProcessGroup:

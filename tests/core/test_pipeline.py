@@ -220,6 +220,8 @@ def _reference(config: ModelConfig, initial: dict) -> dict:
     weights = {k: torch.from_numpy(v).clone().requires_grad_() for k, v in initial.items()}
     loss_of = gpt2_loss if config.family == "gpt2" else bert_loss
     result: dict = {"losses": [], "norms": [], "gradients": []}
+    held_out = random_batch(config, np.arange(500, 511))
+    result["validation"] = [loss_of(weights, config, held_out).item()]
     for step in range(STEPS):
         batch = random_batch(config, np.arange(step * BATCH, min((step + 1) * BATCH, SAMPLES)))
         loss = loss_of(weights, config, batch)
@@ -231,9 +233,7 @@ def _reference(config: ModelConfig, initial: dict) -> dict:
             for value, gradient in zip(weights.values(), gradients, strict=True):
                 value -= RATE * gradient
     result["weights"] = {k: v.detach().numpy() for k, v in weights.items()}
-    with torch.no_grad():
-        held_out = random_batch(config, np.arange(500, 511))
-        result["validation"] = [loss_of(weights, config, held_out).item()]
+    result["validation"].append(loss_of(weights, config, held_out).item())
     return result
 
 
