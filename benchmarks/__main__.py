@@ -12,6 +12,7 @@ from core.flags import add_flags, from_flags
 
 NAMES = (
     "checkpoint-stall",
+    "finetuning",
     "many-files",
     "near-duplicates",
     "pipeline",
@@ -21,6 +22,7 @@ NAMES = (
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

@@ -25,7 +25,7 @@ from core.training.batches import BatchSource, WeightedBatch, global_counts, glo
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
 from core.training.loss_scale import LossScale
-from core.training.observers import Observer, Run
+from core.training.observers import Observer, Run, Selection
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
@@ -85,6 +85,7 @@ def train(
     output: Path,
     options: RunOptions | None = None,
     observers: Sequence[Observer] = (),
+    selection: Selection | None = None,
 ) -> TrainingResult:
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
@@ -93,6 +94,7 @@ def train(
 
     Args:
         observers: hear of what happens on this rank, after those that `options` ask for.
+        selection: chooses the model to deliver; by default it is that of the last step.
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks, the options cannot be met, or a validation is
@@ -122,7 +124,7 @@ def train(
     trainer: _Trainer | None = None
     try:
         with StopRequest(options.exit_after_minutes) as stop, explained_failures(mesh):
-            trainer = _Trainer(task, mesh, config, output, options)
+            trainer = _Trainer(task, mesh, config, output, options, selection)
             return trainer.train(stop, observers)
     except Exception as error:
         done = trainer.abandon() if trainer else 0
@@ -135,9 +137,16 @@ class _Trainer:
     """One call of `train`: the ranks agree, the model is sharded, and the newest checkpoint is loaded."""
 
     def __init__(
-        self, task: TrainingTask, mesh: Mesh, config: TrainingConfig, output: Path, options: RunOptions
+        self,
+        task: TrainingTask,
+        mesh: Mesh,
+        config: TrainingConfig,
+        output: Path,
+        options: RunOptions,
+        selection: Selection | None,
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
+        self.selection = selection
         self.model = task.model.train()
         origin = {
             "shapes": whole_shapes(self.model, mesh),
@@ -178,6 +187,8 @@ class _Trainer:
         with self._observed(observers), contextlib.closing(self.reader):
             if self.mesh.is_main:
                 write_state(self.output, "running", self.done)
+            if self.selection:
+                self.selection.started(self.done)
             if self.done < self.config.steps:
                 self._rehearse()
             reason = self._loop(stop)
@@ -185,7 +196,7 @@ class _Trainer:
             finished = self.done == self.config.steps
             if finished:
                 self._check_weights()
-                self.task.save(self.output / "model")
+                (self.selection.deliver if self.selection else self.task.save)(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             facts = {} if finished else {"reason": reason_name(reason)}
@@ -226,7 +237,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _loop(self, stop: StopRequest) -> int:
-        """Validate and save at the top, so that the first and the last step share one path.
+        """Validate, save and measure at the top, so that the first and the last step share one path.
 
         Returns:
             why it stopped before the last step.
@@ -251,7 +262,12 @@ class _Trainer:
                 saved = self.done
             if reason == BAD_SAMPLES:
                 raise bad_samples(problem, self.mesh)
-            if finished or stopping:
+            if stopping and not finished:
+                return reason
+            if self.selection and self.done in self.selection.steps:
+                with self.meter.paused():
+                    self._measure(self.selection)
+            if finished:
                 return reason
             self._step(batches)
 
@@ -284,6 +300,11 @@ class _Trainer:
             raise non_finite_loss(losses, sums, mesh, f"in the validation after step {self.done}")
         for observer in self.observers if losses else ():
             observer.validated({"step": self.done, "validation_loss": sum(losses.values())})
+
+    def _measure(self, selection: Selection) -> None:
+        record = {"step": self.done, "measured": selection.measured(self.done)}
+        for observer in self.observers:
+            observer.measured(record)
 
     def _largest(self, value: float) -> float:
         """The largest of all ranks' values."""
