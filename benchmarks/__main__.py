@@ -15,6 +15,7 @@ NAMES = (
     "many-files",
     "near-duplicates",
     "pipeline",
+    "pipeline-parallel",
     "precisions",
     "sample-index",
     "scaling",

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 from objectives import BERT, GPT2, POST_NORM_BERT
 
+import core.training.trainer as trainer
 from core.config import ModelConfig, TrainingConfig
 from core.parallel.mesh import Mesh, initialize
+from core.training.peak import Peak
 
 LAYERS = 4
 CONFIGS = {name: replace(config, layers=LAYERS) for name, config in
@@ -46,6 +48,10 @@ class Mode:
         )  # fmt: skip
 
     @property
+    def validates(self) -> bool:
+        return self.recompute == "none" and not self.drops
+
+    @property
     def samples(self) -> int:
         """In a micro-batch that is filled up, dropout draws other masks than in a short one."""
         return 1000 if self.drops else SAMPLES
@@ -64,3 +70,8 @@ class Meshes(dict):
         stages, tensor, split, chunks = key
         self[key] = initialize(tensor, split, pipeline_parallel=stages, pipeline_chunks=chunks)
         return self[key]
+
+
+def without_measuring() -> None:
+    """In this process, the peak of a device, which has tests of its own, is not measured."""
+    trainer.device_peak = lambda mesh, precision, measure: Peak(1e12, "table")
