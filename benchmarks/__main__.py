@@ -16,6 +16,7 @@ NAMES = (
     "many-files",
     "near-duplicates",
     "pipeline",
+    "pipeline-parallel",
     "precisions",
     "sample-index",
     "scaling",

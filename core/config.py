@@ -11,6 +11,7 @@ from core.tables import no_shares, not_positive, out_of_range
 
 ZERO_LEVELS = (0, 1, 2, 3)
 LARGEST_PIPELINE_ZERO = 1
+DROPOUT_MASKS = "seeded by layer"  # what `core.parallel.random` does; another way is another training
 LARGEST_SEED = 2**32 - 1  # what numpy takes
 
 
@@ -222,7 +223,8 @@ class TrainingConfig:
             free |= {"micro_batch", "compile"}
         if self.precision != "fp16":
             free |= {"initial_loss_scale", "loss_scale_window"}
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        facts = {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
     def layout_errors(
         self,

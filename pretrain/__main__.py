@@ -88,9 +88,10 @@ def pretrain(arguments: argparse.Namespace) -> None:
     tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split, parallel.stages):
         raise ConfigurationError(errors)
-    mesh = initialize(
-        tensor, split, run.timeout, parallel.device, parallel.pipeline_parallel, parallel.pipeline_chunks
-    )
+    stages, chunks = parallel.pipeline_parallel, parallel.pipeline_chunks
+    mesh = initialize(tensor, split, run.timeout, parallel.device, stages, chunks)
+    if errors := training.layout_errors(mesh.data_size, f"{arguments.model}.training", stages, chunks):
+        raise ConfigurationError(errors)
     tell_machine(arguments.machine, mesh)
     with writing(arguments.output, mesh) as finished:
         if not finished:

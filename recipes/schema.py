@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config import LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
+from core.config import DROPOUT_MASKS, LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
 from core.families import FAMILIES
 from core.tables import not_positive, out_of_range
 from data_pipeline.settings import (
@@ -120,7 +120,7 @@ class FinetuningSettings:
         del facts["seeds"]
         if not drops:
             del facts["micro_batch"]
-        return facts
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
     def layout_errors(self, data_parallel: int, where: str) -> list[str]:
         """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
