@@ -1,7 +1,7 @@
 """Deduplication: exact duplicates by hash, near duplicates by locality-sensitive hashing (paper section 4.1).
 
 Signatures (per group of input shards), copies and buckets (per range of hashes, `candidates`), exact similarity of the
-candidates (per range of buckets, in waves of bands, `verification`), connected components (`clusters`), and writing what is kept (per input
+candidates (per range of buckets, in turns, `verification`), connected components (`clusters`), and writing what is kept (per input
 shard); each step resumes. Documents whose similarity is above the threshold are linked, connected documents are a
 cluster, and of a cluster the first document in the order of the inputs stays. So a document may go that is less like the
 one that stays than the threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.files import read_json, write_json
-from data_pipeline.deduplication import candidates, clusters, verification
+from data_pipeline.deduplication import candidates, clusters, similarity, verification
 from data_pipeline.deduplication.clusters import CLUSTERS_FILE, KEPT, REASONS, Clusters
 from data_pipeline.deduplication.job import Job, Numbers, on_job, save_bits, share, shared
 from data_pipeline.deduplication.signatures import write_signatures
@@ -85,21 +85,18 @@ def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     copies = candidates.load_copies(job)
     save_bits(candidates.distinct_file(job), ~_marked(job, [copies[:, 0]]))
     step("candidates", candidates.write_buckets, {task.name: task for task in candidates.band_tasks(job)})
-    waves = {
-        bands: {task.name: task for task in candidates.pair_tasks(job, bands)}
-        for bands in candidates.waves(job)
-    }
-    tasks = {name: task for wave in waves.values() for name, task in wave.items()}
+    tasks = {task.name: task for bands in candidates.waves(job) for task in candidates.pair_tasks(job, bands)}
     step("likely", verification.write_likely, tasks)
     likely = _marked(job, (np.load(verification.likely_file(job, task)) for task in tasks.values()))
-    save_bits(verification.marks_file(job), likely)
-    step("texts", verification.write_texts, groups)
+    save_bits(similarity.marks_file(job), likely)
+    step("texts", similarity.write_texts, groups)
     counts = []
     links = np.empty(0, verification.LINK)
-    for bands, wave in waves.items():
-        verification.write_joined(job, bands, links)
-        counts += step("comparison", verification.compare, wave)
-        links = np.concatenate([links, *verification.load_links(job, wave.values())])
+    for turn in verification.turns(job):
+        comparisons = verification.comparisons(job, turn)
+        verification.write_joined(job, turn, links)
+        counts += step("comparison", verification.compare, comparisons)
+        links = np.concatenate([links, *verification.load_links(job, comparisons.values())])
     found = Clusters(job, copies, [links])
     chain_tasks = verification.write_chained(job, found.chained_pairs())
     step("chains", verification.measure_chained, chain_tasks)

@@ -85,12 +85,15 @@ def test_signatures_do_not_depend_on_neighbours_or_on_cuts(monkeypatch: pytest.M
     sets = [minhash.shingle_hashes(text, _CHARACTERS) for text in texts]
     monkeypatch.undo()
     for text, hashes in zip(texts, sets, strict=True):
-        assert len(set(hashes.tolist())) == len(hashes)
         assert set(hashes.tolist()) == set(minhash.shingle_hashes(text, _CHARACTERS).tolist())
+        for part in minhash.shingle_blocks(text, _CHARACTERS, 50):
+            assert len(set(part.tolist())) == len(part)
 
 
 @pytest.mark.parametrize("bits", [64, 20, 12])
-@pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (7, 0), (3000, 4000), (15000, 9000), (30000, 100)])
+@pytest.mark.parametrize(
+    "sizes", [(0, 0), (0, 5), (7, 0), (3000, 4000), (15000, 9000), (30000, 100), (50000, 40000)]
+)
 def test_sets_of_hashes_agree_with_python_sets(bits: int, sizes: tuple[int, int]) -> None:
     """Few bits make many hashes share the places of a table, and occur more than once."""
     draw = np.random.default_rng(bits)
@@ -98,12 +101,31 @@ def test_sets_of_hashes_agree_with_python_sets(bits: int, sizes: tuple[int, int]
     values = [draw.integers(1, 1 << 64, size, dtype=np.uint64) >> shift for size in sizes]
     values = [(each << np.uint64(24)) | np.uint64(1) for each in values]  # no hash is 0
     values[1][: sizes[0] // 2] = values[0][: min(sizes[0] // 2, sizes[1])]
-    sets = [minhash._distinct(each.copy()) for each in values]
-    for each, hashes in zip(values, sets, strict=True):
-        assert sorted(hashes.tolist()) == sorted(set(each.tolist()))
-    common = set(values[0].tolist()) & set(values[1].tolist())
-    assert minhash.common_hashes(sets[0], sets[1]) == len(common)
-    assert minhash.common_hashes(sets[1], sets[0]) == len(common)
+    for each in values:
+        assert sorted(minhash.distinct(each.copy()).tolist()) == sorted(set(each.tolist()))
+    one, other = (set(each.tolist()) for each in values)
+    assert minhash.overlap(*values) == (len(one), len(other), len(one & other))
+    assert minhash.overlap(values[1], values[0]) == (len(other), len(one), len(one & other))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 8, 11])
+def test_shingles_are_the_same_in_ascii_and_in_other_texts(size: int) -> None:
+    """And as many as there are: no two become one."""
+    shingles = minhash.Shingles("character", size)
+    draw = random.Random(size)
+    ascii_text = "".join(draw.choice("ab c") for _ in range(300))
+    mixed = "".join(draw.choice("ab c’é¡ ") for _ in range(300)) + ascii_text
+    texts = [ascii_text, mixed, "ÿĀ𝐀" + ascii_text, "a", "é"]
+    codes = [minhash.normalise(text) for text in texts]
+    plain = ["".join(map(chr, each.tolist())).ljust(size, "\0") for each in codes]
+    for (one, first), (other, second) in itertools.product(zip(codes, plain, strict=True), repeat=2):
+        sets = [
+            {text[start : start + size] for start in range(len(text) - size + 1)} for text in (first, second)
+        ]
+        found = minhash.overlap(
+            minhash.shingle_hashes(one, shingles), minhash.shingle_hashes(other, shingles)
+        )
+        assert found == (len(sets[0]), len(sets[1]), len(sets[0] & sets[1]))
 
 
 def _book(seed: int, characters: int) -> str:

@@ -176,8 +176,8 @@ def test_deduplication_resumes_in_its_steps(
     settings = DeduplicationSettings(permutations=64, bands=8)
     deduplicate(shards, tmp_path / "calm", settings, executor=LocalExecutor(1))
 
-    again = _STEPS.index("comparison")  # of some bands, and of the others
-    calls = (*_STEPS[:again], "comparison", *_STEPS[again:])
+    again = _STEPS.index("comparison")  # in turns: of three parts of the bands, and of all
+    calls = (*_STEPS[:again], *["comparison"] * 3, *_STEPS[again:])
 
     class Stopped(LocalExecutor):
         """Stops at the first result of one step."""
