@@ -80,6 +80,7 @@ class Forest:
     def __init__(self, labels: Numbers) -> None:
         """Things with one label are joined; a label is the least of them."""
         self._above = labels.tolist()
+        self._labels: Numbers | None = labels
 
     def _top(self, thing: int) -> int:
         above = self._above
@@ -93,13 +94,16 @@ class Forest:
     def join(self, first: int, second: int) -> None:
         one, other = sorted((self._top(first), self._top(second)))
         self._above[other] = one
+        self._labels = None
 
     def labels(self) -> Numbers:
         """Of each thing the least that it is joined with."""
-        above = np.array(self._above, np.int64)
-        while not np.array_equal(higher := above[above], above):
-            above = higher
-        return above
+        if self._labels is None:
+            above = np.array(self._above, np.int64)
+            while not np.array_equal(higher := above[above], above):
+                above = higher
+            self._labels = above
+        return self._labels
 
 
 class Turn(NamedTuple):
@@ -239,9 +243,11 @@ def _cluster_by_cluster(first: Numbers, second: Numbers, labels: Numbers) -> tup
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.ones(len(first), np.int8), (labels[first], labels[second])
-    _, groups = connected_components(coo_matrix(edges, (len(labels), len(labels))), directed=False)
-    order = np.argsort(groups[labels[first]], kind="stable")
+    known, ends = np.unique(labels[np.stack([first, second])], return_inverse=True)
+    ends = ends.reshape(2, -1)
+    edges = np.ones(len(first), np.int8), (ends[0], ends[1])
+    _, groups = connected_components(coo_matrix(edges, (len(known), len(known))), directed=False)
+    order = np.argsort(groups[ends[0]], kind="stable")
     return first[order], second[order]
 
 

@@ -29,7 +29,7 @@ _CHARACTERS = minhash.Shingles("character", 5)
 
 @pytest.mark.skipif("REAL_DATA" not in os.environ, reason="REAL_DATA names no folder of real files")
 def test_edited_documents_against_brute_force(tmp_path: Path) -> None:
-    texts = near_duplicates.edited_corpus(2500)
+    texts = near_duplicates.edited_corpus(600)
     kept, clusters = near_duplicates.deduplicated(texts, tmp_path)
     truth = near_duplicates.brute_force(texts, 0.65)
     assert max(value for pair, value in truth.items() if set(pair) <= kept) <= 0.85
@@ -38,15 +38,7 @@ def test_edited_documents_against_brute_force(tmp_path: Path) -> None:
     assert all(truth[pair] == pytest.approx(value, abs=1e-4) for pair, value in scores.items())
     removed = [reason for cluster in clusters for reason in cluster["removed"].values()]
     assert len(scores) == removed.count("near_duplicate")
-    owner = {
-        int(name): number
-        for number, cluster in enumerate(clusters)
-        for name in (cluster["kept"], *cluster["removed"])
-    }
-    for low, high, least, pairs in ((0.8, 1.0, 0.99, 500), (0.7, 0.8, 0.85, 250)):
-        alike = near_duplicates.pairs_of_distinct(texts, truth, low, high)
-        assert len(alike) > pairs
-        assert sum(owner.get(a, -1) == owner.get(b, -2) for a, b in alike) / len(alike) >= least
+    assert len(scores) > 150
     for cluster in clusters:  # every removed document hangs on the kept one by pairs above 0.7
         members = {int(cluster["kept"]), *map(int, cluster["removed"])}
         reached, new = set(), {int(cluster["kept"])}
@@ -59,6 +51,74 @@ def test_edited_documents_against_brute_force(tmp_path: Path) -> None:
                 if truth.get((min(one, other), max(one, other)), 0) > 0.7
             }
         assert reached == members
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[str, str, float]]:
+    """Texts that nothing else is like, each with an edited copy, and the Jaccard similarity of their 5-grams as strings."""
+    draw = random.Random(5)
+    found = []
+    for _ in range(1500):
+        words = [
+            "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(220)
+        ]
+        share = draw.uniform(0.0, 0.28)
+        copy = ["".join(draw.choices("xyz", k=4)) if draw.random() < share else word for word in words]
+        texts = " ".join(words), " ".join([*copy[:-1], "end"])
+        one, other = ({text[start : start + 5] for start in range(len(text) - 4)} for text in texts)
+        found.append((*texts, len(one & other) / len(one | other)))
+    return found
+
+
+def _promised(similarities: list[float]) -> tuple[float, float]:
+    """How many pairs of such similarities 32 bands of 8 rows find, and the deviation of that number."""
+    chances = [1 - (1 - value**8) ** 32 for value in similarities]
+    return sum(chances), sum(chance * (1 - chance) for chance in chances) ** 0.5
+
+
+_RANGES = ((0.4, 0.55), (0.55, 0.65), (0.65, 0.7), (0.7, 0.75), (0.75, 0.8), (0.8, 1.0))
+
+
+@pytest.mark.parametrize("low, high", _RANGES)
+def test_as_many_pairs_share_a_band_as_theory_says(
+    pairs: list[tuple[str, str, float]], low: float, high: float
+) -> None:
+    """Neither less, which loses duplicates, nor more, which takes time."""
+    chosen = [pair for pair in pairs if low < pair[2] <= high]
+    assert len(chosen) > 60
+    bands = [
+        minhash.band_hashes(minhash.signatures(map(minhash.normalise, texts), _CHARACTERS, 256), 32)
+        for texts in ([one for one, _, _ in chosen], [other for _, other, _ in chosen])
+    ]
+    found = int((bands[0] == bands[1]).any(axis=0).sum())
+    expected, deviation = _promised([value for *_, value in chosen])
+    assert abs(found - expected) <= 4 * deviation + 1
+
+
+def test_the_pairs_above_the_threshold_are_found_as_often_as_theory_says_and_no_others(
+    tmp_path: Path, pairs: list[tuple[str, str, float]]
+) -> None:
+    """From shards to clusters: each pair is a cluster of its own, so what is found is found by its own bands."""
+    texts = [text for *both, _ in pairs for text in both]
+    order = random.Random(6).sample(range(len(texts)), len(texts))
+    kept, clusters = near_duplicates.deduplicated([texts[number] for number in order], tmp_path)
+    similarity = {}
+    for cluster in clusters:
+        ((one, other, value),) = cluster["similar"]
+        assert {one, other} == {cluster["kept"], *cluster["removed"]} and int(one) in kept
+        first, second = sorted((order[int(one)], order[int(other)]))
+        assert first % 2 == 0 and second == first + 1
+        similarity[first // 2] = value
+    for number, value in similarity.items():
+        assert value == pytest.approx(pairs[number][2], abs=5e-5)
+        assert pairs[number][2] > 0.7
+    assert len(kept) == len(texts) - len(similarity)
+    for low, high in _RANGES[3:]:
+        values = [value for *_, value in pairs if low < value <= high]
+        found = sum(low < pairs[number][2] <= high for number in similarity)
+        expected, deviation = _promised(values)
+        assert len(values) > 60 and found >= expected - 4 * deviation - 1
+    assert len(similarity) > 400
 
 
 @pytest.mark.parametrize(
