@@ -13,6 +13,7 @@ from core.flags import add_flags, from_flags
 NAMES = (
     "checkpoint-stall",
     "many-files",
+    "memory",
     "near-duplicates",
     "pipeline",
     "precisions",

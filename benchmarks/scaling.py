@@ -144,12 +144,12 @@ def run_stage(stage: str, directory: str, turn: int, workers: int = 1) -> dict[s
     warm = Path(directory) / f"warm-{turn}"
     shards = write_shards([next(iter(real_texts()))[:3000]], warm / "in", 1)
     _stages(shards[0].parent, warm / "out", LocalExecutor(1))[stage]()
-    before, started = _peak(), _seconds()
+    before, started = peak_megabytes(), _seconds()
     work()
     return {
         "seconds": _seconds() - started,
-        "peak": _peak() - before,
-        "peak of workers": _peak(resource.RUSAGE_CHILDREN),
+        "peak": peak_megabytes() - before,
+        "peak of workers": peak_megabytes(of_children=True),
     }
 
 
@@ -171,10 +171,12 @@ def _seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _peak(who: int = resource.RUSAGE_SELF) -> float:
-    """Megabytes; of this process without those of the one it was started by, which Linux counts in `ru_maxrss`."""
+def peak_megabytes(of_children: bool = False) -> float:
+    """Of this process, without those of the one it was started by, which Linux counts in `ru_maxrss`; or of the largest
+    process that it started and that has ended."""
+    who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
     status = Path("/proc/self/status")
-    if who == resource.RUSAGE_SELF and status.exists():
+    if not of_children and status.exists():
         return next(
             int(line.split()[1]) / 1e3 for line in status.read_text().splitlines() if line.startswith("VmHWM")
         )
@@ -183,7 +185,7 @@ def _peak(who: int = resource.RUSAGE_SELF) -> float:
 
 def plan_shards(shards: int) -> dict[str, float]:
     """What deduplication does once for all shards, for shards that are not there: 4000 documents in each."""
-    before, started = _peak(), _seconds()
+    before, started = peak_megabytes(), _seconds()
     with tempfile.TemporaryDirectory() as directory:
         inputs = tuple(
             f"/data/corpus/stages/decontaminate/documents-{number:05d}.parquet" for number in range(shards)
@@ -198,7 +200,7 @@ def plan_shards(shards: int) -> dict[str, float]:
         on_job(lambda loaded, _: {"documents": loaded.documents}, shared(job), None)
         job.by_shard(np.arange(0, job.documents, 4000))
         job.by_group(np.arange(0, job.documents, 4000))
-    return {"seconds": _seconds() - started, "peak": _peak() - before}
+    return {"seconds": _seconds() - started, "peak": peak_megabytes() - before}
 
 
 def _report_two_workers(report: harness.Report, texts: Iterable[str], named: str) -> None:
