@@ -22,6 +22,7 @@ from data_pipeline.engine.resumable import Counts
 from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
 
 _SHARD_DOCUMENTS = 2000
+_FILES = 4
 _WORKERS = 2
 
 
@@ -39,14 +40,14 @@ class Bound(NamedTuple):
     clustered: float = 0.0
 
 
-_DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 2000, 100
+_DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 2000, 200
 BOUNDS = {
-    "fetch": Bound(400, 12),
-    "clean": Bound(400, 20),
-    "decontaminate": Bound(500, 40),
-    "deduplicate": Bound(600, 20, 600),
-    "tokenize for GPT-2": Bound(1000, 40),
-    "tokenize for BERT": Bound(800, 40),
+    "fetch": Bound(400, 10),
+    "clean": Bound(400, 10),
+    "decontaminate": Bound(500, 25),
+    "deduplicate": Bound(700, 10, 600),
+    "tokenize for GPT-2": Bound(900, 20),
+    "tokenize for BERT": Bound(900, 20),
 }
 
 
@@ -116,8 +117,9 @@ def _write(folder: Path, settings: Settings) -> _Size:
         (folder / "long" / shard.name).hardlink_to(shard)
     write_shard(folder / "long" / f"documents-{len(shards):05d}.parquet", [Document("long", long, "b", "{}")])
     for name, added in (("short", []), ("long", [long])):
-        with (folder / name / "lines.jsonl").open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps({"text": text}) + "\n" for text in [*texts, *added])
+        for number, part in enumerate((*(texts[start::_FILES] for start in range(_FILES)), added)):
+            with (folder / name / f"{number}.jsonl").open("w", encoding="utf-8") as stream:
+                stream.writelines(json.dumps({"text": text}) + "\n" for text in part)
     return _Size(len(texts) + 1, len(shards) + 1)
 
 
@@ -146,7 +148,7 @@ def _work(stage: str, inputs: Path, output: Path) -> Callable[[], Counts]:
     real, shards = real_data(), list_shards(inputs)
     named: dict[str, Any] = {"executor": LocalExecutor(_WORKERS)}
     if stage == "fetch":
-        source = LocalSource("b", paths=[str(inputs / "lines.jsonl")])
+        source = LocalSource("b", paths=[str(inputs / "*.jsonl")])
         return partial(fetch_local, source, source.found(), output, **named)
     if stage == "clean":
         return partial(clean, shards, output, CleaningSettings(), length_tokenizer=None, **named)
