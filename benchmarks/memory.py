@@ -35,9 +35,9 @@ class Bound(NamedTuple):
         clustered: bytes a document in a cluster, of the calling process.
     """
 
-    worker: float
-    times_longest: float
-    clustered: float = 0.0
+    worker: int
+    times_longest: int
+    clustered: int = 0
 
 
 _DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 2000, 200
@@ -116,8 +116,9 @@ def _write(folder: Path, settings: Settings) -> _Size:
     for shard in shards:
         (folder / "long" / shard.name).hardlink_to(shard)
     write_shard(folder / "long" / f"documents-{len(shards):05d}.parquet", [Document("long", long, "b", "{}")])
-    for name, added in (("short", []), ("long", [long])):
-        for number, part in enumerate((*(texts[start::_FILES] for start in range(_FILES)), added)):
+    parts = [texts[start::_FILES] for start in range(_FILES)]
+    for name, files in (("short", parts), ("long", [*parts, [long]])):
+        for number, part in enumerate(files):
             with (folder / name / f"{number}.jsonl").open("w", encoding="utf-8") as stream:
                 stream.writelines(json.dumps({"text": text}) + "\n" for text in part)
     return _Size(len(texts) + 1, len(shards) + 1)

@@ -7,8 +7,9 @@ cluster, and of a cluster the first document in the order of the inputs stays. S
 one that stays than the threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's
 similarity to the one that stays, and `removed_by_chain` counts those.
 
-Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 600 C + 1000 S
-bytes, a worker 600 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
+Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 600 C + 2000 S
+bytes, a worker 700 MB, ten times its two longest documents, N / 4 bytes that all share, and 300 S bytes, whatever the size
+of clusters. Time is linear in bytes,
 in N, in S and in C. Disk, besides the output: 610 N bytes, and the text of the documents that are compared. No step has more than
 512 work files of a kind, or one for each four million hashes or each million members of buckets.
 """

@@ -18,10 +18,19 @@ from corpus_files import english
 import data_pipeline.deduplication.job as job_module
 from benchmarks import near_duplicates
 from core.files import atomic_write
-from data_pipeline.deduplication import candidates, clusters, minhash, signatures, verification
+from data_pipeline.deduplication import (
+    candidates,
+    clusters,
+    deduplication,
+    minhash,
+    signatures,
+    verification,
+)
 from data_pipeline.deduplication.job import Job, Numbers, on_job, save_bits, share, shared
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
 from data_pipeline.deduplication.verification import Forest
+from data_pipeline.engine.executors import LocalExecutor
+from data_pipeline.engine.resumable import add_counts, run_shards
 from data_pipeline.settings import DeduplicationSettings
 
 _CHARACTERS = minhash.Shingles("character", 5)
@@ -353,7 +362,8 @@ def test_memory_of_the_calling_process_grows_with_documents_in_clusters(
         counts.update(found.write((pairs, np.full(len(pairs), 0.5)), tasks.values()), chained=len(pairs))
 
     peak = _peak_bytes(work)
-    assert peak < 2 * documents + 600 * len(clustered) + 200 * shard
+    each = 300 if size < clusters._MEMBERS_AT_ONCE else 600  # a cluster is written at once
+    assert peak < 2 * documents + each * len(clustered) + 200 * shard
     number = len(clustered) // size
     near = len(distinct) - number
     assert counts["clusters"] == number
@@ -363,6 +373,27 @@ def test_memory_of_the_calling_process_grows_with_documents_in_clusters(
     assert sum(len(json.loads(line)["similar"]) for line in lines) == len(links)
     removed = np.load(clusters.removed_file(job))
     assert np.count_nonzero(removed) == len(clustered) - number
+
+
+def test_memory_of_the_calling_process_grows_with_shards(tmp_path: Path) -> None:
+    """What it holds of each: names, paths and counts, in all steps that have a task a shard."""
+    counts = {"documents_in": 4000, "bytes_in": 16_000_000, "documents": 3900, "bytes": 15_000_000}
+    written = json.dumps({**counts, "dropped": {"exact_duplicate": 40, "near_duplicate": 60}})
+    peaks = []
+    for shards in (200, 1200):
+        (tmp_path / str(shards) / "stats").mkdir(parents=True)
+        for number in range(shards):
+            (tmp_path / str(shards) / "stats" / f"documents-{number:05d}.json").write_text(written)
+        job = _job(tmp_path / str(shards), shards, 4000)
+
+        def work(job: Job = job) -> None:
+            share(job)
+            tasks = {f"documents-{number:05d}": number for number in range(len(job.inputs))}
+            done = functools.partial(on_job, deduplication._write_kept, shared(job))
+            add_counts(run_shards("deduplicate", done, tasks, job.output, LocalExecutor(1)))
+
+        peaks.append(_peak_bytes(work))
+    assert peaks[1] - peaks[0] < 2000 * 1000
 
 
 @pytest.mark.parametrize("size", [1, 40, 2000, 30_000])
