@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,14 +44,23 @@ class Settings(harness.Settings):
     Attributes:
         megabytes: of text at most; the least is a thirty-second of it.
         documents: in clusters at most; the least is a thirty-second of it.
+        rows: those that grow in bytes alone, or in clusters and shards alone.
     """
 
+    rows: Literal["all", "bytes", "clusters"] = "all"
     turns: int = 1
     megabytes: int = 32
     documents: int = 40_000
 
 
 def run(settings: Settings, report: harness.Report) -> None:
+    if settings.rows != "clusters":
+        _run_bytes(settings, report)
+    if settings.rows != "bytes":
+        _run_clusters(settings, report)
+
+
+def _run_bytes(settings: Settings, report: harness.Report) -> None:
     sizes = [settings.megabytes * 1_000_000 // factor for factor in reversed(_FACTORS)]
     for kind, change in (("plain", str), ("typographic", typographic)):
         corpora: dict[float, list[str]] = {}
@@ -60,6 +69,9 @@ def run(settings: Settings, report: harness.Report) -> None:
             corpora[sum(map(len, texts)) / 1e6] = texts
         for stage in ("clean", "decontaminate", "deduplicate"):
             _report(report, stage, f"MB of {kind} text", corpora, settings.turns)
+
+
+def _run_clusters(settings: Settings, report: harness.Report) -> None:
     counts = [settings.documents // factor for factor in reversed(_FACTORS)]
     for clusters in (1, 2000):
         named = f"documents in clusters of {clusters}"

@@ -21,7 +21,7 @@ from data_pipeline.engine.resumable import Counts
 _TASK_HASHES = 1 << 22
 _TASK_BANDS = 4
 _LARGEST_BUCKET = 50
-_WAVES = (0, 1, 4, 12)
+_WAVES = (0, 1, 4)
 _NEIGHBOURS = 24
 _LARGEST_PART = 1 << 16
 _RANGES = 1 << 12
