@@ -117,7 +117,9 @@ def _repairer() -> Callable[[str], str]:
         for _ in range(_MOST_DECODINGS):
             before = line
             decoded, plan = ftfy.fix_encoding_and_explain(line, whole)
-            steps = plan[: plan.index(_AS_WINDOWS) - 1] if plan and _AS_WINDOWS in plan else None
+            steps: list[tuple[str, str]] | None = None
+            if plan and _AS_WINDOWS in plan:
+                steps = [*plan[: plan.index(_AS_WINDOWS) - 1]]
             line = decoded if steps is None else str(ftfy.apply_plan(line, steps))
             if is_bad(line):
                 line = UTF8_DETECTOR_RE.sub(decode_part, line)

@@ -52,13 +52,14 @@ def deduplicate(
     """
     job = Job(tuple(map(str, inputs)), Path(output), settings)
     found_file = job.output / "stats" / "clusters.json"
-    if not found_file.exists():
-        write_json(found_file, _find_duplicates(job, executor, title))
-    work = functools.partial(on_job, _write_kept, shared(job))
-    tasks = {f"documents-{index:05d}": index for index in range(len(job.inputs))}
-    counts = run_shards(
-        "deduplicate: documents", work, tasks, job.output, executor, _titled(title, "documents")
-    )
+    with executor.kept():
+        if not found_file.exists():
+            write_json(found_file, _find_duplicates(job, executor, title))
+        work = functools.partial(on_job, _write_kept, shared(job))
+        tasks = {f"documents-{index:05d}": index for index in range(len(job.inputs))}
+        counts = run_shards(
+            "deduplicate: documents", work, tasks, job.output, executor, _titled(title, "documents")
+        )
     shutil.rmtree(job.work, ignore_errors=True)
     return {**add_counts(counts), **read_json(found_file)}
 

@@ -248,6 +248,25 @@ def test_killed_and_failing_workers_are_reported() -> None:
         list(LocalExecutor(2).map(_fail, [1, 2]))
 
 
+def _process(item: int) -> int:
+    return os.getpid()
+
+
+def test_processes_are_kept_from_one_map_to_the_next_where_that_is_asked() -> None:
+    executor = LocalExecutor(2)
+    with executor.kept():
+        first = {process for _ in range(3) for process in executor.map(_process, range(8))}
+        assert len(first) <= 2
+        with pytest.raises(ValueError, match="item 1 is bad"):
+            list(executor.map(_fail, [1, 2]))
+        again = {*executor.map(_process, range(8))}
+    assert os.getpid() not in first | again
+    deadline = time.monotonic() + 10
+    while any(map(is_running, first | again)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, first | again))
+
+
 def test_no_workers_make_no_executor() -> None:
     with pytest.raises(ValueError, match="workers = 0"):
         LocalExecutor(0)
