@@ -14,6 +14,7 @@ NAMES = (
     "checkpoint-stall",
     "finetuning",
     "many-files",
+    "memory",
     "near-duplicates",
     "pipeline",
     "pipeline-parallel",

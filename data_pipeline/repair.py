@@ -21,6 +21,7 @@ MARKS = (
 )
 _ORDINARY = "\t\n\x20-\x7e" + MARKS
 _OTHER = re.compile(f"[^{_ORDINARY}]")
+_ORDINARY_BYTES = b"\t\n" + bytes(range(0x20, 0x7F))
 _WIDEST = 8
 _NEAR_EACH_OTHER = re.compile(f"[^{_ORDINARY}]+(?:[{_ORDINARY}]{{1,{2 * _WIDEST}}}[^{_ORDINARY}]+)*")
 # What else ftfy's chosen fixes change.
@@ -43,12 +44,16 @@ def clean_characters(text: str, *, repair: bool) -> str:
     """The text with newlines as its only line ends and without characters that are none, and repaired if so asked."""
     if repair and "&" in text:
         text = _unescape(text)
-    if not _OTHER.search(text):
+    if not _has_other(text):
         return text
     text = _OTHER_BREAKS.sub("\n", text)
-    return "\n".join(
-        [_clean_line(line, repair) if _OTHER.search(line) else line for line in text.split("\n")]
-    )
+    return "\n".join([_clean_line(line, repair) if _has_other(line) else line for line in text.split("\n")])
+
+
+def _has_other(text: str) -> bool:
+    """Whether a character is none of the ordinary ones; looked for in what is left without ASCII, in a fifth of the time."""
+    left = text.encode("utf-8", "surrogatepass").translate(None, _ORDINARY_BYTES)
+    return bool(left) and _OTHER.search(left.decode("utf-8", "surrogatepass")) is not None
 
 
 def _clean_line(line: str, repair: bool) -> str:
