@@ -5,7 +5,8 @@ question is there once with each label.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any
 
 from data_pipeline.sample.templates import Slots, Templates
@@ -13,7 +14,6 @@ from data_pipeline.sample.text import Guard, Writer, words_of
 from data_pipeline.sample.vocabulary import (
     HANDBOOK_TEMPLATES,
     MONTHS,
-    NEUTRAL_TEMPLATES,
     SEASONS,
     TASK_TEMPLATES,
     TOPICS,
@@ -42,23 +42,25 @@ def mnli_rows(world: World, seed: int) -> dict[str, list[Row]]:
     untold in a third.
     """
     made = {}
-    for split, rounds in _MNLI_ROUNDS.items():
+    tested: set[str] = set()  # premises that are none of training's
+    for split, rounds in reversed(_MNLI_ROUNDS.items()):
         draw = random.Random(f"mnli {split} {seed}")
         matched = split != "validation_mismatched"
         rows: list[Row] = []
         for _ in range(rounds):
-            rows += _mnli_round(draw, world, matched)
+            rows += _mnli_round(draw, world, matched, tested)
+        tested |= {row["premise"] for row in rows}
         draw.shuffle(rows)
         made[split] = [row | {"idx": index} for index, row in enumerate(rows)]
     return made
 
 
-def _mnli_round(draw: random.Random, world: World, matched: bool) -> Iterator[Row]:
+def _mnli_round(draw: random.Random, world: World, matched: bool, tested: Collection[str]) -> Iterator[Row]:
     count = len(TOPICS)  # an even number, so that neighbours differ in season
     settings = [world.setting(draw, topic) for topic in TOPICS]
     seasons = [SEASONS[index % len(SEASONS)] for index in range(count)]
-    topic_texts = [_topic_premise(draw, world, setting, matched) for setting in settings]
-    season_texts = [_season_premise(draw, world, season, matched) for season in seasons]
+    topic_texts = [_new(partial(_topic_premise, draw, world, s, matched), tested) for s in settings]
+    season_texts = [_new(partial(_season_premise, draw, world, s, matched), tested) for s in seasons]
     topic_hypotheses = [_filled(draw, _MNLI["topic"], world.slots(draw, setting)) for setting in settings]
     season_hypotheses = [
         _filled(draw, _MNLI["season"], world.season_slots(draw, _in_season(world, draw, season)))
@@ -90,19 +92,24 @@ def _in_season(world: World, draw: random.Random, season: str) -> Setting:
     return setting
 
 
+def _new(make: Callable[[], str], known: Collection[str]) -> str:
+    text = make()
+    while text in known:
+        text = make()
+    return text
+
+
 def _topic_premise(draw: random.Random, world: World, setting: Setting, matched: bool) -> str:
-    """Two sentences that tell a trade and no season."""
+    """A sentence that tells a trade and no season."""
     writer = Writer(draw, world.slots(draw, setting), Guard(), _OF_SEASONS)
-    templates = WORK_TEMPLATES if matched else HANDBOOK_TEMPLATES
-    return " ".join(writer.sentence(templates) for _ in range(2))
+    return writer.sentence(WORK_TEMPLATES if matched else HANDBOOK_TEMPLATES)
 
 
 def _season_premise(draw: random.Random, world: World, season: str, matched: bool) -> str:
-    """Two sentences that tell a season and no trade."""
+    """A sentence that tells a season and no trade."""
     setting = _in_season(world, draw, season)
     writer = Writer(draw, world.slots(draw, setting), Guard())
-    kinds = [WEATHER_TEMPLATES[season], NEUTRAL_TEMPLATES] if matched else [_MNLI["almanac"]] * 2
-    return " ".join(writer.sentence(templates) for templates in draw.sample(kinds, 2))
+    return writer.sentence(WEATHER_TEMPLATES[season] if matched else _MNLI["almanac"])
 
 
 def qqp_rows(world: World, seed: int) -> dict[str, list[Row]]:
