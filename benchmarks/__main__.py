@@ -14,14 +14,17 @@ NAMES = (
     "checkpoint-stall",
     "finetuning",
     "many-files",
+    "memory",
     "near-duplicates",
     "pipeline",
+    "pipeline-parallel",
     "precisions",
     "sample-index",
     "scaling",
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

@@ -1,5 +1,8 @@
 """Command line: `python -m finetune TASK …`, alone or under torchrun. A killed run goes on when called again."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import functools
 import sys
@@ -13,7 +16,7 @@ from core.program.asked import from_main
 from core.program.machine import tell_machine
 from core.program.ranks import check_tokenizer, publish, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
-from core.program.task_options import add_model_options, add_task_options
+from core.program.task_options import add_model_options, add_task_options, use_own_tokenizer
 from core.registry import add_plugin_option, attribute
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
@@ -89,6 +92,7 @@ def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then run a task's fine-tuning on this rank."""
     settings = from_flags(FinetuningSettings, arguments, seeds=[arguments.seed])
     run = from_flags(RunSettings, arguments)
+    use_own_tokenizer(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=record.causal)
     if errors := record.errors(settings, config, ""):

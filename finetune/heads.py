@@ -55,9 +55,14 @@ class TunedModel(nn.Module):
         heads = {name: child for name, child in self.named_children() if child is not self.network}
         initialize_parameters(nn.ModuleDict(heads), seed)
 
+    @property
+    def delivered(self) -> nn.Module:
+        """Whose parameters are written, and read again."""
+        return self
+
     def load_finetuned(self, directory: Path) -> None:
         """Take the weights of a model directory that fine-tuning wrote; from now on in eval mode."""
-        load_parameters(self, model_path(directory))
+        load_parameters(self.delivered, model_path(directory))
         self.eval()
 
 

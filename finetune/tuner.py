@@ -113,7 +113,9 @@ class Epochs:
         return self._counts(batch)
 
     def save(self, directory: Path) -> None:
-        save_parameters(self.model, self._config, directory, self._mesh, self._tokenizer_fingerprint)
+        save_parameters(
+            self.model.delivered, self._config, directory, self._mesh, self._tokenizer_fingerprint
+        )
 
 
 @dataclass(frozen=True)

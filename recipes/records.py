@@ -138,7 +138,7 @@ class ZeroShot(Task):
         errors: what in the settings does not fit a model: (EvaluationSettings, ModelConfig, where) → lines.
     """
 
-    settings: tuple[str, ...] = ("batch_size",)
+    settings: tuple[str, ...] = ("precision",)
     errors: Callable[[Any, Any, str], list[str]] = always_fits
 
 

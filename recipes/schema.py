@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config import LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
+from core.config import DROPOUT_MASKS, LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
 from core.families import FAMILIES
 from core.tables import not_positive, out_of_range
 from data_pipeline.settings import (
@@ -49,14 +49,20 @@ class EvaluationSettings:
     """How models are scored.
 
     Attributes:
-        batch_size: sequences of the model's full length in one forward pass, and as many more of shorter ones as take
-            the same room.
+        batch_size: sequences of the model's full length, or as many shorter ones as take the same room, that a process
+            works through before it looks at its answers. Results do not depend on it: what a forward pass reads at
+            once is fixed.
         stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
             faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
+        precision: what models compute in. "bf16" is faster on processors that have it, and its numbers differ in the
+            third or fourth digit.
+        last_token: LAMBADA by the looser rule of the last token, not of the last word.
     """
 
     batch_size: int = 8
     stride: int = 32
+    precision: Literal["fp32", "bf16"] = "fp32"
+    last_token: bool = False
 
     def errors(self, where: str) -> list[str]:
         return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))
@@ -114,7 +120,16 @@ class FinetuningSettings:
         del facts["seeds"]
         if not drops:
             del facts["micro_batch"]
-        return facts
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
+
+    def layout_errors(self, data_parallel: int, where: str) -> list[str]:
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        if self.batch_size % data_parallel:
+            return [
+                f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
+                "tensor_parallel, which are all data-parallel in fine-tuning"
+            ]
+        return []
 
     def training_config(self, examples: int, seed: int) -> TrainingConfig:
         """The trainer's settings for all epochs of `examples` examples."""

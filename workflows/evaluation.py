@@ -40,7 +40,7 @@ def task_kind(
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
     plugin = ZERO_SHOT.plugin(record.name)
-    return task_kind(record, 3, plugin, ("evaluate.scoring",), LIBRARIES, EVALUATE)
+    return task_kind(record, 4, plugin, ("evaluate.measuring",), LIBRARIES, EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:
@@ -53,7 +53,7 @@ def evaluate(
 ) -> Step:
     """One zero-shot evaluation of one model, beside its controls."""
     kind, settings = zero_shot_kind(record), recipe.evaluation
-    unused = {field.name for field in dataclasses.fields(settings)} - set(record.settings)
+    unused = {field.name for field in dataclasses.fields(settings)} - {*record.settings, "batch_size"}
 
     def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]

@@ -19,10 +19,14 @@ from data_pipeline.benchmarks.benchmark import (
     BenchmarkText,
     Origin,
     Rows,
+    Sample,
     add_benchmark,
     text_of,
 )
 from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
+from data_pipeline.sample.questions import squad_rows
+from data_pipeline.sample.text import Guard
+from data_pipeline.sample.world import World
 from data_pipeline.text_files import check_characters, name_of, parse_json, read_text
 
 SPLITS = ("train", "dev")
@@ -292,6 +296,16 @@ def write_rows(rows: Rows, target: Path, *, version: str) -> None:
             temporary.write_text(json.dumps({"version": version, "data": articles}), encoding="utf-8")
 
 
+def _write_sample(version: str, folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
+    """Write the two files; returns the paragraphs of dev."""
+    made = squad_rows(world, seed, unanswerable=version != "1.1")
+    write_rows(made.__getitem__, folder, version=version)
+    texts = list(dict.fromkeys(row["context"] for row in made["validation"]))
+    for text in texts:
+        guard.add(text)
+    return texts
+
+
 def _count(directory: Path, *, version: str) -> dict[str, Any]:
     return {name: {"questions": len(read_split(directory, name, version).questions)} for name in SPLITS}
 
@@ -311,7 +325,9 @@ def _record(name: str, version: str, folder: str, dataset: str, counts: tuple[in
             write=partial(write_rows, version=version),
             count=partial(_count, version=version),
             counts={split: {"questions": count} for split, count in zip(SPLITS, counts, strict=True)},
+            measured="dev",
         ),
+        sample=Sample(folder, partial(_write_sample, version), share=0.002, on_demand=True),
     )
 
 
