@@ -128,7 +128,7 @@ class Dialogues(Program):
     def _perplexity(self, score: "Scorer", split: str, examples: "AnswerExamples") -> dict[str, Any]:
         from finetune.generation import answer_losses, perplexities
 
-        return perplexities(examples, answer_losses(score, examples, split), self._references(split))
+        return perplexities(examples, answer_losses(score, examples, split), self.tokenizer)
 
     def _worth(
         self, score: "Scorer", examples: "AnswerExamples", what: str

@@ -118,11 +118,16 @@ def answer_losses(score: Scorer, examples: AnswerExamples, what: str) -> np.ndar
 
 
 def perplexities(
-    examples: AnswerExamples, losses: np.ndarray, references: Sequence[str]
+    examples: AnswerExamples, losses: np.ndarray, tokenizer: Tokenizer
 ) -> dict[str, float | int | None]:
     """Perplexity of the answers by token, and by word: the end of an answer counts as a token, and as a word."""
     tokens = np.array([len(answer) for answer in examples.answers])
-    words = sum(len(text.split()) + 1 for text in references)
+    ended = [answer[-1] == tokenizer.end_of_document for answer in examples.answers]
+    texts = [
+        tokenizer.decode(answer[:-1] if end else answer)
+        for answer, end in zip(examples.answers, ended, strict=True)
+    ]
+    words = sum(len(text.split()) for text in texts) + sum(map(int, ended))
     loss = exact_sum(losses)
     return {
         "perplexity": _exponential(loss / tokens.sum()),

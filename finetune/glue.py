@@ -232,7 +232,7 @@ def _record(task: GlueTask) -> FineTuning:
     form: Form = "number" if task.metrics[0] == "matthews" else "percent"
     columns += [
         Column("most frequent label", f"majority.{parts[0]}", "percent"),
-        Column("median of seeds", "dev_median", form),
+        Column("median of seeds", "dev_median", form, spread="dev_spread"),
         Column("ensemble of seeds", f"ensemble.{headline}", form),
     ]
     accuracy = f"accuracy.{parts[0]}"

@@ -5,6 +5,7 @@ After each epoch the model is written to `epochs/step-…/`, read back as anythi
 A killed run finds both as they were: what is in the file is not scored again, and the best model's folder is there.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -98,14 +99,14 @@ def best_step(by_step: Mapping[str, Mapping[str, Any]], record: FineTuning) -> i
     """The step whose model is best on the development set, the first of equal ones.
 
     Raises:
-        UserError: the task gives no such number; a mistake in its record.
+        UserError: the task gives no such number, or one that is not finite.
     """
 
     def rank(step: int) -> tuple[float, int]:
         value = value_at(by_step[str(step)]["dev"], record.chosen_by)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(
-                f"{record.name}: on_dev gives no number at {record.chosen_by!r}, by which its record chooses"
+                f"{record.name}: on_dev gives {value} at {record.chosen_by!r}, by which its record chooses the best epoch"
             )
         return (value if record.lower_is_better else -value), step
 

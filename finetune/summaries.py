@@ -110,8 +110,7 @@ class Summaries(Program):
         from finetune.generation import answer_losses, perplexities
 
         examples, _ = self._encoded(split, without_article)
-        references = [row.summary for row in self.splits[split].rows]
-        return perplexities(examples, answer_losses(score, examples, split), references)
+        return perplexities(examples, answer_losses(score, examples, split), self.tokenizer)
 
     def _texts(self, score: "Scorer", examples: "AnswerExamples", what: str) -> list[str]:
         from core.generation.beams import BeamSearch

@@ -20,6 +20,8 @@ from core.model_directory import Network
 from core.models.cache import KeyValueCache
 from core.parallel.mesh import Mesh
 
+_TURNS = 4  # of a batch's places, in a run
+
 
 class Text(Protocol):
     """A text under way.
@@ -266,7 +268,10 @@ def generate_all(
     title: str = "",
     first: int = 0,
 ) -> list[Generated]:
-    """The text after each prompt; the data ranks share the prompts. Collective.
+    """The text after each prompt. Collective.
+
+    The data ranks share the prompts in runs that are the same for any number of ranks, and only texts of one run are in a
+    batch together: so every digit is, too.
 
     Args:
         prompts: the same on every rank; of each one token at least.
@@ -283,19 +288,21 @@ def generate_all(
         UserError: the model's logits are not finite, or `count` tokens do not fit the model.
     """
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    waiting = deque(longest_first[mesh.data_rank :: mesh.data_size])
-    room = max((len(prompts[index]) for index in waiting), default=1) + count
-    batch = Batch(model, mesh, method, count, stop=stop, places=min(places, max(1, len(waiting))), room=room)
+    size = places * _TURNS
+    runs = [longest_first[start : start + size] for start in range(0, len(prompts), size)]
     found: dict[int, Generated] = {}
-    with tqdm(
-        total=len(waiting), desc=title, unit="text", disable=None if mesh.is_main and title else True
-    ) as bar:
-        while waiting or batch.free < batch.places:
-            while waiting and batch.free:
-                batch.add(first + waiting[0], prompts[waiting.popleft()])
-            for text in batch.step():
-                found[text.number - first] = Generated(text.tokens, text.ended, text.score)
-                bar.update()
+    hidden = None if mesh.is_main and title else True
+    with tqdm(total=len(prompts), desc=title, unit="text", disable=hidden) as bar:
+        for run in runs[mesh.data_rank :: mesh.data_size]:
+            room = len(prompts[run[0]]) + count
+            batch = Batch(model, mesh, method, count, stop=stop, places=min(places, len(run)), room=room)
+            waiting = deque(run)
+            while waiting or batch.free < batch.places:
+                while waiting and batch.free:
+                    batch.add(first + waiting[0], prompts[waiting.popleft()])
+                for text in batch.step():
+                    found[text.number - first] = Generated(text.tokens, text.ended, text.score)
+                    bar.update(mesh.data_size)
     parts: list[Any] = [None] * mesh.world_size
     dist.all_gather_object(parts, found, group=mesh.control_group)
     whole = {number: text for part in parts for number, text in part.items()}
