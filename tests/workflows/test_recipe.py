@@ -2,15 +2,18 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core.errors import ConfigurationError
 from recipes.reader import load_recipe
+from workflows import training
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
@@ -248,3 +251,36 @@ def test_a_model_that_the_recipe_does_not_have(tmp_path: Path):
     )
     assert result.returncode == 2
     assert "gpt2-tiny" in result.stderr
+
+
+PIPELINE = [("tensor_parallel = 2", "pipeline_parallel = 2")]
+
+
+def test_a_pipeline_that_layers_and_batches_do_not_fill(tmp_path: Path):
+    errors = errors_of(edited(tmp_path, *PIPELINE))
+    assert any("models.gpt2-tiny: layers 1 is not divisible by the 2 stages" in error for error in errors)
+    assert any(
+        "models.gpt2-tiny.training: global_batch 4 over data_parallel 1 is 1 micro-batches of 4, fewer than "
+        "pipeline_parallel 2" in error
+        for error in errors
+    )
+    errors = errors_of(edited(tmp_path, *PIPELINE, ("batch_size = 64", "batch_size = 65")))
+    assert any(
+        "batch_size 65 is not divisible by the 2 processes beyond tensor_parallel" in e for e in errors
+    )
+
+
+def test_a_recipe_lays_pretraining_over_stages_and_the_rest_over_data_ranks(tmp_path: Path, monkeypatch):
+    text = TINY.read_text().replace(*PIPELINE[0]).replace("layers = 1", "layers = 2")
+    (tmp_path / "staged.toml").write_text(re.sub(r"(?m)^micro_batch = 4$", "micro_batch = 2", text))
+    recipe = load_recipe(str(tmp_path / "staged.toml"))
+    seen: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(
+        training, "run_ranks", lambda module, line, ranks, log: seen.append((module, " ".join(line), ranks))
+    )
+    place = SimpleNamespace(title="x", directory=lambda step: tmp_path)
+    data = SimpleNamespace(key="d", kind=None, name="d")
+    training.pretrain(recipe, "gpt2-tiny", data, data).ranks(tmp_path, place)
+    ((module, line, ranks),) = seen
+    assert (module, ranks) == ("pretrain", 2)
+    assert "--pipeline-parallel 2" in line and "--tensor-parallel 1" in line
