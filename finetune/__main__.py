@@ -4,19 +4,21 @@ import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.parallel.mesh import initialize
 from core.program.asked import from_main
 from core.program.machine import tell_machine
-from core.program.ranks import check_tokenizer, read_model_config, run_on_ranks
+from core.program.ranks import check_tokenizer, publish, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
 from core.program.task_options import add_model_options, add_task_options, use_own_tokenizer
-from core.registry import attribute
+from core.registry import add_plugin_option, attribute
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from finetune.tuner import Tuning
+from finetune.predictions import write_ensemble
+from finetune.tuner import RESULT_FILE, Tuning
 from recipes.records import FINE_TUNING, FineTuning
 from recipes.schema import FinetuningSettings
 
@@ -55,7 +57,32 @@ def build_parser() -> argparse.ArgumentParser:
         )
         add_flags(command, FinetuningSettings, leave_out=("seeds",))
         add_flags(command, RunSettings)
+    _add_ensemble(tasks)
     return parser
+
+
+def _add_ensemble(tasks: Any) -> None:
+    """The command that needs no model: only what several runs have predicted."""
+    command = tasks.add_parser(
+        "ensemble",
+        help="several runs of a task together",
+        description="The plain mean of their probabilities.",
+    )
+    makers = [name for name in FINE_TUNING if FINE_TUNING[name].makes_ensembles]
+    command.add_argument("of", choices=makers, metavar="|".join(makers), help="the runs' task")
+    command.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="their outputs")
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="where predictions and result go"
+    )
+    add_plugin_option(command)
+    command.set_defaults(run=ensemble)
+
+
+def ensemble(arguments: argparse.Namespace) -> None:
+    """Let several runs answer together."""
+    numbers = write_ensemble(FINE_TUNING[arguments.of], arguments.runs, arguments.output)
+    runs = {"task": arguments.of, "runs": len(arguments.runs)}
+    publish({**runs, **numbers}, arguments.output / RESULT_FILE)
 
 
 def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ the model (`heads`) and training (`tuner`).
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ class Glue(Program):
         result = {
             **found,
             "standard_error": {part: self._standard_error(split) for part, split in self._dev.items()},
+            "standard_error_over": "first sentences" if len(self.task.texts) > 1 else "sentences",
             "chance": 1 / len(self.task.labels),
             "majority": {part: float(count.max() / count.sum()) for part, count in totals.items()},
             "left_out": {name: split.report() for name, split in self.splits.items() if split.left_out},
@@ -145,13 +146,11 @@ def dev_splits(task: GlueTask) -> dict[str, str]:
 def _confusions(task: GlueTask, predictions: Mapping[str, Table]) -> dict[str, np.ndarray]:
     """Of the development set, by part."""
 
-    def numbered(labels: Sequence[str]) -> np.ndarray:
-        return np.array([task.labels.index(label) for label in labels])
+    def numbered(split: str, column: str) -> np.ndarray:
+        return np.array([task.labels.index(label) for label in predictions[split][column]])
 
     return {
-        part: confusion(
-            *(numbered(predictions[split][key]) for key in ("answer", "prediction")), len(task.labels)
-        )
+        part: confusion(numbered(split, "answer"), numbered(split, "prediction"), len(task.labels))
         for part, split in dev_splits(task).items()
     }
 
@@ -233,7 +232,7 @@ def _record(task: GlueTask) -> FineTuning:
     form: Form = "number" if task.metrics[0] == "matthews" else "percent"
     columns += [
         Column("most frequent label", f"majority.{parts[0]}", "percent"),
-        Column("median of seeds", "dev_median", form),
+        Column("median of seeds", "dev_median", form, spread="dev_spread"),
         Column("ensemble of seeds", f"ensemble.{headline}", form),
     ]
     accuracy = f"accuracy.{parts[0]}"

@@ -5,12 +5,13 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from core.errors import UserError
 from core.files import atomic_write
-from recipes.records import Table
+from recipes.records import FineTuning, Table
 
 PREDICTIONS = "predictions"  # a table a split
 SUBMISSION = "submission"
@@ -86,3 +87,18 @@ def ensemble(runs: Sequence[Mapping[str, Table]], labels: Sequence[str]) -> dict
         predicted = [labels[place] for place in mean.argmax(axis=1)]
         together[split] = {**first, "prediction": predicted, PROBABILITIES: mean.tolist()}
     return together
+
+
+def write_ensemble(record: FineTuning, runs: Sequence[Path], output: Path) -> dict[str, Any]:
+    """Write what several runs of a task say together, in their outputs' form; returns its numbers.
+
+    Raises:
+        UserError: a run has no predictions, they are not about the same examples, or the task makes no ensembles.
+    """
+    if not record.labels or not record.numbers:
+        raise UserError(
+            f"{record.name}: the task's predictions have no probabilities, so it makes no ensembles"
+        )
+    together = ensemble([read_predictions(run) for run in runs], record.labels)
+    write_predictions(output, together, record.submission)
+    return record.numbers(together)

@@ -184,7 +184,7 @@ RACE = add_fine_tuning(
             Column("high", "accuracy.high", "percent", error="standard_error.high"),
             Column("chance", "chance", "percent"),
             Column("passage left out", "blank_passage_accuracy.all", "percent"),
-            Column("dev, median of seeds", "dev_median", "percent"),
+            Column("dev, median of seeds", "dev_median", "percent", spread="dev_spread"),
             Column("ensemble of seeds", "ensemble.accuracy.all", "percent"),
         ),
         published=Published(

@@ -5,6 +5,7 @@ After each epoch the model is written to `epochs/step-…/`, read back as anythi
 A killed run finds both as they were: what is in the file is not scored again, and the best model's folder is there.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -53,12 +54,12 @@ class BestOnDev:
     def measured(self, step: int) -> dict[str, Any]:
         """Score the model after this step, unless that was done; what is recorded of it."""
         found = from_main(self.mesh, lambda: self._epochs().get(str(step)))
-        if found is None:
-            folder = self._folder(step)
-            self.save(folder)
-            found = {"epoch": self.epochs[step], "dev": self.score(folder)}
-            from_main(self.mesh, lambda: self._keep(step, found))
-        return found
+        if found is not None:
+            return found
+        folder = self._folder(step)
+        self.save(folder)
+        measured = {"epoch": self.epochs[step], "dev": self.score(folder)}
+        return from_main(self.mesh, lambda: self._keep(step, measured))
 
     def deliver(self, directory: Path) -> None:
         """The best model becomes `directory`."""
@@ -75,13 +76,15 @@ class BestOnDev:
         (self.output / EPOCHS_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.output / _FOLDER, ignore_errors=True)
 
-    def _keep(self, step: int, found: Mapping[str, Any]) -> None:
+    def _keep(self, step: int, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Record it; returns it as the file has it, which a run that goes on finds."""
         by_step = {**self._epochs(), str(step): found}
         best = best_step(by_step, self.record)
         write_json(self.output / EPOCHS_FILE, {"by_step": by_step, "best_step": best})
         for path in (self.output / _FOLDER).iterdir():
             if path != self._folder(best):
                 shutil.rmtree(path)
+        return self._epochs()[str(step)]
 
     def _deliver(self, directory: Path) -> None:
         best = self._folder(read_json(self.output / EPOCHS_FILE)["best_step"])
@@ -96,14 +99,14 @@ def best_step(by_step: Mapping[str, Mapping[str, Any]], record: FineTuning) -> i
     """The step whose model is best on the development set, the first of equal ones.
 
     Raises:
-        UserError: the task gives no such number; a mistake in its record.
+        UserError: the task gives no such number, or one that is not finite.
     """
 
     def rank(step: int) -> tuple[float, int]:
         value = value_at(by_step[str(step)]["dev"], record.chosen_by)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(
-                f"{record.name}: on_dev gives no number at {record.chosen_by!r}, by which its record chooses"
+                f"{record.name}: on_dev gives {value} at {record.chosen_by!r}, by which its record chooses the best epoch"
             )
         return (value if record.lower_is_better else -value), step
 

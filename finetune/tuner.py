@@ -1,5 +1,7 @@
 """Fine-tuning of any task's model: train or go on, score, and publish. What a task says of itself is its `Program`."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +33,7 @@ from recipes.records import FINE_TUNING
 from recipes.schema import FinetuningSettings
 
 RESULT_FILE = "result.json"
+_BUSY_TOKENS = {"cpu": 2048, "cuda": 16384}  # that keep a device busy in one forward pass
 
 
 class Epochs:
@@ -82,6 +85,19 @@ class Epochs:
         longest_first = chosen[np.argsort(-self._examples.lengths[chosen], kind="stable")]
         ranks = self._mesh.data_size
         return np.concatenate([longest_first[rank::ranks] for rank in range(ranks)])
+
+    def pass_size(self, most: int) -> int:
+        """Examples in a forward pass: no more than keep the device busy, since few of like length pad less; passes of a
+        batch are as large as each other.
+
+        Args:
+            most: examples that there is memory for.
+        """
+        rows = len(self._examples.batch(np.array([0]))["tokens"])
+        tokens = max(1.0, rows * float(np.mean(self._examples.lengths)))
+        busy = min(most, math.ceil(_BUSY_TOKENS[self._mesh.device.type] / tokens))
+        share = math.ceil(self._batch_size / self._mesh.data_size)
+        return math.ceil(share / math.ceil(share / busy))
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         if self._batch_size:
@@ -192,7 +208,8 @@ class Tuning:
         config = self.settings.training_config(len(examples), self.seed)
         epochs, batch_size = self.settings.epochs, self.settings.batch_size
         objective = Epochs(model, examples, mesh, epochs, self.seed, batch_size, self.tokenizer.fingerprint)
-        options = RunOptions(title, canonical_json(asked), **options)
+        config = dataclasses.replace(config, micro_batch=objective.pass_size(config.micro_batch))
+        run_options = RunOptions(title, canonical_json(asked), **options)
         record, selection = FINE_TUNING[self.name], None
         if record.chosen_by:
             selection = BestOnDev(
@@ -203,7 +220,7 @@ class Tuning:
                 save=objective.save,
                 score=lambda path: task.on_dev(self._scorer(task, path, mesh, title)),
             )
-        ended = train(objective, mesh, config, self.output, options, selection=selection)
+        ended = train(objective, mesh, config, self.output, run_options, selection=selection)
         return ended.status == "finished"
 
     def _scorer(self, task: Program, directory: Path, mesh: Mesh, title: str) -> Scorer:

@@ -25,12 +25,14 @@ class Column:
         path: of its value in the task's result, such as "accuracy.middle"; a missing one is shown as a dash.
         form: how the value is written; "percent" takes a share of 1.
         error: path of its standard error, which is written behind it.
+        spread: path of the least and the most of several, which are written behind it.
     """
 
     title: str
     path: str
     form: Form = "number"
     error: str = ""
+    spread: str = ""
 
 
 @dataclass(frozen=True)

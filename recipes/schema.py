@@ -75,7 +75,8 @@ class FinetuningSettings:
     Attributes:
         epochs: passes over the training examples.
         batch_size: examples a step.
-        micro_batch: examples in a forward pass of one data rank: bounds its memory, and with dropout chooses the masks.
+        micro_batch: examples in a forward pass of one data rank, at most: bounds its memory (of long examples fewer keep
+            the device busy), and with dropout chooses the masks.
         learning_rate: the highest rate.
         warmup_fraction: share of all steps (the reference's scripts: 6.5 %).
         weight_decay: on matrices and embeddings (the reference's scripts: 0.1).

@@ -139,13 +139,10 @@ def ensemble(record: FineTuning, model: str, seeds: Mapping[str, Step]) -> Step:
     """What all seeds of a model's fine-tuning say together: the mean of their probabilities (paper section 5.3)."""
 
     def work(directory: Path, place: Workplace) -> Summary:
-        from finetune import predictions
+        from finetune.predictions import write_ensemble
 
-        runs = [predictions.read_predictions(place.directory(step)) for step in seeds.values()]
-        together = predictions.ensemble(runs, record.labels)
-        predictions.write_predictions(directory, together, record.submission)
-        assert record.numbers is not None  # see `FineTuning.makes_ensembles`
-        return {**record.numbers(together), "seeds": sorted(map(int, seeds))}
+        outputs = [place.directory(step) for step in seeds.values()]
+        return {**write_ensemble(record, outputs, directory), "seeds": sorted(map(int, seeds))}
 
     return Step(
         ensemble_kind(record),

@@ -95,8 +95,10 @@ def report_page(
 
 
 def shown(column: Column, result: Mapping[str, Any]) -> str:
-    """A value with its standard error, where it has one."""
+    """A value with its standard error or its spread, where it has one."""
     text = written(value_at(result, column.path), column.form)
+    if spread := value_at(result, column.spread) if column.spread else None:
+        text += f" ({'–'.join(written(value, column.form) for value in spread)})"
     error = value_at(result, column.error) if column.error else None
     return text if error is None else f"{text} ± {written(error, column.form)}"
 

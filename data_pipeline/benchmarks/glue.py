@@ -161,12 +161,15 @@ class _BrokenRowError(UserError):
 
 def read_splits(directory: Path, task: GlueTask) -> dict[str, Split]:
     """The training and development sets, and those test sets that are there; see `read_split`."""
-    tests = [name for name in task.splits("test").values() if _files(Path(directory), name)]
+    tests = [name for name in task.splits("test").values() if _files(Path(directory), task, name)]
     names = ("train", *task.splits("dev").values(), *tests)
     return {name: read_split(directory, task, name) for name in names}
 
 
-def _files(directory: Path, name: str) -> list[Path]:
+def _files(directory: Path, task: GlueTask, name: str) -> list[Path]:
+    """Of a copy of all of GLUE only the task's folder is looked at, by GLUE's name or the hub's."""
+    own = (directory / folder for folder in (task.folder, task.name))
+    directory = next((folder for folder in own if folder.is_dir()), directory)
     names = {name, name.replace("dev", "validation", 1)}
     return files_of_split(directory, names, (_TSV, *ROW_SUFFIXES))
 
@@ -183,7 +186,7 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
             task more than 100 and 1 of 100 are); the message names file and line.
     """
     directory = Path(directory)
-    files = _files(directory, name)
+    files = _files(directory, task, name)
     if not files:
         raise UserError(
             f"{directory}: holds no {name}.tsv, nor the hub's tables of this split; give the folder {task.folder} of GLUE, "

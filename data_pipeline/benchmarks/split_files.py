@@ -21,8 +21,10 @@ def files_of_split(folder: Path, names: Iterable[str], suffixes: Iterable[str]) 
         suffixes: without a compression's.
 
     Raises:
-        UserError: its parts are not all there, or it is there twice; the message names the files.
+        UserError: no such folder, its parts are not all there, or it is there twice; the message names the files.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
     names, suffixes = set(names), set(suffixes)
     found: dict[Path, list[Path]] = {}  # by what is one split: the path without the number of its part
     for path in files_below(folder):

@@ -114,6 +114,8 @@ def test_what_is_no_mnli_is_named(tmp_path: Path, lines: list[str], message: str
 
 
 def test_bytes_that_are_no_text_and_splits_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent: no such folder"):
+        read_split(tmp_path / "absent", QQP, "dev")
     with pytest.raises(UserError, match=r"holds no dev\.tsv, nor the hub's tables"):
         read_split(tmp_path, QQP, "dev")
     (tmp_path / "dev.tsv").write_bytes(b"id\tquestion1\n0\t\xff\n")
@@ -136,6 +138,10 @@ def test_the_hubs_rows_are_the_same_examples(tmp_path: Path) -> None:
         split = read_split(tmp_path / folder, MNLI, "dev_matched")
         assert split.rows == [Row("0", ("a \t tab", "b"), 2), Row("2", ("e", "f"), 0)]
         assert [len(places) for places in split.left_out.values()] == [1]
+    other = [{"question1": "q", "question2": "r", "label": 1}]
+    write_hub_split(tmp_path / "table" / "qqp", "validation", other)  # a copy of the whole repository
+    assert len(read_split(tmp_path / "table", MNLI, "dev_matched").rows) == 2
+    assert read_split(tmp_path / "table", QQP, "dev").rows == [Row("0", ("q", "r"), 1)]
     (tmp_path / "table" / "mnli" / "validation_matched-00001-of-00002.parquet").unlink()
     with pytest.raises(UserError, match="one of 2 parts, of which 1 are here"):
         read_split(tmp_path / "table", MNLI, "dev_matched")

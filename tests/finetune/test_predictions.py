@@ -1,6 +1,7 @@
 """Predictions on disk, the benchmark's own format beside them, and what several models say together."""
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import UserError
-from finetune.predictions import ensemble, read_predictions, write_predictions
+from finetune.__main__ import build_parser
+from finetune.predictions import ensemble, read_predictions, write_ensemble, write_predictions
+from recipes.records import FINE_TUNING
 
 LABELS = ("no", "yes", "maybe")
 
@@ -72,3 +75,28 @@ def test_an_ensemble_is_the_plain_mean_of_probabilities() -> None:
     for other in ({}, {"dev": SECOND | {"id": ["9", "7"]}}):
         with pytest.raises(UserError, match="predictions of dev are not about the same examples"):
             ensemble([{"dev": FIRST}, other], LABELS)
+
+
+def test_the_command_lets_runs_answer_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three runs of CoLA's two examples; Matthews' correlation of one right and one wrong is 0, of two right 1."""
+    for name, first, second in (("a", 0.9, 0.2), ("b", 0.4, 0.45), ("c", 0.4, 0.6)):
+        rows = [[1 - first, first], [1 - second, second]]
+        predicted = [str(int(row[1] > 0.5)) for row in rows]
+        table = {"id": ["0", "1"], "answer": ["1", "0"], "prediction": predicted, "probabilities": rows}
+        write_predictions(tmp_path / name, {"dev": table, "test": table}, None)
+    line = [
+        "ensemble",
+        "cola",
+        "--runs",
+        *(str(tmp_path / name) for name in "abc"),
+        "--output",
+        str(tmp_path / "all"),
+    ]
+    arguments = build_parser().parse_args(line)
+    arguments.run(arguments)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "all" / "result.json").read_text())
+    assert (printed["task"], printed["runs"], printed["matthews"]) == ("cola", 3, {"all": 1.0})
+    assert (tmp_path / "all" / "submission" / "CoLA.tsv").read_text() == "index\tprediction\n0\t1\n1\t0\n"
+    with pytest.raises(UserError, match="no predictions there"):
+        write_ensemble(FINE_TUNING["cola"], [tmp_path / "absent"], tmp_path / "none")

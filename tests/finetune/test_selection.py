@@ -216,8 +216,10 @@ def test_the_best_step_is_the_first_of_the_best() -> None:
     record = dataclasses.replace(RACE, chosen_by="a.b")
     assert best_step(found, record) == 15
     assert best_step(found, dataclasses.replace(record, lower_is_better=True)) == 8
-    with pytest.raises(UserError, match=r"race: on_dev gives no number at 'a\.c'"):
+    with pytest.raises(UserError, match=r"race: on_dev gives None at 'a\.c'"):
         best_step(found, dataclasses.replace(record, chosen_by="a.c"))
+    with pytest.raises(UserError, match=r"race: on_dev gives inf at 'a\.b'"):
+        best_step(found | {"200": {"dev": {"a": {"b": float("inf")}}}}, record)
 
 
 @pytest.mark.parametrize(

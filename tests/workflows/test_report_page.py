@@ -22,6 +22,7 @@ from workflows.report_page import (
     card,
     compared,
     report_page,
+    shown,
     training_section,
     write_pages,
     written,
@@ -216,10 +217,10 @@ def test_both_pages_show_every_table(page: Page, tmp_path: Path):
     markdown = (tmp_path / "report.md").read_text()
     for part in page.sections:
         assert f"<h2>{part.title}</h2>".replace("'", "&#39;") in html
-        for shown in part.tables:
-            assert shown.note in markdown
-            assert shown.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
-            for cell in (cell for row in shown.rows for cell in row):
+        for table in part.tables:
+            assert table.note in markdown
+            assert table.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
+            for cell in (cell for row in table.rows for cell in row):
                 assert cell in markdown
                 assert cell.replace("'", "&#39;") in html
     assert "| tiny | 1,234 | **75.0 % ± 1.2 %** | 4,000 | exact |" in markdown
@@ -294,6 +295,8 @@ def test_of_seeds_the_best_on_the_development_set_is_reported_beside_the_median(
     column = Column("accuracy", "accuracy.all")
     record = dataclasses.replace(TAGGING, combine=None, chosen_by="accuracy.all", columns=(column,))
     assert record.of_seeds(runs) == expected
+    median = Column("median", "dev_median", "percent", spread="dev_spread")
+    assert shown(median, expected) == "75.0 % (50.0 %–75.0 %)" and shown(median, runs["2"]) == "–"
     assert best_of_seeds(runs, "dev.accuracy.all", "accuracy.all", lower_is_better=True)["seed"] == 3
     assert TAGGING.of_seeds({"1": {"a": 2}}) == {"a": 2}, "a task's own way"
     assert value_at(runs["3"], "accuracy.middle") is None
