@@ -34,7 +34,9 @@ _NO_CHARACTERS = re.compile(
 )
 _MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
 _AS_WINDOWS = ("decode", "windows-1252")
-_LONGEST_TRIED_IN_PARTS = 256  # characters without a blank that are wrong in several ways: parts of parts take n² work
+_LONGEST_TRIED_IN_PARTS = (
+    256  # characters without a blank that are wrong in several ways: parts of parts take n² work
+)
 _MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
 _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
 

@@ -139,7 +139,7 @@ def evaluate(record: ZeroShot, arguments: argparse.Namespace) -> None:
 def evaluate_all(arguments: argparse.Namespace) -> None:
     """Each model on each task; at the end all results are printed as one object."""
     models = _models(arguments)
-    tasks = _tasks(arguments.tasks)
+    tasks = tasks_by_name(arguments.tasks)
     pairs = [
         Pair(
             model,
@@ -186,7 +186,7 @@ def _models(arguments: argparse.Namespace) -> list[Model]:
     return [Model(path, tokenizer, name) for (name, path), tokenizer in zip(found.items(), each, strict=True)]
 
 
-def _tasks(asked: list[str]) -> dict[str, tuple[ZeroShot, Path]]:
+def tasks_by_name(asked: list[str]) -> dict[str, tuple[ZeroShot, Path]]:
     """Records and data by the name of their results' files."""
     typed = [text.partition("=") for text in asked]
     if wrong := [text for text, (_, _, path) in zip(asked, typed, strict=True) if not path]:

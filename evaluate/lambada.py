@@ -125,7 +125,7 @@ class Lambada:
             "untrained_accuracy": int(self._right(untrained(self.sequences)).sum()) / len(self.rows),
         }
 
-    def predictions(self) -> dict[str, Sequence[Any]]:
+    def predictions(self) -> dict[str, Any]:
         """A row for each passage, by the number of its line: its last word, the model's first choice for each of that
         word's tokens (given those before), and the word's log-probability; or the same of its last token only."""
         assert self.totals is not None, "evaluate comes first"

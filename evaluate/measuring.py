@@ -118,12 +118,11 @@ class Measuring:
         Args:
             said: told each result on the main rank, when it is written.
         """
-        asked = [from_main(mesh, lambda pair=pair: self._asked(pair)) for pair in self.pairs]
+        asked = from_main(mesh, lambda: [self._asked(pair) for pair in self.pairs])
         identities = [self._tokenizer_is(pair.model, mesh) for pair in self.pairs]
-        finished = [
-            from_main(mesh, lambda pair=pair, own=own: _finished(pair, own))
-            for pair, own in zip(self.pairs, asked, strict=True)
-        ]
+        finished = from_main(
+            mesh, lambda: [_finished(pair, own) for pair, own in zip(self.pairs, asked, strict=True)]
+        )
         tasks = [None if done else self._task(pair) for pair, done in zip(self.pairs, finished, strict=True)]
         models: dict[Path, Network] = {}  # the one in use
         for pair, own, tokenizer_is, done, task in zip(

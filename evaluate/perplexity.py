@@ -175,7 +175,7 @@ class Perplexity:
         """What the same file gives for a model with its initial weights."""
         return {"untrained_perplexity": self.perplexity(untrained)}
 
-    def predictions(self) -> dict[str, Sequence[Any]]:
+    def predictions(self) -> dict[str, Any]:
         """A row for each token but the first: its place in the text, from 0, and what the model thought of it."""
         assert self.totals is not None, "evaluate comes first"
         shown = {

@@ -1,7 +1,7 @@
 """What a model answered, a row each, as a Parquet file that says what was asked. pyarrow is imported where it is needed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ _ASKED = b"asked"  # in the file's metadata
 _REMEDY = "remove it to write it anew"
 
 
-def write_predictions(path: Path, columns: Mapping[str, Sequence[Any]], asked: Mapping[str, Any]) -> None:
+def write_predictions(path: Path, columns: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Write a table whole or not at all.
 
     Args:
-        columns: row, target, prediction, log_probability (nats), right.
+        columns: a sequence each: row, target, prediction, log_probability (nats), right.
         asked: of the result that it belongs to.
     """
     arrow, parquet = _pyarrow(path)

@@ -1,10 +1,17 @@
-"""Numbers of answers that are one of several labels: accuracy, F1, Matthews' correlation, confusion. No torch."""
+"""Numbers of answers that are one of several labels: accuracy, F1, Matthews' correlation, confusion; and groups of
+questions. No torch."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+_QUESTION_WORDS = {
+    **{word: word for word in ("what", "which", "when", "where", "why", "how")},
+    **dict.fromkeys(("who", "whom", "whose"), "who"),
+}
 
 
 def confusion(answers: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
@@ -56,3 +63,9 @@ def shares(right: np.ndarray, groups: Sequence[Any]) -> dict[str, dict[str, Any]
         correct, total = int(right[member].sum()), int(member.sum())
         found[str(name)] = {"correct": correct, "total": total, "accuracy": correct / total}
     return found
+
+
+def question_word(question: str) -> str:
+    """The first word in a question that asks, "who" for its forms, too; or "other"."""
+    words = re.findall(r"[a-z]+", question.lower())
+    return next((_QUESTION_WORDS[word] for word in words if word in _QUESTION_WORDS), "other")

@@ -7,7 +7,6 @@ model (`heads`) and training (`tuner`).
 
 import functools
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 from core.config import ModelConfig
 from data_pipeline.benchmarks.race import LETTERS, LEVELS, OPTIONS, SPLITS, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from finetune.metrics import confusion, named_confusion, shares
+from finetune.metrics import confusion, named_confusion, question_word, shares
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
 from finetune.program import Program
 from recipes.records import (
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from finetune.heads import MultipleChoice, Scorer
 
 LONGEST_QUESTION_TOKENS = 128
-_QUESTION_WORDS = {
-    **{word: word for word in ("what", "which", "when", "where", "why", "how")},
-    **dict.fromkeys(("who", "whom", "whose"), "who"),
-}
 _SHORTEST_SEQUENCE = LONGEST_QUESTION_TOKENS // 4 + SPECIAL_TOKENS + 1
 
 
@@ -73,10 +68,7 @@ def encode_split(split: Split, tokenizer: Tokenizer, sequence_length: int) -> Pa
 
 def kind_of_question(question: str) -> str:
     """ "cloze" where there is a gap to fill, else its first question word, or "other"."""
-    if "_" in question:
-        return "cloze"
-    words = re.findall(r"[a-z]+", question.lower())
-    return next((_QUESTION_WORDS[word] for word in words if word in _QUESTION_WORDS), "other")
+    return "cloze" if "_" in question else question_word(question)
 
 
 class Race(Program):

@@ -40,7 +40,7 @@ def task_kind(
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
     plugin = ZERO_SHOT.plugin(record.name)
-    return task_kind(record, 3, plugin, ("evaluate.measuring",), LIBRARIES, EVALUATE)
+    return task_kind(record, 4, plugin, ("evaluate.measuring",), LIBRARIES, EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:

@@ -56,10 +56,10 @@ class BertModel(EmbeddedTransformer):
         self.masked_token_head = MaskedTokenHead(config, mesh)
         self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
 
-    def encode(
+    def hidden_states(
         self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [batch, sequence, hidden] and the pooled first token [batch, hidden].
+    ) -> torch.Tensor:
+        """[batch, sequence, hidden].
 
         Args:
             tokens, token_types: [batch, sequence] int64.
@@ -69,7 +69,13 @@ class BertModel(EmbeddedTransformer):
         if self.embedding_norm is not None:
             values = self.embedding_norm(values)
         values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.whole(self.transformer(values, attention_mask.bool()[:, None, None, :]))
+        return self.whole(self.transformer(values, attention_mask.bool()[:, None, None, :]))
+
+    def encode(
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden_states`, and the pooled first token [batch, hidden]."""
+        hidden = self.hidden_states(tokens, token_types, attention_mask)
         return hidden, torch.tanh(self.pooler(hidden[:, 0]))
 
     def forward(

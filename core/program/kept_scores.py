@@ -49,6 +49,7 @@ class KeptScores:
             refuse_other(folder, "what was scored there", read_json(path), asked, _REMEDY)
             remove_temporaries(folder)
         else:
+            shutil.rmtree(folder, ignore_errors=True)  # of what a removal was killed in
             write_json(path, asked)
         return cls(folder)
 

@@ -10,9 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark
-from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
+from data_pipeline.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+)
+from data_pipeline.benchmarks.split_files import (
+    ROW_SUFFIXES,
+    files_of_split,
+    rows_of_files,
+    write_json_lines,
+)
 from data_pipeline.benchmarks.summaries import check_left_out
+from data_pipeline.sample.tellings import dialogue_rows
+from data_pipeline.sample.text import Guard
+from data_pipeline.sample.world import World
 from data_pipeline.text_files import check_characters
 
 SPLITS = ("train", "validation", "test")
@@ -84,8 +99,14 @@ def _dialogue(row: Mapping[str, Any], number: str) -> Dialogue:
         identity = number
     if isinstance(identity, bool) or not isinstance(identity, str | int):
         raise UserError(f'"id" must be a string or a number, is {identity!r}')
-    name = next((name for name in _TURNS if name in row), _TURNS[0])
-    return Dialogue(str(identity), _strings(row, name), _strings(row, "persona") if "persona" in row else ())
+    return Dialogue(
+        str(identity), _strings(row, _turns_of(row)), _strings(row, "persona") if "persona" in row else ()
+    )
+
+
+def _turns_of(row: Any) -> str:
+    """What a row calls its turns."""
+    return next((name for name in _TURNS if isinstance(row, Mapping) and name in row), _TURNS[0])
 
 
 def _strings(row: Any, name: str) -> tuple[str, ...]:
@@ -113,8 +134,31 @@ def _unusable(dialogue: Dialogue, seen: set[str]) -> str:
 
 
 def _row_texts(row: Any) -> Iterator[BenchmarkText]:
-    name = next((name for name in _TURNS if isinstance(row, Mapping) and name in row), _TURNS[0])
-    yield BenchmarkText("\n".join(_strings(row, name)))
+    yield BenchmarkText("\n".join(_strings(row, _turns_of(row))))
+
+
+def write_rows(rows: Rows, folder: Path) -> None:
+    """Write the hub's rows as JSON lines."""
+    write_json_lines(rows, folder, SPLITS, lambda row: {"turns": list(_strings(row, _turns_of(row)))})
+
+
+def _count(folder: Path) -> dict[str, Any]:
+    """Dialogues, those included that cannot be used."""
+    splits = {name: read_split(folder, name) for name in SPLITS}
+    return {
+        name: {"dialogues": len(split.dialogues) + sum(map(len, split.left_out.values()))}
+        for name, split in splits.items()
+    }
+
+
+def _write_sample(folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
+    """Write the three files; returns the test dialogues."""
+    made = dialogue_rows(world, seed)
+    write_rows(made.__getitem__, folder)
+    texts = ["\n".join(row["dialog"]) for row in made["test"]]
+    for text in texts:
+        guard.add(text)
+    return texts
 
 
 add_benchmark(
@@ -124,5 +168,19 @@ add_benchmark(
         file="dailydialog",
         suffix=".jsonl",
         row_texts=_row_texts,
+        origin=Origin(
+            "li2017dailydialog/daily_dialog",
+            revision="refs/convert/parquet",  # its main branch has held a script
+            licence="CC BY-NC-SA 4.0",
+            terms="non-commercial, share alike; cite the authors",
+            write=write_rows,
+            count=_count,
+            counts={
+                "train": {"dialogues": 11_118},
+                "validation": {"dialogues": 1000},
+                "test": {"dialogues": 1000},
+            },
+        ),
+        sample=Sample("dailydialog", _write_sample, share=0.002, on_demand=True),
     )
 )

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from data_pipeline.benchmarks import glue_origins
 from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark, text_of
 from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
 from data_pipeline.text_files import name_of, read_text
 
 NO_LABEL = -1  # of a row of a test set
 _TSV = ".tsv"
+_EMPTY = "a text is empty"
 _NOT_AGREED = "-"  # where the annotators did not agree on a label
 _LARGEST_LEFT_OUT = 100  # rows, or 1 of 100
 _SHOWN = 10
@@ -348,6 +350,15 @@ def _row_texts(task: GlueTask, row: Mapping[str, Any]) -> list[BenchmarkText]:
     return [BenchmarkText(text_of(row, name)) for name in task.hub_texts or task.texts]
 
 
+def _count(task: GlueTask, directory: Path) -> dict[str, Any]:
+    """Examples of training and development sets, those included that have no text: the hub counts them."""
+    splits = {name: read_split(directory, task, name) for name in ("train", *task.splits("dev").values())}
+    return {
+        name: {"examples": len(split.rows) + len(split.left_out.get(_EMPTY, ()))}
+        for name, split in splits.items()
+    }
+
+
 for _task in TASKS.values():
     add_benchmark(
         Benchmark(
@@ -357,5 +368,7 @@ for _task in TASKS.values():
             suffix=_TSV,
             texts=functools.partial(_texts, _task),
             row_texts=functools.partial(_row_texts, _task),
+            origin=glue_origins.origin(_task, functools.partial(_count, _task)),
+            sample=glue_origins.sample(_task),
         )
     )

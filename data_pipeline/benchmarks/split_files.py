@@ -1,12 +1,15 @@
 """Where the splits of a benchmark are in a folder, and their rows in the hub's layout: a table or JSON lines a split,
 perhaps in several files (`validation-00000-of-00002.parquet`), perhaps in folders of configurations."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from core.errors import UserError
+from core.files import atomic_write
+from data_pipeline.benchmarks.benchmark import Rows
 from data_pipeline.text_files import at_line, files_below, half_pair, json_lines, name_of, read_text
 
 ROW_SUFFIXES = (".parquet", ".jsonl")
@@ -77,3 +80,22 @@ def _check_row(row: Any) -> None:
     for name, value in row.items():
         if isinstance(value, str) and (place := half_pair(value)) is not None:
             raise UserError(f"{name!r}: half a surrogate pair at character {place}")
+
+
+def write_json_lines(
+    rows: Rows, folder: Path, splits: Iterable[str], record: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Write the hub's rows as a file of JSON lines a split.
+
+    Args:
+        record: what is written of a row; a `UserError` says what is wrong with it.
+
+    Raises:
+        UserError: with split and row.
+    """
+    for split in splits:
+        path = Path(folder) / f"{split}.jsonl"
+        with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+            for number, row in enumerate(rows(split)):
+                with at_line(number, f"{split}, ", "row"):
+                    out.write(json.dumps(record(row), ensure_ascii=False) + "\n")

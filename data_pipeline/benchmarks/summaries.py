@@ -6,14 +6,28 @@ of a model, as it is or fine-tuned, and what its summaries are worth stands here
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from core.errors import UserError
-from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark, text_of
-from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
+from data_pipeline.benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkText,
+    Origin,
+    Rows,
+    Sample,
+    add_benchmark,
+    text_of,
+)
+from data_pipeline.benchmarks.split_files import (
+    ROW_SUFFIXES,
+    files_of_split,
+    rows_of_files,
+    write_json_lines,
+)
 from data_pipeline.benchmarks.text_metrics import (
     ROUGE,
     Share,
@@ -24,6 +38,9 @@ from data_pipeline.benchmarks.text_metrics import (
     sentences,
     standard_errors,
 )
+from data_pipeline.sample.tellings import summary_rows
+from data_pipeline.sample.text import Guard
+from data_pipeline.sample.world import World
 from data_pipeline.tokenization.tokenizers import Tokenizer
 
 SPLITS = ("train", "validation", "test")
@@ -43,6 +60,8 @@ class SummaryTask:
         name, title: as a benchmark's; its folder is called by the name.
         article, summary: the columns of the two texts.
         tokens: that a summary has at most, its end included, for a fine-tuned model.
+        dataset, configuration, revision, licence: where the hub has it, and under which terms.
+        counts: pairs of each of `SPLITS` as published.
     """
 
     name: str
@@ -50,13 +69,40 @@ class SummaryTask:
     article: str
     summary: str
     tokens: int
+    dataset: str
+    configuration: str
+    revision: str
+    licence: str
+    counts: tuple[int, int, int]
 
 
 TASKS = {
     task.name: task
     for task in (
-        SummaryTask("cnn_dailymail", "CNN/DailyMail", "article", "highlights", tokens=128),
-        SummaryTask("xsum", "XSum", "document", "summary", tokens=60),
+        SummaryTask(
+            "cnn_dailymail",
+            "CNN/DailyMail",
+            "article",
+            "highlights",
+            tokens=128,
+            dataset="abisee/cnn_dailymail",
+            configuration="3.0.0",
+            revision="main",
+            licence="the articles are CNN's and the Daily Mail's; Apache 2.0 for the hub's copy",
+            counts=(287_113, 13_368, 11_490),
+        ),
+        SummaryTask(
+            "xsum",
+            "XSum",
+            "document",
+            "summary",
+            tokens=60,
+            dataset="EdinburghNLP/xsum",
+            configuration="",
+            revision="refs/convert/parquet",  # its main branch has held a script
+            licence="not stated; the articles are the BBC's",
+            counts=(204_045, 11_332, 11_334),
+        ),
     )
 }
 
@@ -238,6 +284,34 @@ def _row_texts(task: SummaryTask, row: Any) -> Iterator[BenchmarkText]:
     yield BenchmarkText(text_of(row, task.summary))
 
 
+def write_rows(task: SummaryTask, rows: Rows, folder: Path) -> None:
+    """Write the hub's rows as JSON lines."""
+
+    def pair(row: Mapping[str, Any]) -> dict[str, str]:
+        return {name: text_of(row, name) for name in ("id", task.article, task.summary)}
+
+    write_json_lines(rows, folder, SPLITS, pair)
+
+
+def _count(task: SummaryTask, folder: Path) -> dict[str, Any]:
+    """Pairs, those included that cannot be used."""
+    splits = {name: read_split(folder, task, name) for name in SPLITS}
+    return {
+        name: {"articles": len(split.rows) + sum(map(len, split.left_out.values()))}
+        for name, split in splits.items()
+    }
+
+
+def _write_sample(task: SummaryTask, folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
+    """Write the three files; returns the test articles."""
+    made = summary_rows(world, seed, task.article, task.summary)
+    write_rows(task, made.__getitem__, folder)
+    texts = [row[task.article] for row in made["test"]]
+    for text in texts:
+        guard.add(text)
+    return texts
+
+
 def _record(task: SummaryTask) -> Benchmark:
     return Benchmark(
         name=task.name,
@@ -245,6 +319,17 @@ def _record(task: SummaryTask) -> Benchmark:
         file=task.name,
         suffix=".jsonl",
         row_texts=lambda row: _row_texts(task, row),
+        origin=Origin(
+            task.dataset,
+            configuration=task.configuration,
+            revision=task.revision,
+            licence=task.licence,
+            terms="for research; cite the authors",
+            write=partial(write_rows, task),
+            count=partial(_count, task),
+            counts={split: {"articles": n} for split, n in zip(SPLITS, task.counts, strict=True)},
+        ),
+        sample=Sample(task.name, partial(_write_sample, task), share=0.002, on_demand=True),
     )
 
 

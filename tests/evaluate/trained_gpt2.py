@@ -38,8 +38,10 @@ def write_tokenizer(path: Path) -> None:
 
 
 def _sentence(random: np.random.RandomState) -> str:
-    animal, place = random.choice(WORDS), random.choice(_PLACES)
-    return f"the {animal} sat in the {place} and the {place} had the {animal}"
+    """Its last word is mostly the place's own, which is soon learned, and else any."""
+    place, animal = random.randint(len(_PLACES)), random.choice(WORDS)
+    last = WORDS[place] if random.rand() < 0.75 else random.choice(WORDS)
+    return f"the {animal} sat in the {_PLACES[place]} had the {last}"
 
 
 def _wiki(random: np.random.RandomState) -> str:
@@ -65,7 +67,7 @@ def write_all(folder: Path) -> None:
     (folder / "model").mkdir()
     write_tokenizer(folder / "model" / "tokenizer.json")
     backend = tokenizers.Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
-    passages = [_sentence(random) for _ in range(PASSAGES)]
+    passages = [" ".join(_sentence(random) for _ in range(1 + number % 3 // 2)) for number in range(PASSAGES)]
     (folder / "lambada.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
     (folder / "lambada.txt").write_text("\n".join(passages) + "\n")
     (folder / "wiki.tokens").write_text(_wiki(random))

@@ -172,13 +172,14 @@ def test_the_papers_numbers_are_those_of_what_was_measured(page: Page):
     assert [t.rows for t in published.tables] == [[["GPT-9", "12.0", "–"]]]
     assert published.tables[0].head == ("Cloze | test, table 99", "accuracy, %", "F1")
     assert "Not comparable" in published.paragraphs[0][1]
-    assert published.tables[0].note == f"Ours: {VALIDATION}. This is NOT the paper's test set."
+    assert published.tables[0].note == f"Ours: {VALIDATION}. This is NOT what the paper's numbers are about."
 
 
 def test_only_a_number_on_the_official_test_set_stands_beside_the_papers_as_one():
     official = {"data": {"description": "the official WikiText-103 test set", "official": True}}
     other = {"data": {"description": "another file, 9 words", "official": False}}
-    assert compared([official]) == "Ours: the official WikiText-103 test set. This is the paper's test set."
+    said = "Ours: the official WikiText-103 test set. This is what the paper's numbers are about."
+    assert compared([official]) == said
     assert "NOT" in compared([official, other])
     assert compared([{}]) == ""
     headline = Column("perplexity", "ppl")
