@@ -36,7 +36,7 @@ DECONTAMINATE = StageKind(
     "decontaminate", 2, ("data_pipeline.decontamination.decontamination",), ("pyarrow", "ftfy")
 )
 DEDUPLICATE = StageKind(
-    "deduplicate", 4, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
+    "deduplicate", 5, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
 TOKENIZER = StageKind("tokenizer", 3, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))

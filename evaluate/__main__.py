@@ -1,5 +1,8 @@
 """Command line: `python -m evaluate TASK …`, alone or under torchrun: a command for each record, `all`, and `generate`."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import functools
 import sys

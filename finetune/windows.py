@@ -20,7 +20,6 @@ from finetune.pairs import SPECIAL_TOKENS
 
 STRIDE = 128
 LONGEST_QUESTION_TOKENS = 64
-_BONUS = 0.01  # a token of a window, beside one of context: of equal ones the longer window
 _ENCODED_AT_ONCE = 2048
 
 
@@ -36,12 +35,16 @@ def window_starts(tokens: int, room: int, stride: int) -> list[int]:
 @functools.lru_cache(maxsize=1024)
 def answered_by(tokens: int, room: int, stride: int) -> np.ndarray:
     """[tokens], the number of the window in which each has most context: the fewer of the tokens on its two sides count,
-    then a long window, then the first."""
-    best = np.full(tokens, -np.inf)
+    and of equal ones the first is taken.
+
+    BERT's code adds a hundredth of a window's length, and so, of a passage that just does not fit, leaves the last token to
+    a window without the answers that end there. Here answers up to half an overlap are whole in the window of their first token.
+    """
+    best = np.full(tokens, -1)
     found = np.zeros(tokens, np.int32)
     for number, start in enumerate(window_starts(tokens, room, stride)):
         places = np.arange(min(room, tokens - start))
-        context = np.minimum(places, places[::-1]) + _BONUS * len(places)
+        context = np.minimum(places, places[::-1])
         better = context > best[start : start + room]
         best[start : start + room][better] = context[better]
         found[start : start + room][better] = number

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config import LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
+from core.config import DROPOUT_MASKS, LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
 from core.families import FAMILIES
 from core.tables import not_positive, out_of_range
 from data_pipeline.settings import (
@@ -120,7 +120,16 @@ class FinetuningSettings:
         del facts["seeds"]
         if not drops:
             del facts["micro_batch"]
-        return facts
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
+
+    def layout_errors(self, data_parallel: int, where: str) -> list[str]:
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        if self.batch_size % data_parallel:
+            return [
+                f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
+                "tensor_parallel, which are all data-parallel in fine-tuning"
+            ]
+        return []
 
     def training_config(self, examples: int, seed: int) -> TrainingConfig:
         """The trainer's settings for all epochs of `examples` examples."""

@@ -2,6 +2,8 @@
 after each; both layer-norm orders of figure 7."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from core.parallel.layers import (
 )
 from core.parallel.mesh import Mesh
 
+Batch = Mapping[str, torch.Tensor]
 Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
 
 
@@ -174,38 +177,59 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """All layers, and the final LayerNorm of the pre-LN order."""
+    """All layers, and the final LayerNorm of the pre-LN order; on a rank of a pipeline those of its stages, each layer
+    under its number in the whole model."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(config, mesh) for _ in range(config.layers))
-        self.final_norm = (
-            LayerNorm(config.hidden, mesh, config.layer_norm_eps) if config.norm_order == "pre" else None
+        self.parts = mesh.own_layers(config.layers)
+        self.streams = mesh.streams
+        self.drops = config.drops
+        self.layers = nn.ModuleDict(
+            {str(number): TransformerLayer(config, mesh) for part in self.parts for number in part}
         )
+        self.last = mesh.has_last_stage
+        normed = config.norm_order == "pre" and self.last
+        self.final_norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps) if normed else None
 
     def forward(
         self,
         values: torch.Tensor,
         mask: torch.Tensor | None = None,
         cache: KeyValueCache | None = None,
+        part: int = 0,
         places: Places | None = None,
     ) -> torch.Tensor:
         """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`.
 
         With places, the result is theirs only, [n, hidden]: in the last layer the others are keys and values for them,
         and nothing more is computed of them.
+
+        Args:
+            part: which of the rank's stages.
         """
-        last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
-            wanted = places if index == last else None
-            values = layer(values, mask, None if cache is None else cache.layers[index], wanted)
-        return values if self.final_norm is None else self.final_norm(values)
+        ends = self.ends(part)
+        for number in self.parts[part]:
+            if self.training and self.drops:
+                self.streams.start_layer(number)
+            wanted = places if ends and number == self.parts[part][-1] else None
+            of_layer = None if cache is None else cache.layers[number]
+            values = self.layers[str(number)](values, mask, of_layer, wanted)
+        return values if self.final_norm is None or not ends else self.final_norm(values)
+
+    def ends(self, part: int) -> bool:
+        """Whether the last layer of the whole model is in this part."""
+        return self.last and part == len(self.parts) - 1
 
 
 class EmbeddedTransformer(nn.Module):
     """What GPT-2 and BERT begin with: a checked shape, and token and position embeddings.
 
+    A rank of a pipeline has only what its stages compute with: the first what comes before the layers, the last what
+    comes after them, and both the token embedding, which is tied to the output layer.
+
     Attributes:
+        transformer: the stack of layers, which subclasses make.
         pretraining_heads: modules that nothing but the pretraining objective needs.
 
     Raises:
@@ -213,18 +237,26 @@ class EmbeddedTransformer(nn.Module):
     """
 
     pretraining_heads: tuple[str, ...] = ()
+    transformer: TransformerStack
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         errors = config.errors()
-        errors += config.layout_errors(mesh.tensor_size, sequence_parallel=mesh.sequence_parallel)
+        stages = mesh.pipeline_size * mesh.pipeline_chunks
+        errors += config.layout_errors(
+            mesh.tensor_size, sequence_parallel=mesh.sequence_parallel, stages=stages
+        )
         if errors:
             raise ConfigurationError(errors)
         self.config = config
         self.mesh = mesh
         hidden, std = config.hidden, config.initial_std
-        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
-        self.make_positions()
+        if mesh.has_first_stage or mesh.has_last_stage:
+            self.token_embedding = VocabularyParallelEmbedding(
+                config.padded_vocabulary_size, hidden, mesh, std
+            )
+        if mesh.has_first_stage:
+            self.make_positions()
 
     def make_positions(self) -> None:
         """Make what `add_positions` needs; a family that tells positions apart in another way overrides both."""
@@ -237,6 +269,19 @@ class EmbeddedTransformer(nn.Module):
         """Embedded tokens [batch, sequence, hidden] and their places, [sequence] or [batch, sequence] (under sequence
         parallelism both this rank's part) → the input of the first layer, of the same shape."""
         return values + self.position_embedding(positions)
+
+    def begin(self, batch: Batch) -> torch.Tensor:
+        """What the first stage of a pipeline does: a batch of pretraining → the input of the first layer, [batch,
+        sequence, hidden], or this rank's part of the sequence under sequence parallelism."""
+        raise NotImplementedError
+
+    def mask(self, batch: Batch) -> torch.Tensor | None:
+        """The mask of a batch for all layers, as in `SelfAttention.forward`."""
+        return None
+
+    def finish(self, values: torch.Tensor, batch: Batch) -> Any:
+        """What the last stage of a pipeline does: the stack's result → what `forward` gives."""
+        raise NotImplementedError
 
     def embed(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
         """[batch, sequence] int64 → tokens and positions embedded, [batch, sequence, hidden], or this rank's part of it
@@ -272,6 +317,47 @@ class EmbeddedTransformer(nn.Module):
     def whole(self, hidden: torch.Tensor) -> torch.Tensor:
         """The stack's result → [batch, sequence, hidden] on every rank, which goes on to compute the same."""
         return whole_sequence(hidden, self.mesh.tensor_group) if self.mesh.sequence_parallel else hidden
+
+
+class PretrainingObjective(nn.Module):
+    """What a network is pretrained for; `forward` takes a batch to its losses, or in a pipeline a part of the way.
+
+    Attributes:
+        targets: entries of a batch in which -100 says that nothing is predicted; a row that is to be ignored has it in
+            all of them.
+    """
+
+    targets: tuple[str, ...]
+
+    def __init__(self, network: EmbeddedTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def predict(self, batch: Batch) -> Any:
+        """What the whole network gives for a batch."""
+        raise NotImplementedError
+
+    def losses(self, predictions: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """What the network gives → {term: loss in nats, summed over the batch}, fp32 scalars."""
+        raise NotImplementedError
+
+    def forward(
+        self, received: torch.Tensor | None = None, /, *, part: int = 0, **batch: torch.Tensor
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """A batch → the losses, from the last stage of a pipeline; from the others what the next one is to receive.
+
+        Args:
+            received: what the stage before gave.
+            part: which of this rank's stages.
+        """
+        network = self.network
+        if network.mesh.pipeline_size == 1:
+            return self.losses(self.predict(batch), batch)
+        values = network.begin(batch) if received is None else received
+        values = network.transformer(values, network.mask(batch), part=part)
+        if not network.transformer.ends(part):
+            return values
+        return self.losses(network.finish(values, batch), batch)
 
 
 def gelu_form(config: ModelConfig) -> str:

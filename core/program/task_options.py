@@ -11,8 +11,9 @@ from core.model_directory import own_tokenizer
 from core.program.machine import add_machine_option
 from core.program.ranks import positive
 from core.registry import add_plugin_option
+from core.tables import in_tables
 
-_NOT_FOR_TASKS = ("tensor_parallel", "data_parallel", "sequence_parallel", "zero")
+_FOR_TASKS = ("device",)  # of the layout's settings; how many processes share a model is said below
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share one copy of the model (default: %(default)s)",
     )
-    add_flags(parser, ParallelConfig, leave_out=_NOT_FOR_TASKS)
+    add_flags(parser, ParallelConfig, leave_out=set(in_tables(ParallelConfig)).difference(_FOR_TASKS))
     add_plugin_option(parser)
 
 

@@ -70,7 +70,8 @@ class Recorder(Observer):
         self._write(record)
         if throughput is None:
             return
-        rates = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(throughput).items()}
+        known = {name: value for name, value in dataclasses.asdict(throughput).items() if value is not None}
+        rates = {name: float(f"{value:.6g}") for name, value in known.items()}
         rates["memory_bytes"] = throughput.memory_bytes
         self._throughput.write(_line({"step": record["step"], "time": time.time(), **rates}))
         self._throughput.flush()

@@ -45,6 +45,7 @@ class TensorBoardLog(Observer):
             "throughput/model TFLOP a second and device": throughput.model_tflops,
             "throughput/MFU": throughput.mfu,
             "throughput/memory (bytes)": throughput.memory_bytes,
+            **({} if throughput.idle is None else {"throughput/idle": throughput.idle}),
         }
         if "loss_scale" in record:
             values["optimizer/loss scale"] = record["loss_scale"]

@@ -115,6 +115,14 @@ class Benchmark:
     row_texts: Callable[[Mapping[str, Any]], Iterable[BenchmarkText]] | None = None
     other_suffixes: tuple[str, ...] = ()
 
+    def not_from(self, source: str) -> str:
+        """Why its data cannot be had from there; nothing where it can."""
+        if source == "sample" and self.sample is None:
+            return f"the sample has no {self.title}"
+        if source == "huggingface" and self.origin is None:
+            return f"{self.title} cannot be fetched"
+        return ""
+
     @property
     def suffixes(self) -> tuple[str, ...]:
         return (self.suffix, *self.other_suffixes)

@@ -152,10 +152,10 @@ def _count(folder: Path) -> dict[str, Any]:
 
 
 def _write_sample(folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
-    """Write the three files; returns the test dialogues."""
+    """Write the three files; returns the dialogues of all but train."""
     made = dialogue_rows(world, seed)
     write_rows(made.__getitem__, folder)
-    texts = ["\n".join(row["dialog"]) for row in made["test"]]
+    texts = ["\n".join(row["dialog"]) for split in SPLITS[1:] for row in made[split]]
     for text in texts:
         guard.add(text)
     return texts

@@ -112,7 +112,7 @@ def read_split(directory: Path, name: str, version: str) -> Split:
     allowed = max(_ALLOWED_MISPLACED, answers * _ALLOWED_MISPLACED_PERCENT // 100)
     if len(split.misplaced) > allowed:
         raise UserError(
-            f"{len(split.misplaced)} of {answers} answers do not stand where they say, more than {allowed}: "
+            f"{directory}: {len(split.misplaced)} of {answers} answers do not stand where they say, more than {allowed}: "
             "answer_start counts the characters of the context as it is (Unicode's, not bytes). The first:\n"
             + "\n".join(split.misplaced[:_ERRORS_SHOWN])
         )
@@ -137,11 +137,11 @@ class _Reading:
                 if found:
                     self.errors += [f"{where}: {error}" for error in found]
                 else:
-                    self._add(where, context, question)
+                    self._add(where, context, question, str(path.parent))
         except UserError as error:
             self.errors.append(str(error))
 
-    def _add(self, where: str, context: str, row: Mapping[str, Any]) -> None:
+    def _add(self, where: str, context: str, row: Mapping[str, Any], folder: str) -> None:
         before = self._ids.setdefault(row["id"], where)
         if before is not where:
             self.errors.append(f'{where}: the "id" {row["id"]!r} stands twice, first at {before}')
@@ -155,7 +155,7 @@ class _Reading:
             if not is_placed(answer, context):
                 there = context[answer.start : answer.start + min(len(answer.text), _SHOWN_CHARACTERS)]
                 self.split.misplaced.append(
-                    f"{where}: at character {answer.start} stands {there!r}, not "
+                    f"{where.removeprefix(folder).lstrip('/')}: at character {answer.start} stands {there!r}, not "
                     f"{answer.text[:_SHOWN_CHARACTERS]!r}"
                 )
 
@@ -163,7 +163,7 @@ class _Reading:
         if not isinstance(row, Mapping):
             return ["must be an object"]
         errors = [*_text_errors(row, "id"), *_text_errors(row, "question")]
-        if not errors and not row["id"].strip():
+        if row.get("id") is not None and not str(row["id"]).strip():
             errors.append('"id": is empty')
         answers = _answers(row)
         if answers is None:

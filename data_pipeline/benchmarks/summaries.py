@@ -303,10 +303,10 @@ def _count(task: SummaryTask, folder: Path) -> dict[str, Any]:
 
 
 def _write_sample(task: SummaryTask, folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
-    """Write the three files; returns the test articles."""
+    """Write the three files; returns the articles of all but train."""
     made = summary_rows(world, seed, task.article, task.summary)
     write_rows(task, made.__getitem__, folder)
-    texts = [row[task.article] for row in made["test"]]
+    texts = [row[task.article] for split in SPLITS[1:] for row in made[split]]
     for text in texts:
         guard.add(text)
     return texts

@@ -26,7 +26,7 @@ from data_pipeline.sample.world import Setting, World
 Row = dict[str, Any]
 _LEAST_WORDS = 8  # of a text that decontamination looks for
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)  # the hub's labels
-_MNLI, _QQP = TASK_TEMPLATES["mnli"], TASK_TEMPLATES["qqp"]
+_MNLI, _QQP = TASK_TEMPLATES["sentence_pairs"], TASK_TEMPLATES["question_pairs"]
 # By split, in rounds: of all topics, two premises and hypotheses each.
 _MNLI_ROUNDS = {"train": 25, "validation_matched": 3, "validation_mismatched": 3}
 _QQP_KINDS = tuple(kind for kind in _QQP if f"{kind}_other" in _QQP)

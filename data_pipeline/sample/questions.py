@@ -14,7 +14,7 @@ from data_pipeline.sample.vocabulary import MONTHS, SEASONS, TASK_TEMPLATES, TOP
 from data_pipeline.sample.world import Setting, World
 
 Row = dict[str, Any]
-_TEMPLATES = TASK_TEMPLATES["squad"]
+_TEMPLATES = TASK_TEMPLATES["spans"]
 _PARAGRAPHS = {"train": 720, "validation": 120}
 _TOLD, _ASKED = 4, 2  # facts of a paragraph; of them, and of the others, questions
 _LONGER = ("in", "on", "the")  # words that an annotator may take into the answer
