@@ -22,7 +22,7 @@ from recipes.schema import EvaluationSettings
 
 # What one forward pass reads at most, but one sequence at least. Fixed: which kernels compute a product, and so its last
 # digits, depends on how many rows it has.
-PASS_TOKENS = 1024
+PASS_TOKENS = 2048
 
 _OTHER_TOKENIZER = "give the tokenizer that the model was trained with"
 

@@ -55,7 +55,7 @@ class EvaluationSettings:
         stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
             faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
         precision: what models compute in. "bf16" is faster on processors that have it, and its numbers differ in the
-            third or fourth digit.
+            third digit.
         last_token: LAMBADA by the looser rule of the last token, not of the last word.
     """
 

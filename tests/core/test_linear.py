@@ -38,3 +38,20 @@ def test_what_the_processor_has_is_used(monkeypatch):
     monkeypatch.setattr(widened, "has_products", lambda dtype: dtype != torch.bfloat16)
     widened.linear(values.bfloat16(), values.bfloat16())
     assert len(calls) == 1
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_without_gradients_a_rows_digits_do_not_depend_on_the_others(with_bias):
+    """Of many rows, and of parts of them, in two and three dimensions; what computes is oneDNN."""
+    generator = torch.Generator().manual_seed(2)
+    values, weight = torch.randn(200, 48, generator=generator), torch.randn(100, 48, generator=generator)
+    bias = torch.randn(100, generator=generator) if with_bias else None
+    with torch.profiler.profile() as profile, torch.inference_mode():
+        whole = widened.linear(values, weight, bias)
+        for rows in (8, 17, 64, 120):
+            assert torch.equal(widened.linear(values[:rows], weight, bias), whole[:rows])
+        assert torch.equal(widened.linear(values.view(10, 20, 48), weight, bias), whole.view(10, 20, 100))
+    assert {event.key for event in profile.key_averages()} >= {"mkldnn::_linear_pointwise"}
+    torch.testing.assert_close(whole, F.linear(values, weight, bias), rtol=1e-5, atol=1e-5)
+    assert widened.linear(values.requires_grad_(), weight, bias).requires_grad

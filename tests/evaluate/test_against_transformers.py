@@ -297,7 +297,7 @@ def _gone_on(folder: Path, output: Path) -> tuple[str, list[str], Any]:
     return refused, scored, _evaluate(folder, "wikitext103", "--controls", "--output", str(output))
 
 
-@pytest.mark.parametrize("files", [3, 17])
+@pytest.mark.parametrize("files", [3, 11])
 def test_a_killed_evaluation_goes_on_to_the_same_digits(
     trained: Path, launched: tuple[Path, list[Any]], tmp_path: Path, files: int
 ):

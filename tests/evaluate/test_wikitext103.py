@@ -165,6 +165,29 @@ def test_files_of_the_two_sizes_have_as_many_words_and_are_told_apart(
         assert ("<unk>" in found["description"]) is not expected
 
 
+class _AsManyTokensAsThePublishedTestSet:
+    """A stand-in for GPT-2's tokenizer on the published test set."""
+
+    def encode(self, text: str) -> list[int]:
+        return [0] * 270_330
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [[0] * (270_330 // len(texts))] * len(texts)
+
+
+def test_the_ratio_of_the_published_test_set(tmp_path: Path) -> None:
+    """A loss of one nat a token is as many nats a word as the set has targets a word."""
+    (tmp_path / "wiki.test.tokens").write_text(" " + " ".join(["word"] * 245_566) + " \n")
+    settings = EvaluationSettings(stride=1024)
+    task = WikiText103(tmp_path / "wiki.test.tokens", _AsManyTokensAsThePublishedTestSet(), 1024, settings)  # type: ignore[arg-type]
+    scored = np.array([window.scored for window in task.windows])
+    ones = np.ones(scored.sum())
+    result = task.evaluate(lambda windows: Totals(scored, ones, 0 * ones, ones > 1))
+    assert (result["original_tokens"], result["tokens"]) == (245_566, 270_330)
+    assert math.log(result["token_perplexity"]) == pytest.approx(1, rel=1e-14)
+    assert math.log(result["perplexity"]) == pytest.approx(1.1008449901248143, rel=1e-14)
+
+
 def test_a_file_is_cut_at_its_titles_or_else_between_words() -> None:
     text = " \n = One = \n \n = = Part = = \n words \n \n = Two = \n more \n = Three ( 3 ) = \n end \n"
     assert "".join(articles(text)) == text

@@ -13,6 +13,7 @@ from distributed import run_distributed
 
 from core.config import ModelConfig
 from core.errors import UserError
+from core.interop.huggingface import export_model
 from core.model_directory import build_model, read_config, read_tokenizer_fingerprint, save_model
 from core.parallel.mesh import initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
@@ -107,3 +108,30 @@ def test_another_tokenizer_is_refused_and_more_rows_than_tokens_are_none(inputs:
     assert read_tokenizer_fingerprint(model) == load_tokenizer(inputs / "other.txt").fingerprint
     assert read_config(model).vocabulary_size == len(VOCABULARY)
     assert read_config(model).padded_vocabulary_size == read_config(inputs / "bert").padded_vocabulary_size
+
+
+def _as_it_is(folder: Path, output: Path) -> list[Any]:
+    """A Megatron-BERT of Hugging Face's with its vocabulary beside it, and the model that it was exported from."""
+    export_model(folder / "bert", output / "theirs")
+    shutil.copy(folder / "vocab.txt", output / "theirs")
+    line = [
+        "race",
+        "--hf",
+        str(output / "theirs"),
+        "--data",
+        str(folder / "RACE"),
+        "--output",
+        str(output / "direct"),
+    ]
+    arguments = build_parser().parse_args([*line, "--epochs", "1", "--batch-size", "4", "--micro-batch", "4"])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        arguments.run(arguments)
+    return [json.loads(printed.getvalue()), _finetune(folder, output / "own")]
+
+
+def test_a_directory_of_hugging_faces_is_fine_tuned_as_it_is(inputs: Path, tmp_path: Path):
+    direct, own = run_distributed(_as_it_is, 1, inputs, tmp_path)[0]
+    assert direct["asked"].pop("model") != own["asked"].pop("model")
+    assert direct == own and direct["tokenizer_is"] == "the model's"
+    assert read_config(tmp_path / "direct" / "model").norm_order == "pre"
