@@ -104,7 +104,7 @@ def train(
         + config.layout_errors(
             mesh.data_size, pipeline_parallel=mesh.pipeline_size, pipeline_chunks=mesh.pipeline_chunks
         )
-        + stage_errors(task.model, mesh)
+        + stage_errors(task.model, mesh, options.zero, options.pipeline_schedule)
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
     )

@@ -375,7 +375,8 @@ class _WithStages(_OwnForward):
 
 
 def test_objectives_and_networks_without_stages_are_refused():
-    mesh = SimpleNamespace(pipeline_size=2)
+    mesh = SimpleNamespace(pipeline_size=2, pipeline_chunks=1)
+    assert "layout.zero: must be 0 or 1" in stage_errors(nn.Linear(1, 1), mesh, zero=3)[0]
 
     def errors(network: type) -> list[str]:
         objective = GPT2LanguageModeling.__new__(GPT2LanguageModeling)
