@@ -74,8 +74,6 @@ def whole_shapes(model: nn.Module, mesh: Mesh) -> dict[str, list[int]]:
 
 def stage_errors(model: nn.Module, mesh: Mesh, zero: int = 1, schedule: str = "1f1b") -> list[str]:
     """Why a model cannot be trained in stages, one line each."""
-    if mesh.pipeline_size == 1:
-        return []
     layout: dict[str, Any] = {"zero": zero, "pipeline_schedule": schedule}
     sizes = {"pipeline_parallel": mesh.pipeline_size, "pipeline_chunks": mesh.pipeline_chunks}
     if errors := ParallelConfig(**layout, **sizes).errors("layout"):
