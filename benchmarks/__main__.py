@@ -12,7 +12,9 @@ from core.flags import add_flags, from_flags
 
 NAMES = (
     "checkpoint-stall",
+    "finetuning",
     "many-files",
+    "memory",
     "near-duplicates",
     "pipeline",
     "pipeline-parallel",
@@ -22,6 +24,7 @@ NAMES = (
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

@@ -1,4 +1,4 @@
-"""Model directories: what a training stage delivers and everything else reads.
+"""Model directories: what a training stage delivers and everything else reads; Hugging Face's are read as they are, too.
 
 `config.json` holds the model's shape and the fingerprint of the tokenizer it reads by, where that is known; `model.safetensors` (or several files with an index, when large) holds
 whole tensors under the model's own names, fp32, independent of any parallel layout. Every rank reads just its
@@ -19,6 +19,7 @@ from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
 from core.families import FAMILIES
 from core.files import content_hash
+from core.interop.reading import TOKENIZER_FILES, HuggingFaceTensors, is_hugging_face, shape_of
 from core.models.transformer import EmbeddedTransformer
 from core.parallel.layers import initialize_parameters, local
 from core.parallel.mesh import Mesh
@@ -87,6 +88,8 @@ def read_config(directory: Path) -> ModelConfig:
         UserError: no model there, or a damaged or foreign `config.json`.
     """
     path, record = _read_record(directory)
+    if is_hugging_face(record):
+        return shape_of(record, path)
     errors: list[str] = []
     config = from_table(ModelConfig, record.get("model", {}), str(path), errors)
     if config is None:
@@ -115,12 +118,26 @@ def _read_record(directory: Path) -> tuple[Path, dict[str, Any]]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or not (record.get("format") == FORMAT or is_hugging_face(record)):
         raise UserError(
-            f"{path}: not a model of this project (format is not {FORMAT!r}); make one of a Hugging Face model with "
-            "python -m core import-hf"
+            f"{path}: neither a model of this project (format is not {FORMAT!r}) nor one of Hugging Face's (it has no "
+            "model_type)"
         )
     return path, record
+
+
+def own_tokenizer(directory: Path) -> Path | None:
+    """Where the files of a model's own tokenizer lie, in an imported model's directory or one of Hugging Face's.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    path, record = _read_record(directory)
+    folder = path.parent / TOKENIZER_FOLDER
+    if folder.is_dir():
+        return folder
+    beside = any((path.parent / name).is_file() for name in TOKENIZER_FILES)
+    return path.parent if is_hugging_face(record) and beside else None
 
 
 def model_fingerprint(directory: Path) -> str:
@@ -148,7 +165,8 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
     Raises:
         UserError: a tensor is missing or has another shape, or a file is damaged; the message names it.
     """
-    files = TensorFiles(directory)
+    _, record = _read_record(directory)
+    files = HuggingFaceTensors(directory, record) if is_hugging_face(record) else TensorFiles(directory)
     names = set(files.names)
     for name, parameter in module.named_parameters():
         stored = prefix + name

@@ -1,5 +1,8 @@
 """Command line: `python -m pretrain FAMILY …`, alone or under torchrun. A killed run goes on when called again."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import hashlib
 import sys

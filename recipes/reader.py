@@ -286,6 +286,9 @@ class _Reader:
                 self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
             if recipe.corpora and not recipe.sources_for(family):
                 self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
+        for name, settings in recipe.benchmarks.items():
+            if why := BENCHMARKS[name].not_from(settings.source):
+                self.errors.append(f"benchmarks.{name}.source: {why}; give the path of its files")
         measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
             if recipe.models and name not in measured:

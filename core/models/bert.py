@@ -64,17 +64,24 @@ class BertModel(EmbeddedTransformer):
             self.masked_token_head = MaskedTokenHead(config, mesh)
             self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
 
-    def encode(
+    def hidden_states(
         self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [batch, sequence, hidden] and the pooled first token [batch, hidden].
+    ) -> torch.Tensor:
+        """[batch, sequence, hidden].
 
         Args:
             tokens, token_types: [batch, sequence] int64.
             attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
         """
         values = self._embedded(tokens, token_types)
-        return self._pooled(self.transformer(values, _seen(attention_mask)))
+        return self.whole(self.transformer(values, _seen(attention_mask)))
+
+    def encode(
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden_states`, and the pooled first token [batch, hidden]."""
+        hidden = self.hidden_states(tokens, token_types, attention_mask)
+        return hidden, self._pooled(hidden)
 
     def forward(
         self,
@@ -101,7 +108,8 @@ class BertModel(EmbeddedTransformer):
         return _seen(batch["attention_mask"])
 
     def finish(self, values: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._heads(*self._pooled(values), batch["masked_positions"])
+        hidden = self.whole(values)
+        return self._heads(hidden, self._pooled(hidden), batch["masked_positions"])
 
     def _embedded(self, tokens: torch.Tensor, token_types: torch.Tensor) -> torch.Tensor:
         values = self.embed(tokens) + self.token_type_embedding(self.part_of_sequence(token_types))
@@ -109,9 +117,8 @@ class BertModel(EmbeddedTransformer):
             values = self.embedding_norm(values)
         return F.dropout(values, self.config.dropout, self.training)
 
-    def _pooled(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = self.whole(values)
-        return hidden, torch.tanh(self.pooler(hidden[:, 0]))
+    def _pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.pooler(hidden[:, 0]))
 
     def _heads(
         self, hidden: torch.Tensor, pooled: torch.Tensor, masked_positions: torch.Tensor

@@ -25,6 +25,7 @@ from core.parallel.layers import (
 from core.parallel.mesh import Mesh
 
 Batch = Mapping[str, torch.Tensor]
+Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
 
 
 class SelfAttention(nn.Module):
@@ -50,19 +51,23 @@ class SelfAttention(nn.Module):
         self.output = RowParallelLinear(config.hidden, config.hidden, mesh, output_std)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen.
 
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
-        of new tokens, which see those before them, too.
+        of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
         fused = self.query_key_value(values)
         if self.training and (self.recompute or (self.dropout and self.streams.separate)):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
-        return self.output(context)
+        return self.output(context if places is None else context[places])
 
     def _core(
         self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
@@ -133,21 +138,33 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(config, mesh)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask and cache as in
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask, cache and places as in
         `SelfAttention.forward`."""
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
-            return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
-        return self._compute(values, mask, cache)
+            return checkpoint(
+                self._compute, values, mask, None, places, use_reentrant=False, context_fn=contexts
+            )
+        return self._compute(values, mask, cache, places)
 
     def _compute(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
-            values = values + self._drop(self.attention(self.attention_norm(values), mask, cache))
+            attended = self.attention(self.attention_norm(values), mask, cache, places)
+            values = (values if places is None else values[places]) + self._drop(attended)
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
+        assert places is None, "for causal models, which are pre-LN"
         values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
         return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
 
@@ -181,17 +198,24 @@ class TransformerStack(nn.Module):
         mask: torch.Tensor | None = None,
         cache: KeyValueCache | None = None,
         part: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`.
+
+        With places, the result is theirs only, [n, hidden]: in the last layer the others are keys and values for them,
+        and nothing more is computed of them.
 
         Args:
             part: which of the rank's stages.
         """
+        ends = self.ends(part)
         for number in self.parts[part]:
             if self.training and self.drops:
                 self.streams.start_layer(number)
-            values = self.layers[str(number)](values, mask, None if cache is None else cache.layers[number])
-        return values if self.final_norm is None or not self.ends(part) else self.final_norm(values)
+            wanted = places if ends and number == self.parts[part][-1] else None
+            of_layer = None if cache is None else cache.layers[number]
+            values = self.layers[str(number)](values, mask, of_layer, wanted)
+        return values if self.final_norm is None or not ends else self.final_norm(values)
 
     def ends(self, part: int) -> bool:
         """Whether the last layer of the whole model is in this part."""
@@ -242,8 +266,8 @@ class EmbeddedTransformer(nn.Module):
         )
 
     def add_positions(self, values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Embedded tokens [batch, sequence, hidden] and their places [sequence] (under sequence parallelism both this
-        rank's part) → the input of the first layer, of the same shape."""
+        """Embedded tokens [batch, sequence, hidden] and their places, [sequence] or [batch, sequence] (under sequence
+        parallelism both this rank's part) → the input of the first layer, of the same shape."""
         return values + self.position_embedding(positions)
 
     def begin(self, batch: Batch) -> torch.Tensor:
@@ -259,16 +283,21 @@ class EmbeddedTransformer(nn.Module):
         """What the last stage of a pipeline does: the stack's result → what `forward` gives."""
         raise NotImplementedError
 
-    def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """[batch, sequence] int64, the first at position `start` → tokens and positions embedded, [batch, sequence,
-        hidden], or this rank's part of it under sequence parallelism."""
-        end = start + tokens.shape[1]
-        if end > self.config.sequence_length:
-            raise UserError(
-                f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
-            )
-        positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
-        return self.add_positions(self.token_embedding(tokens), positions)
+    def embed(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, sequence] int64 → tokens and positions embedded, [batch, sequence, hidden], or this rank's part of it
+        under sequence parallelism.
+
+        Args:
+            positions: of the tokens, [batch, sequence], none beyond the model's; by default they begin at 0.
+        """
+        if positions is None:
+            length = tokens.shape[1]
+            if length > self.config.sequence_length:
+                raise UserError(
+                    f"{length} tokens are more than the model's sequence_length {self.config.sequence_length}"
+                )
+            positions = torch.arange(length, device=tokens.device)
+        return self.add_positions(self.token_embedding(tokens), self.part_of_sequence(positions))
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.

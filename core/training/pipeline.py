@@ -70,7 +70,7 @@ class Pipeline:
         prepare_backward(self.model, self.zero, last=False)
         with self.idle.passing():
             sums = self._pass(_Passing(batches, totals, step, loss_scale, True))
-        complete_gradients(self.model)
+        complete_gradients(self.model, self.mesh)
         for parameter in self.tied:
             if parameter.grad is None:  # used at the other end only
                 parameter.grad = torch.zeros_like(parameter)
@@ -149,7 +149,7 @@ class Pipeline:
             values = torch.cat([values, values[:1].expand(missing, *values.shape[1:])])
             if name in self.model.targets:
                 values[rows if counts else 0 :] = IGNORED
-            filled[name] = values.to(self.mesh.device)
+            filled[name] = values.to(self.mesh.device, non_blocking=True)
         return filled
 
     def _schedule(self, length: int, training: bool) -> Any:

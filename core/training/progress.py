@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from core.training.observers import Observer
+from core.training.observers import Observer, numbers_in
 from core.training.throughput import Throughput
 
 _PLAIN_LINE_INTERVAL_SECONDS = 10.0
@@ -60,6 +60,11 @@ class ProgressLine(Observer):
         self._validation_loss = record["validation_loss"]
         done = f"{self._title} step {record['step']} of {self._total}"
         self._print(f"{done}, validation loss {self._validation_loss:.4f}")
+
+    def measured(self, record: dict[str, Any]) -> None:
+        """Its own line, too."""
+        found = ", ".join(f"{path} {value:.4g}" for path, value in numbers_in(record["measured"]))
+        self._print(f"{self._title} step {record['step']} of {self._total}, {found}")
 
     def ended(self) -> None:
         self._bar.close()

@@ -55,7 +55,7 @@ class WholeModel:
             terms = self.model(**self._on_device(batch))
             weighted_loss(terms, totals, weight * self.mesh.data_size, loss_scale).backward()
             add_losses(sums, terms, weight)
-        complete_gradients(self.model)
+        complete_gradients(self.model, self.mesh)
         return sums
 
     @torch.no_grad()
@@ -69,7 +69,7 @@ class WholeModel:
         return sums
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.mesh.device) for name, value in batch.items()}
+        return {name: value.to(self.mesh.device, non_blocking=True) for name, value in batch.items()}
 
 
 def weighted_loss(

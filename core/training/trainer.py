@@ -18,18 +18,19 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError, UserError
+from core.errors import ConfigurationError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
-from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means, micro_batches
+from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
 from core.training.loss_scale import LossScale
-from core.training.observers import Observer, Run
+from core.training.observers import Observer, Run, Selection
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
 from core.training.progress import say
+from core.training.reader import BatchReader
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
     bad_samples,
@@ -84,6 +85,7 @@ def train(
     output: Path,
     options: RunOptions | None = None,
     observers: Sequence[Observer] = (),
+    selection: Selection | None = None,
 ) -> TrainingResult:
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
@@ -92,6 +94,7 @@ def train(
 
     Args:
         observers: hear of what happens on this rank, after those that `options` ask for.
+        selection: chooses the model to deliver; by default it is that of the last step.
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks, the options cannot be met, or a validation is
@@ -122,7 +125,7 @@ def train(
     trainer: _Trainer | None = None
     try:
         with StopRequest(options.exit_after_minutes) as stop, explained_failures(mesh):
-            trainer = _Trainer(task, mesh, config, output, options)
+            trainer = _Trainer(task, mesh, config, output, options, selection)
             return trainer.train(stop, observers)
     except Exception as error:
         done = trainer.abandon() if trainer else 0
@@ -135,9 +138,16 @@ class _Trainer:
     """One call of `train`: the ranks agree, the model is sharded, and the newest checkpoint is loaded."""
 
     def __init__(
-        self, task: TrainingTask, mesh: Mesh, config: TrainingConfig, output: Path, options: RunOptions
+        self,
+        task: TrainingTask,
+        mesh: Mesh,
+        config: TrainingConfig,
+        output: Path,
+        options: RunOptions,
+        selection: Selection | None,
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
+        self.selection = selection
         self.model = task.model.train()
         origin = {
             "shapes": whole_shapes(self.model, mesh),
@@ -170,13 +180,16 @@ class _Trainer:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
         self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak, self.stages)
+        self.reader = BatchReader(task, config, mesh)
         self.observers: list[Observer] = []
 
     def train(self, stop: StopRequest, observers: Sequence[Observer]) -> TrainingResult:
         """From the step after the checkpoint to the last one, or until something stops it."""
-        with self._observed(observers):
+        with self._observed(observers), contextlib.closing(self.reader):
             if self.mesh.is_main:
                 write_state(self.output, "running", self.done)
+            if self.selection:
+                self.selection.started(self.done)
             if self.done < self.config.steps:
                 self._rehearse()
             reason = self._loop(stop)
@@ -184,7 +197,7 @@ class _Trainer:
             finished = self.done == self.config.steps
             if finished:
                 self._check_weights()
-                self.task.save(self.output / "model")
+                (self.selection.deliver if self.selection else self.task.save)(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             facts = {} if finished else {"reason": reason_name(reason)}
@@ -217,7 +230,7 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
-        batches, problem = self._read(self.task, self.done)
+        batches, problem = self.reader.step(self.done)
         if self._largest(bool(problem)):
             raise bad_samples(problem, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
@@ -225,7 +238,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _loop(self, stop: StopRequest) -> int:
-        """Validate and save at the top, so that the first and the last step share one path.
+        """Validate, save and measure at the top, so that the first and the last step share one path.
 
         Returns:
             why it stopped before the last step.
@@ -238,7 +251,7 @@ class _Trainer:
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
-            batches, problem = ([], "") if finished else self._read(self.task, self.done)
+            batches, problem = ([], "") if finished else self.reader.step(self.done)
             # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
             own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
             reason = int(self._largest(own))
@@ -250,20 +263,14 @@ class _Trainer:
                 saved = self.done
             if reason == BAD_SAMPLES:
                 raise bad_samples(problem, self.mesh)
-            if finished or stopping:
+            if stopping and not finished:
+                return reason
+            if self.selection and self.done in self.selection.steps:
+                with self.meter.paused():
+                    self._measure(self.selection)
+            if finished:
                 return reason
             self._step(batches)
-
-    def _read(self, source: BatchSource, first: int, steps: int = 1) -> tuple[list[WeightedBatch], str]:
-        """This rank's micro-batches of some steps; or else what is wrong with the data, which the other ranks may not
-        see and must hear before they wait for this one."""
-        try:
-            of_steps = [
-                micro_batches(source, step, self.config, self.mesh) for step in range(first, first + steps)
-            ]
-        except UserError as error:
-            return [], str(error)
-        return [batch for of_step in of_steps for batch in of_step], ""
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
@@ -284,7 +291,7 @@ class _Trainer:
         if source is None:
             return
         available = math.ceil(source.total_samples / config.global_batch)
-        batches, problem = self._read(source, 0, min(config.validation_batches, available))
+        batches, problem = self.reader.steps(source, min(config.validation_batches, available))
         if self._largest(bool(problem)):
             raise bad_samples(problem, mesh)
         sums = self.schedule.evaluate(batches)
@@ -294,6 +301,11 @@ class _Trainer:
             raise non_finite_loss(losses, sums, mesh, f"in the validation after step {self.done}")
         for observer in self.observers if losses else ():
             observer.validated({"step": self.done, "validation_loss": sum(losses.values())})
+
+    def _measure(self, selection: Selection) -> None:
+        record = {"step": self.done, "measured": selection.measured(self.done)}
+        for observer in self.observers:
+            observer.measured(record)
 
     def _largest(self, value: float) -> float:
         """The largest of all ranks' values."""

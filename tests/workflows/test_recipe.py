@@ -43,6 +43,33 @@ def test_shipped_sample_recipe_is_sound():
     assert recipe.parallel.tensor_parallel == 2
 
 
+def test_the_recipe_of_tasks_has_every_table_and_the_harder_tasks():
+    recipe = load_recipe("tasks")
+    assert {task.name for task in recipe.measured_tasks()} == {
+        *("wikitext103", "lambada"),  # table 3
+        *("mnli", "qqp", "squad", "squad_v2", "race"),  # table 5
+        *("cnn_dailymail", "cnn_dailymail_zero_shot", "dailydialog"),
+    }
+    assert recipe.models["bert"].finetuning["race"].seeds == [1, 2, 3, 4, 5]
+    sample = load_recipe("sample")
+    for name, theirs in (("gpt2", "gpt2-medium"), ("bert", "bert-small")):
+        ours, model = recipe.models[name], sample.models[theirs]
+        assert (ours.config, ours.training) == (model.config, model.training)
+
+
+def test_a_benchmark_is_wanted_from_where_it_is(tmp_path: Path):
+    path = edited(
+        tmp_path,
+        (
+            "[evaluation]",
+            '[benchmarks.rte]\nsource = "sample"\n[benchmarks.text]\nsource = "huggingface"\n[evaluation]',
+        ),
+    )
+    errors = "\n".join(errors_of(path))
+    assert "benchmarks.rte.source: the sample has no RTE; give the path of its files" in errors
+    assert "benchmarks.text.source: Plain text cannot be fetched; give the path of its files" in errors
+
+
 def test_figure_7_compares_the_orders_of_layer_norms_and_nothing_else():
     models = load_recipe("figure7").models
     assert list(models) == ["post-2-layers", "pre-2-layers", "post-8-layers", "pre-8-layers"]
