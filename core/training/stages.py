@@ -74,9 +74,13 @@ def whole_shapes(model: nn.Module, mesh: Mesh) -> dict[str, list[int]]:
 
 def stage_errors(model: nn.Module, mesh: Mesh, zero: int = 1, schedule: str = "1f1b") -> list[str]:
     """Why a model cannot be trained in stages, one line each."""
-    layout: dict[str, Any] = {"zero": zero, "pipeline_schedule": schedule}
-    sizes = {"pipeline_parallel": mesh.pipeline_size, "pipeline_chunks": mesh.pipeline_chunks}
-    if errors := ParallelConfig(**layout, **sizes).errors("layout"):
+    layout: dict[str, Any] = {
+        "pipeline_parallel": mesh.pipeline_size,
+        "pipeline_chunks": mesh.pipeline_chunks,
+        "pipeline_schedule": schedule,
+        "zero": zero,
+    }
+    if errors := ParallelConfig(**layout).errors("layout"):
         return errors
     remedy = "train it with pipeline_parallel 1"
     if not isinstance(model, PretrainingObjective):
