@@ -31,7 +31,7 @@ _SEED = 1909_08053
 _GROUP_CHARACTERS = 1 << 16  # of so many at a time the arrays stay in the processor's cache
 _SET_CHARACTERS = 1 << 20
 _TABLE_HASHES = 1 << 20  # more are sorted
-_TABLE_BITS = {np.uint16: 18, np.uint32: 20}  # small ones stay in the processor's cache
+_TABLE_BITS: dict[Any, int] = {np.uint16: 18, np.uint32: 20}  # small ones stay in the processor's cache
 _FEW_HASHES = 1 << 10  # for which arrays take longer than Python's sets
 _WORD_BYTES = 8
 _LAST_ASCII = 127
@@ -74,7 +74,7 @@ def normalise(text: str) -> Codes:
 def text_hash(codes: Codes) -> bytes:
     """16 bytes that are equal for texts that are the same when normalised."""
     digest = hashlib.sha256(bytes([codes.itemsize]))
-    digest.update(codes)
+    digest.update(codes.data)
     return digest.digest()[:16]
 
 
