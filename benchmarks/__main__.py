@@ -12,15 +12,19 @@ from core.flags import add_flags, from_flags
 
 NAMES = (
     "checkpoint-stall",
+    "finetuning",
     "many-files",
+    "memory",
     "near-duplicates",
     "pipeline",
+    "pipeline-parallel",
     "precisions",
     "sample-index",
     "scaling",
     "tensor-parallel",
     "tokenization",
     "training",
+    "zero-shot",
 )
 
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,14 +44,23 @@ class Settings(harness.Settings):
     Attributes:
         megabytes: of text at most; the least is a thirty-second of it.
         documents: in clusters at most; the least is a thirty-second of it.
+        rows: those that grow in bytes alone, or in clusters and shards alone.
     """
 
+    rows: Literal["all", "bytes", "clusters"] = "all"
     turns: int = 1
     megabytes: int = 32
     documents: int = 40_000
 
 
 def run(settings: Settings, report: harness.Report) -> None:
+    if settings.rows != "clusters":
+        _run_bytes(settings, report)
+    if settings.rows != "bytes":
+        _run_clusters(settings, report)
+
+
+def _run_bytes(settings: Settings, report: harness.Report) -> None:
     sizes = [settings.megabytes * 1_000_000 // factor for factor in reversed(_FACTORS)]
     for kind, change in (("plain", str), ("typographic", typographic)):
         corpora: dict[float, list[str]] = {}
@@ -60,6 +69,9 @@ def run(settings: Settings, report: harness.Report) -> None:
             corpora[sum(map(len, texts)) / 1e6] = texts
         for stage in ("clean", "decontaminate", "deduplicate"):
             _report(report, stage, f"MB of {kind} text", corpora, settings.turns)
+
+
+def _run_clusters(settings: Settings, report: harness.Report) -> None:
     counts = [settings.documents // factor for factor in reversed(_FACTORS)]
     for clusters in (1, 2000):
         named = f"documents in clusters of {clusters}"
@@ -144,12 +156,12 @@ def run_stage(stage: str, directory: str, turn: int, workers: int = 1) -> dict[s
     warm = Path(directory) / f"warm-{turn}"
     shards = write_shards([next(iter(real_texts()))[:3000]], warm / "in", 1)
     _stages(shards[0].parent, warm / "out", LocalExecutor(1))[stage]()
-    before, started = _peak(), _seconds()
+    before, started = peak_megabytes(), _seconds()
     work()
     return {
         "seconds": _seconds() - started,
-        "peak": _peak() - before,
-        "peak of workers": _peak(resource.RUSAGE_CHILDREN),
+        "peak": peak_megabytes() - before,
+        "peak of workers": peak_megabytes(of_children=True),
     }
 
 
@@ -171,10 +183,12 @@ def _seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _peak(who: int = resource.RUSAGE_SELF) -> float:
-    """Megabytes; of this process without those of the one it was started by, which Linux counts in `ru_maxrss`."""
+def peak_megabytes(of_children: bool = False) -> float:
+    """Of this process, without those of the one it was started by, which Linux counts in `ru_maxrss`; or of the largest
+    process that it started and that has ended."""
+    who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
     status = Path("/proc/self/status")
-    if who == resource.RUSAGE_SELF and status.exists():
+    if not of_children and status.exists():
         return next(
             int(line.split()[1]) / 1e3 for line in status.read_text().splitlines() if line.startswith("VmHWM")
         )
@@ -183,7 +197,7 @@ def _peak(who: int = resource.RUSAGE_SELF) -> float:
 
 def plan_shards(shards: int) -> dict[str, float]:
     """What deduplication does once for all shards, for shards that are not there: 4000 documents in each."""
-    before, started = _peak(), _seconds()
+    before, started = peak_megabytes(), _seconds()
     with tempfile.TemporaryDirectory() as directory:
         inputs = tuple(
             f"/data/corpus/stages/decontaminate/documents-{number:05d}.parquet" for number in range(shards)
@@ -198,7 +212,7 @@ def plan_shards(shards: int) -> dict[str, float]:
         on_job(lambda loaded, _: {"documents": loaded.documents}, shared(job), None)
         job.by_shard(np.arange(0, job.documents, 4000))
         job.by_group(np.arange(0, job.documents, 4000))
-    return {"seconds": _seconds() - started, "peak": _peak() - before}
+    return {"seconds": _seconds() - started, "peak": peak_megabytes() - before}
 
 
 def _report_two_workers(report: harness.Report, texts: Iterable[str], named: str) -> None:

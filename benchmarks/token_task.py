@@ -109,10 +109,10 @@ class Steps(Observer):
 
 
 def train_on(rows: Rows, shape: ModelConfig, mesh: Mesh, batch: int, steps: int, **training: Any) -> Steps:
-    """Train, a micro-batch a step; only the last step's speed is counted unless `training` says more often."""
+    """Train, a micro-batch a step, and only the last step's speed counted, unless `training` says otherwise."""
     config = TrainingConfig(
-        **{"learning_rate": 1e-4, "log_interval": steps, **training}, steps=steps, global_batch=batch,
-        micro_batch=batch, checkpoint_interval=steps + 1,
+        **{"learning_rate": 1e-4, "log_interval": steps, "micro_batch": batch, **training}, steps=steps,
+        global_batch=batch, checkpoint_interval=steps + 1,
     )  # fmt: skip
     task, seen = TokenTask(shape, mesh, steps * batch, rows), Steps()
     with tempfile.TemporaryDirectory() as output:

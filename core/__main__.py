@@ -1,5 +1,8 @@
 """Command line: `python -m core import-hf|export-hf …`: models to and from Hugging Face's format, on one process."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path

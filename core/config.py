@@ -10,6 +10,8 @@ from core.families import FAMILIES
 from core.tables import no_shares, not_positive, out_of_range
 
 ZERO_LEVELS = (0, 1, 2, 3)
+LARGEST_PIPELINE_ZERO = 1
+DROPOUT_MASKS = "seeded by layer"  # what `core.parallel.random` does; another way is another training
 LARGEST_SEED = 2**32 - 1  # what numpy takes
 
 
@@ -88,12 +90,17 @@ class ModelConfig:
         return problems
 
     def layout_errors(
-        self, tensor_parallel: int, where: str = "model", sequence_parallel: bool = False
+        self, tensor_parallel: int, where: str = "model", sequence_parallel: bool = False, stages: int = 1
     ) -> list[str]:
-        """Why this shape cannot be split over `tensor_parallel` ranks, one line each."""
+        """Why this shape cannot be split over `tensor_parallel` ranks and `stages` of a pipeline, one line each."""
         problems = []
+        if stages >= 1 and self.layers % stages:
+            problems.append(
+                f"{where}: layers {self.layers} is not divisible by the {stages} stages of the pipeline "
+                "(pipeline_parallel × pipeline_chunks)"
+            )
         if tensor_parallel < 1:
-            return [f"{where}: tensor_parallel must be 1 or more, is {tensor_parallel}"]
+            return [*problems, f"{where}: tensor_parallel must be 1 or more, is {tensor_parallel}"]
         sizes = {"heads": self.heads, "padded vocabulary": self.padded_vocabulary_size}
         if sequence_parallel:
             sizes["sequence_length"] = self.sequence_length
@@ -216,24 +223,57 @@ class TrainingConfig:
             free |= {"micro_batch", "compile"}
         if self.precision != "fp16":
             free |= {"initial_loss_scale", "loss_scale_window"}
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        facts = {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
-    def layout_errors(self, data_parallel: int, where: str = "training") -> list[str]:
-        """Why a global batch cannot be dealt to `data_parallel` ranks, one line each."""
+    def layout_errors(
+        self,
+        data_parallel: int,
+        where: str = "training",
+        pipeline_parallel: int = 1,
+        pipeline_chunks: int = 1,
+    ) -> list[str]:
+        """Why a global batch cannot be dealt to `data_parallel` ranks and fill a pipeline, one line each."""
         if self.global_batch % data_parallel:
             return [
                 f"{where}: global_batch {self.global_batch} is not divisible by data_parallel {data_parallel}"
             ]
+        if pipeline_parallel == 1:
+            return []
+        count = self.micro_batches(data_parallel)
+        found = f"{where}: global_batch {self.global_batch} over data_parallel {data_parallel} is {count} micro-batches"
+        remedy = "choose another micro_batch, global_batch or pipeline_parallel"
+        if count < pipeline_parallel:
+            return [
+                f"{found} of {self.micro_batch}, fewer than pipeline_parallel {pipeline_parallel}; {remedy}"
+            ]
+        if pipeline_chunks > 1 and count % pipeline_parallel:
+            return [
+                f"{found}, and pipeline_chunks {pipeline_chunks} need a multiple of pipeline_parallel "
+                f"{pipeline_parallel}; {remedy}"
+            ]
         return []
+
+    def micro_batches(self, data_parallel: int) -> int:
+        """Of a step, on each data rank."""
+        return math.ceil(math.ceil(self.global_batch / data_parallel) / self.micro_batch)
 
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """data_parallel × tensor_parallel processes; tensor ranks are neighbours (paper section 3 and appendix B).
+    """pipeline_parallel × data_parallel × tensor_parallel processes; tensor ranks are neighbours, the stages of a pipeline
+    are farthest apart (paper section 3 and appendix B).
 
     Attributes:
         tensor_parallel: processes that share one copy of the model; the others are data-parallel.
         data_parallel: copies of the model, each of which takes its share of every batch.
+        pipeline_parallel: in pretraining, stages that the layers are dealt to in order, each on ranks of its own; the
+            micro-batches of a step go through them one after the other (Huang et al. 2019). The same numbers.
+        pipeline_schedule: what a stage does first: "1f1b", a backward pass as soon as there is one (Narayanan et al.
+            2019), keeps the activations of as many micro-batches as there are stages; "gpipe", all forward passes, of
+            all.
+        pipeline_chunks: parts of the model a stage, of which consecutive layers lie on consecutive stages (Narayanan et
+            al. 2021): more of them idle less and send more; with "1f1b".
         sequence_parallel: in pretraining, split what lies between tensor-parallel regions along the sequence: less
             memory for activations, the same numbers.
         zero: in pretraining, what is split over the data ranks (Rajbhandari et al. 2020): 0 nothing (the paper's data
@@ -244,19 +284,47 @@ class ParallelConfig:
 
     tensor_parallel: int = 1
     data_parallel: int = 1
+    pipeline_parallel: int = 1
+    pipeline_schedule: Literal["1f1b", "gpipe"] = "1f1b"
+    pipeline_chunks: int = 1
     sequence_parallel: bool = False
     zero: int = 1
     device: Literal["auto", "cuda", "cpu"] = "auto"
 
     @property
     def world_size(self) -> int:
-        return self.tensor_parallel * self.data_parallel
+        return self.pipeline_parallel * self.data_parallel * self.tensor_parallel
+
+    @property
+    def task_data_parallel(self) -> int:
+        """Data ranks of programs without a pipeline on as many processes."""
+        return self.pipeline_parallel * self.data_parallel
+
+    @property
+    def stages(self) -> int:
+        """Parts of the model that a micro-batch goes through in order."""
+        return self.pipeline_parallel * self.pipeline_chunks
 
     def errors(self, where: str = "parallel") -> list[str]:
-        at_least_one = (1, math.inf)
-        problems = out_of_range(self, where, tensor_parallel=at_least_one, data_parallel=at_least_one)
+        sizes = ("tensor_parallel", "data_parallel", "pipeline_parallel", "pipeline_chunks")
+        problems = out_of_range(self, where, **dict.fromkeys(sizes, (1, math.inf)))
         if self.zero not in ZERO_LEVELS:
             problems.append(f"{where}.zero: must be one of {ZERO_LEVELS}, is {self.zero}")
+        if self.pipeline_parallel > 1 and self.zero > LARGEST_PIPELINE_ZERO:
+            problems.append(
+                f"{where}.zero: must be 0 or 1 with pipeline_parallel {self.pipeline_parallel}, is {self.zero}: a stage "
+                "needs its gradients and weights whole until its last micro-batch"
+            )
+        if self.pipeline_chunks > 1:
+            if self.pipeline_parallel == 1:
+                problems.append(
+                    f"{where}.pipeline_chunks: must be 1 without pipeline_parallel, is {self.pipeline_chunks}"
+                )
+            if self.pipeline_schedule != "1f1b":
+                problems.append(
+                    f"{where}.pipeline_schedule: must be '1f1b' with pipeline_chunks {self.pipeline_chunks}, is "
+                    f"{self.pipeline_schedule!r}"
+                )
         return problems
 
 

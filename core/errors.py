@@ -27,6 +27,16 @@ class ConfigurationError(UserError):
         super().__init__("\n".join(self.errors))
 
 
+class MissingLibraryError(UserError):
+    """A library that is needed is not installed."""
+
+    def __init__(self, needing: str, library: str) -> None:
+        super().__init__(
+            f"{needing}: needs {library}, which is not installed (pip install -e '.[train]' in the checkout brings what "
+            "trains and evaluates)"
+        )
+
+
 def message_for_user(error: BaseException) -> str | None:
     """What to print of an error without its traceback; None where it is a bug.
 

@@ -6,7 +6,9 @@ no row is ever scored twice to fill a batch.
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +16,96 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from core.parallel.mesh import Mesh
+
+_KEPT_SECONDS = 10.0  # of work that a kill may cost
+
+
+class Keep(Protocol):
+    """Where the scores of finished batches outlive a killed program; the main rank asks."""
+
+    def read(self, sizes: Sequence[int]) -> np.ndarray | None:
+        """Those of the first batches, [their items, columns], of the pass that is to begin; None for none."""
+
+    def write(self, first: int, scores: np.ndarray) -> None:
+        """Keep those of finished batches.
+
+        Args:
+            first: the number of the first one.
+        """
+
+
+def scores_of_batches(
+    sizes: Sequence[int],
+    score: Callable[[Sequence[int]], np.ndarray],
+    columns: int,
+    mesh: Mesh,
+    title: str = "",
+    at_once: int = 1,
+    keep: Keep | None = None,
+) -> np.ndarray:
+    """Score every batch once, on some data rank.
+
+    Collective over all ranks; the ranks of a tensor group score the same batches together.
+
+    Args:
+        sizes: of each batch, in items; the same list on every rank.
+        score: numbers of batches → [all their items, columns] numbers, in inference mode.
+        title: description of the progress bar, which the main rank shows on a terminal.
+        at_once: batches in one call of `score`.
+        keep: on every rank or on none; what it holds is not scored again.
+
+    Returns:
+        [all items, columns] float64 in the order of the batches, the same on every rank.
+    """
+    ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    scores = np.zeros((int(ends[-1]), columns))
+    first = _kept(scores, ends, sizes, mesh, keep)
+    bar = tqdm(
+        total=len(sizes), initial=first, desc=title, unit="batch", disable=None if mesh.is_main else True
+    )
+    stretch = 1 if keep else max(1, len(sizes))  # batches of each rank between two collectives
+    with torch.inference_mode(), bar:
+        while first < len(sizes):
+            last = min(first + stretch * mesh.data_size, len(sizes))
+            started = time.monotonic()
+            part = scores[ends[first] : ends[last]]
+            dealt = range(first + mesh.data_rank, last, mesh.data_size)
+            for start in range(0, len(dealt), at_once):
+                batches = dealt[start : start + at_once]
+                items = np.concatenate([np.arange(ends[number], ends[number + 1]) for number in batches])
+                part[items - ends[first]] = score(batches)
+                bar.update(len(batches) * mesh.data_size)
+            seconds = time.monotonic() - started
+            longer = float(2 * stretch if seconds < _KEPT_SECONDS / 2 else stretch)
+            stretch = int(_summed(part, longer if mesh.is_main else 0.0, mesh))
+            if keep and mesh.is_main:
+                keep.write(first, part)
+            first = last
+    return scores
+
+
+def _kept(scores: np.ndarray, ends: np.ndarray, sizes: Sequence[int], mesh: Mesh, keep: Keep | None) -> int:
+    """Fill in what is kept; returns how many batches that are."""
+    if keep is None:
+        return 0
+    found = [keep.read(sizes) if mesh.is_main else None]
+    dist.broadcast_object_list(found, src=0, group=mesh.control_group)
+    (known,) = found
+    if known is None:
+        return 0
+    scores[: len(known)] = known
+    return int(np.searchsorted(ends, len(known)))
+
+
+def _summed(part: np.ndarray, said: float, mesh: Mesh) -> float:
+    """Add up what the data ranks scored, in place; returns what the main rank said."""
+    values = torch.from_numpy(np.append(part.ravel(), said)).to(mesh.device)
+    dist.all_reduce(values, group=mesh.data_group)  # adding the other ranks' zeros is exact
+    if mesh.tensor_size > 1:  # the main rank is in one of the data groups only
+        dist.broadcast(values, src=0)
+    result = values.cpu().numpy()
+    part[...] = result[:-1].reshape(part.shape)
+    return float(result[-1])
 
 
 def scores_of_items(
@@ -23,26 +115,22 @@ def scores_of_items(
     mesh: Mesh,
     title: str = "",
 ) -> np.ndarray:
-    """Score every batch once, on some data rank.
-
-    Collective over all ranks; the ranks of a tensor group score the same batches together.
+    """Score every batch once, on some data rank: `scores_of_batches` for batches of items in any order. Collective.
 
     Args:
         batches: of items, each item 0 … n - 1 in one of them; the same list on every rank.
-        score: [items of the batch, columns] numbers, called in inference mode.
-        title: description of the progress bar, which the main rank shows on a terminal.
+        score: the items of one batch → [items, columns] numbers, in inference mode.
 
     Returns:
         [n, columns] float64, the same on every rank.
     """
-    scores = torch.zeros(sum(map(len, batches)), columns, dtype=torch.float64)
-    dealt = range(mesh.data_rank, len(batches), mesh.data_size)
-    with torch.inference_mode():
-        for index in tqdm(dealt, desc=title, unit="batch", disable=None if mesh.is_main else True):
-            scores[list(batches[index])] = torch.as_tensor(score(batches[index]), dtype=torch.float64)
-    scores = scores.to(mesh.device)
-    dist.all_reduce(scores, group=mesh.data_group)  # adding the other ranks' zeros is exact
-    return scores.cpu().numpy()
+    flat = scores_of_batches(
+        list(map(len, batches)), lambda numbers: score(batches[numbers[0]]), columns, mesh, title
+    )
+    scores = np.empty_like(flat)
+    if batches:
+        scores[np.concatenate([list(batch) for batch in batches])] = flat
+    return scores
 
 
 def exact_sum(values: np.ndarray) -> float:

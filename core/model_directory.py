@@ -1,4 +1,4 @@
-"""Model directories: what a training stage delivers and everything else reads.
+"""Model directories: what a training stage delivers and everything else reads; Hugging Face's are read as they are, too.
 
 `config.json` holds the model's shape and the fingerprint of the tokenizer it reads by, where that is known; `model.safetensors` (or several files with an index, when large) holds
 whole tensors under the model's own names, fp32, independent of any parallel layout. Every rank reads just its
@@ -6,6 +6,7 @@ slice, in any layout. The files themselves are `core.tensor_files`'.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,25 @@ from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
 from core.families import FAMILIES
 from core.files import content_hash
+from core.interop.reading import TOKENIZER_FILES, HuggingFaceTensors, is_hugging_face, shape_of
 from core.models.transformer import EmbeddedTransformer
 from core.parallel.layers import initialize_parameters, local
 from core.parallel.mesh import Mesh
 from core.registry import attribute
 from core.tables import from_table
-from core.tensor_files import CONFIG_FILE, WEIGHTS_FILES, TensorFiles, write_directory, writing_order
+from core.tensor_files import (
+    CONFIG_FILE,
+    WEIGHTS_FILES,
+    Shape,
+    TensorFiles,
+    begin_directory,
+    file_names,
+    files_of,
+    finish_directory,
+    write_directory,
+    write_file,
+    writing_order,
+)
 
 FORMAT = "megatron-reproduction/1"
 FINGERPRINT = "tokenizer_fingerprint"  # in `config.json`
@@ -74,6 +88,8 @@ def read_config(directory: Path) -> ModelConfig:
         UserError: no model there, or a damaged or foreign `config.json`.
     """
     path, record = _read_record(directory)
+    if is_hugging_face(record):
+        return shape_of(record, path)
     errors: list[str] = []
     config = from_table(ModelConfig, record.get("model", {}), str(path), errors)
     if config is None:
@@ -102,12 +118,26 @@ def _read_record(directory: Path) -> tuple[Path, dict[str, Any]]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or not (record.get("format") == FORMAT or is_hugging_face(record)):
         raise UserError(
-            f"{path}: not a model of this project (format is not {FORMAT!r}); make one of a Hugging Face model with "
-            "python -m core import-hf"
+            f"{path}: neither a model of this project (format is not {FORMAT!r}) nor one of Hugging Face's (it has no "
+            "model_type)"
         )
     return path, record
+
+
+def own_tokenizer(directory: Path) -> Path | None:
+    """Where the files of a model's own tokenizer lie, in an imported model's directory or one of Hugging Face's.
+
+    Raises:
+        UserError: as `read_config`.
+    """
+    path, record = _read_record(directory)
+    folder = path.parent / TOKENIZER_FOLDER
+    if folder.is_dir():
+        return folder
+    beside = any((path.parent / name).is_file() for name in TOKENIZER_FILES)
+    return path.parent if is_hugging_face(record) and beside else None
 
 
 def model_fingerprint(directory: Path) -> str:
@@ -135,7 +165,8 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
     Raises:
         UserError: a tensor is missing or has another shape, or a file is damaged; the message names it.
     """
-    files = TensorFiles(directory)
+    _, record = _read_record(directory)
+    files = HuggingFaceTensors(directory, record) if is_hugging_face(record) else TensorFiles(directory)
     names = set(files.names)
     for name, parameter in module.named_parameters():
         stored = prefix + name
@@ -176,21 +207,89 @@ def save_parameters(
 ) -> None:
     """Write a module's parameters and the model's configuration; see `save_model`.
 
-    Tensors are gathered and written one at a time, so no rank ever holds a large model whole.
+    Tensors are gathered and written one at a time, so no rank ever holds a large model whole. In a pipeline the first
+    rank of each stage writes the stage's, into files of their own.
     """
     parameters = dict(module.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    record = model_record(config, tokenizer_fingerprint)
 
     def whole(name: str) -> torch.Tensor:
         return _gathered(parameters[name]).float().cpu()
 
+    if mesh.pipeline_size > 1:
+        _save_stages(directory, mesh, record, shapes, whole)
+        return
     if mesh.is_main:
-        record = model_record(config, tokenizer_fingerprint)
         write_directory(directory, record, shapes, whole, replace=True)
     else:
         for name in writing_order(shapes):
             whole(name)
     torch.distributed.barrier(mesh.control_group)
+
+
+def _save_stages(
+    directory: Path,
+    mesh: Mesh,
+    record: dict[str, Any],
+    shapes: Mapping[str, Shape],
+    whole: Callable[[str], torch.Tensor],
+) -> None:
+    """As `write_directory`, from all stages; a failure on one rank ends all of them.
+
+    Raises:
+        UserError: some rank could not write; the message names it.
+    """
+    of_stages: list[Any] = [None] * mesh.pipeline_size
+    torch.distributed.all_gather_object(of_stages, shapes, group=mesh.pipeline_group)
+    files: list[list[dict[str, Shape]]] = []
+    for stage, theirs in enumerate(of_stages):
+        before = of_stages[:stage]  # a tied tensor is written by the first
+        own = {name: shape for name, shape in theirs.items() if not any(name in other for other in before)}
+        files.append(files_of(own))
+    parts = [part for of_stage in files for part in of_stage]
+    first = sum(map(len, files[: mesh.pipeline_rank]))
+    own_files = dict(zip(file_names(len(parts))[first:], files[mesh.pipeline_rank], strict=False))
+    temporary = _agreed(mesh, lambda: begin_directory(directory) if mesh.is_main else None)[0]
+    writes = mesh.data_rank == 0 and mesh.tensor_rank == 0
+
+    left = [tensor for part in own_files.values() for tensor in part]
+
+    def read(name: str) -> torch.Tensor:
+        left.remove(name)
+        return whole(name)
+
+    def write() -> None:
+        try:
+            for name, part in own_files.items() if writes else ():
+                write_file(temporary / name, part, read, None)
+        finally:
+            for name in left.copy():  # the stage's other ranks gather them all
+                read(name)
+
+    _agreed(mesh, write)
+    _agreed(mesh, lambda: finish_directory(directory, record, parts, True) if mesh.is_main else None)
+
+
+def _agreed(mesh: Mesh, work: Callable[[], Any]) -> list[Any]:
+    """Do `work` on every rank; returns what it gave, by rank. Collective.
+
+    Raises:
+        UserError: on all ranks, where a file could not be written on one.
+    """
+    outcome: tuple[Any, str] = (None, "")
+    try:
+        outcome = (work(), "")
+    except OSError as error:
+        outcome = (None, f"rank {mesh.rank}: {error}")
+    outcomes: list[Any] = [None] * mesh.world_size
+    torch.distributed.all_gather_object(outcomes, outcome, group=mesh.control_group)
+    for _, problem in outcomes:
+        if problem:
+            raise UserError(
+                f"the model cannot be written ({problem}); make room, and give the same command again"
+            )
+    return [result for result, _ in outcomes]
 
 
 def _gathered(parameter: torch.Tensor) -> torch.Tensor:

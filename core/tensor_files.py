@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,29 +145,63 @@ def write_directory(
         replace: what is at `directory` goes when all is written; else it may hold nothing.
     """
     directory = Path(directory)
-    temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    parts = files_of(shapes)
+    temporary = begin_directory(directory)
     try:
-        parts = list(_parts(shapes))
-        weight_map: dict[str, str] = {}
-        for number, part in enumerate(parts, start=1):
-            file = WEIGHTS_FILE if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-            _write_file(temporary / file, {name: shapes[name] for name in part}, read, metadata)
-            weight_map |= dict.fromkeys(part, file)
-        if len(parts) > 1:
-            total = sum(_bytes(shape) for shape in shapes.values())
-            _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        _write_json(temporary / CONFIG_FILE, config)
+        for name, part in zip(file_names(len(parts)), parts, strict=True):
+            write_file(temporary / name, part, read, metadata)
         for place, copied in (copies or {}).items():
             (temporary / place).parent.mkdir(exist_ok=True)
             shutil.copyfile(copied, temporary / place)
-        if replace and directory.exists():
-            shutil.rmtree(directory)
-        os.replace(temporary, directory)  # fails where something is
+        finish_directory(directory, config, parts, replace)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def begin_directory(directory: Path) -> Path:
+    """An empty folder beside a directory that is to appear; its files are to be written into it."""
+    temporary = _temporary(directory)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def files_of(shapes: Mapping[str, Shape]) -> list[dict[str, Shape]]:
+    """The tensors of each file, in the order in which they are written."""
+    return [{name: shapes[name] for name in part} for part in _parts(shapes)]
+
+
+def file_names(count: int) -> list[str]:
+    """The names of a model's files."""
+    if count == 1:
+        return [WEIGHTS_FILE]
+    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def finish_directory(
+    directory: Path, config: Mapping[str, Any], parts: Sequence[Mapping[str, Shape]], replace: bool
+) -> None:
+    """Make the directory appear, when all its files have been written.
+
+    Args:
+        parts: the tensors of each file.
+    """
+    temporary = _temporary(directory)
+    if len(parts) > 1:
+        total = sum(_bytes(shape) for part in parts for shape in part.values())
+        weight_map = {
+            name: file for file, part in zip(file_names(len(parts)), parts, strict=True) for name in part
+        }
+        _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    _write_json(temporary / CONFIG_FILE, config)
+    if replace and directory.exists():
+        shutil.rmtree(directory)
+    os.replace(temporary, directory)  # fails where something is
+
+
+def _temporary(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.tmp")
 
 
 def refuse_existing(directory: Path) -> None:
@@ -196,7 +230,7 @@ def _bytes(shape: Shape) -> int:
     return 4 * math.prod(shape)
 
 
-def _write_file(
+def write_file(
     path: Path,
     shapes: Mapping[str, Shape],
     read: Callable[[str], "torch.Tensor"],

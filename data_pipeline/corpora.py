@@ -79,7 +79,7 @@ class Corpus:
         settings = self.settings
         if settings.sample is None:
             return None
-        return steps.write_sample(settings.name, settings.seed, settings.sample)
+        return steps.write_sample(settings.name, settings.seed, settings.sample, settings.benchmarks)
 
     @once
     def fetch(self, name: str) -> Step:

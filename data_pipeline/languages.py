@@ -97,9 +97,11 @@ def share_of(shares: Mapping[str, float], language: str) -> float:
 
 def _windows(text: str) -> Iterator[str]:
     """Equal parts of a text, or the same number of windows at uneven distances, so that no regular change is missed."""
-    count = min(_MOST_WINDOWS, -(-len(text) // _WINDOW_CHARACTERS))
+    size = len(text)
+    count = min(_MOST_WINDOWS, -(-size // _WINDOW_CHARACTERS))
     for number in range(count):
-        start, end = (len(text) * edge // count for edge in (number, number + 1))
-        spare = max(0, end - start - _WINDOW_CHARACTERS)
-        start += int(spare * (number * _GOLDEN_RATIO % 1))
-        yield text[start : end if not spare else start + _WINDOW_CHARACTERS]
+        start, end = size * number // count, size * (number + 1) // count
+        if end - start > _WINDOW_CHARACTERS:
+            start += int((end - start - _WINDOW_CHARACTERS) * (number * _GOLDEN_RATIO % 1))
+            end = start + _WINDOW_CHARACTERS
+        yield text[start:end]

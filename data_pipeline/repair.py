@@ -21,6 +21,7 @@ MARKS = (
 )
 _ORDINARY = "\t\n\x20-\x7e" + MARKS
 _OTHER = re.compile(f"[^{_ORDINARY}]")
+_ORDINARY_BYTES = b"\t\n" + bytes(range(0x20, 0x7F))
 _WIDEST = 8
 _NEAR_EACH_OTHER = re.compile(f"[^{_ORDINARY}]+(?:[{_ORDINARY}]{{1,{2 * _WIDEST}}}[^{_ORDINARY}]+)*")
 # What else ftfy's chosen fixes change.
@@ -34,7 +35,7 @@ _NO_CHARACTERS = re.compile(
 )
 _MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
 _AS_WINDOWS = ("decode", "windows-1252")
-_LONGEST_TRIED_IN_PARTS = 256  # characters without a blank that are wrong in several ways: parts of parts take n² work
+_LONGEST_IN_PARTS = 256  # characters that are decoded part by part: parts of parts take n² work
 _MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
 _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
 
@@ -43,12 +44,16 @@ def clean_characters(text: str, *, repair: bool) -> str:
     """The text with newlines as its only line ends and without characters that are none, and repaired if so asked."""
     if repair and "&" in text:
         text = _unescape(text)
-    if not _OTHER.search(text):
+    if not _has_other(text):
         return text
     text = _OTHER_BREAKS.sub("\n", text)
-    return "\n".join(
-        [_clean_line(line, repair) if _OTHER.search(line) else line for line in text.split("\n")]
-    )
+    return "\n".join([_clean_line(line, repair) if _has_other(line) else line for line in text.split("\n")])
+
+
+def _has_other(text: str) -> bool:
+    """Whether a character is none of the ordinary ones; looked for in what is left without ASCII, in a fifth of the time."""
+    left = text.encode("utf-8", "surrogatepass").translate(None, _ORDINARY_BYTES)
+    return bool(left) and _OTHER.search(left.decode("utf-8", "surrogatepass")) is not None
 
 
 def _clean_line(line: str, repair: bool) -> str:
@@ -101,7 +106,7 @@ def _repairer() -> Callable[[str], str]:
     def decode_part(match: re.Match[str]) -> str:
         if not is_bad(match[0]):
             return match[0]
-        config = everything if len(match[0]) <= _LONGEST_TRIED_IN_PARTS else whole
+        config = everything if len(match[0]) <= _LONGEST_IN_PARTS else whole
         return str(ftfy.fix_encoding_and_explain(match[0], config).text)
 
     def decode(line: str) -> str:
@@ -110,8 +115,9 @@ def _repairer() -> Callable[[str], str]:
         for _ in range(_MOST_DECODINGS):
             before = line
             decoded, plan = ftfy.fix_encoding_and_explain(line, whole)
-            steps = plan[: plan.index(_AS_WINDOWS) - 1] if plan and _AS_WINDOWS in plan else None
-            line = decoded if steps is None else str(ftfy.apply_plan(line, steps))
+            steps = [(kind, how) for kind, how in plan or ()]
+            as_windows = steps.index(_AS_WINDOWS) if _AS_WINDOWS in steps else 0
+            line = str(ftfy.apply_plan(line, steps[: as_windows - 1])) if as_windows else decoded
             if is_bad(line):
                 line = UTF8_DETECTOR_RE.sub(decode_part, line)
             if line == before:

@@ -236,7 +236,7 @@ class BenchmarkSettings:
     """Where a benchmark's files are.
 
     Attributes:
-        source: "sample" (generated with it), "local" (`path` is a file in the authors' format; RACE: a folder) or
+        source: "sample" (generated with it), "local" (`path` is its file or folder, as its authors or the hub have it) or
             "huggingface" (from the hub; with `path`, from a local copy in hub layout).
         path: see there.
         revision: of the hub's dataset; one that is no commit is pinned by the lock file. Empty for the known one.

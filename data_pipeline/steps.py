@@ -36,7 +36,7 @@ DECONTAMINATE = StageKind(
     "decontaminate", 2, ("data_pipeline.decontamination.decontamination",), ("pyarrow", "ftfy")
 )
 DEDUPLICATE = StageKind(
-    "deduplicate", 4, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
+    "deduplicate", 5, ("data_pipeline.deduplication.deduplication",), ("pyarrow", "numpy", "scipy")
 )
 TOKENIZER = StageKind("tokenizer", 3, ("data_pipeline.tokenization.tokenizers",), ("tokenizers",))
 SENTENCES = StageKind("sentences", 2, ("data_pipeline.tokenization.sentences",), ("nltk",))
@@ -61,13 +61,22 @@ def plugin_sources(registry: Registry[Any], names: Iterable[str]) -> dict[str, A
     return {f"{registry.what} plug-ins": found} if found else {}
 
 
-def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
-    """The generated corpus and benchmark files."""
+def write_sample(
+    name: str, seed: int, settings: SampleSettings, benchmarks: Mapping[str, BenchmarkSettings]
+) -> Step:
+    """The generated corpus and benchmark files; of those that are written on demand the given ones."""
+    asked = sorted(
+        name
+        for name, benchmark in benchmarks.items()
+        if benchmark.source == "sample" and (sample := BENCHMARKS[name].sample) and sample.on_demand
+    )
 
     def work(directory: Path, place: Workplace) -> Summary:
         from data_pipeline.sample import files
 
-        return files.write_sample(directory, seed=seed, documents=settings.documents, title=place.title)
+        return files.write_sample(
+            directory, seed=seed, documents=settings.documents, asked=asked, title=place.title
+        )
 
     return Step(
         SAMPLE,
@@ -77,7 +86,8 @@ def write_sample(name: str, seed: int, settings: SampleSettings) -> Step:
         parameters={
             "seed": seed,
             "documents": settings.documents,
-            **plugin_sources(BENCHMARKS, samples()),
+            **({"benchmarks": asked} if asked else {}),
+            **plugin_sources(BENCHMARKS, samples(asked)),
         },
         layout={"processes": 1},
     )

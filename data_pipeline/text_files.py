@@ -316,12 +316,12 @@ def json_lines(content: str, where: str = "") -> Iterator[tuple[int, Any]]:
 
 
 @contextlib.contextmanager
-def at_line(number: int, where: str = "") -> Iterator[None]:
-    """Put a line's number before the message of a `UserError`."""
+def at_line(number: int, where: str = "", unit: str = "line") -> Iterator[None]:
+    """Put a line's number, or a row's, before the message of a `UserError`."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{where}line {number}: {error}") from error
+        raise UserError(f"{where}{unit} {number}: {error}") from error
 
 
 def parse_json(content: str) -> Any:

@@ -1,22 +1,27 @@
 """Command line: `python -m finetune TASK …`, alone or under torchrun. A killed run goes on when called again."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import Any
 
 from core.errors import ConfigurationError
 from core.flags import add_flags, by_flag, from_flags
 from core.parallel.mesh import initialize
 from core.program.asked import from_main
 from core.program.machine import tell_machine
-from core.program.ranks import check_tokenizer, read_model_config, run_on_ranks
+from core.program.ranks import check_tokenizer, publish, read_model_config, run_on_ranks
 from core.program.run_options import RunSettings
-from core.program.task_options import add_model_options, add_task_options
-from core.registry import attribute
+from core.program.task_options import add_model_options, add_task_options, use_own_tokenizer
+from core.registry import add_plugin_option, attribute
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from finetune.tuner import Tuning
+from finetune.predictions import write_ensemble
+from finetune.tuner import RESULT_FILE, Tuning
 from recipes.records import FINE_TUNING, FineTuning
 from recipes.schema import FinetuningSettings
 
@@ -25,8 +30,10 @@ Fine-tune a pretrained BERT on a task of the paper's section 5.3, then score it.
 
   torchrun --nproc-per-node 2 -m finetune race --checkpoint bert --tokenizer vocab.txt --data RACE/ --output race
 
-The output holds model/, metrics.jsonl, state.json and result.json. The same command after an interruption goes on
-from the last checkpoint; a finished one only prints its result, and with other settings, data or models is refused."""
+After each epoch the model is scored on the development set, and the best one is delivered and tested. The output holds
+model/, metrics.jsonl, epochs.json, predictions/, submission/ (in the benchmark's own format), state.json and result.json. The
+same command after an interruption goes on from the last checkpoint; a finished one only prints its result, and with other
+settings, data or models is refused."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,13 +60,39 @@ def build_parser() -> argparse.ArgumentParser:
         )
         add_flags(command, FinetuningSettings, leave_out=("seeds",))
         add_flags(command, RunSettings)
+    _add_ensemble(tasks)
     return parser
+
+
+def _add_ensemble(tasks: Any) -> None:
+    """The command that needs no model: only what several runs have predicted."""
+    command = tasks.add_parser(
+        "ensemble",
+        help="several runs of a task together",
+        description="The plain mean of their probabilities.",
+    )
+    makers = [name for name in FINE_TUNING if FINE_TUNING[name].makes_ensembles]
+    command.add_argument("of", choices=makers, metavar="|".join(makers), help="the runs' task")
+    command.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="their outputs")
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="where predictions and result go"
+    )
+    add_plugin_option(command)
+    command.set_defaults(run=ensemble)
+
+
+def ensemble(arguments: argparse.Namespace) -> None:
+    """Let several runs answer together."""
+    numbers = write_ensemble(FINE_TUNING[arguments.of], arguments.runs, arguments.output)
+    runs = {"task": arguments.of, "runs": len(arguments.runs)}
+    publish({**runs, **numbers}, arguments.output / RESULT_FILE)
 
 
 def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then run a task's fine-tuning on this rank."""
     settings = from_flags(FinetuningSettings, arguments, seeds=[arguments.seed])
     run = from_flags(RunSettings, arguments)
+    use_own_tokenizer(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=record.causal)
     if errors := record.errors(settings, config, ""):

@@ -1,6 +1,7 @@
 """Pretrained networks with what tasks put on them, and their accuracy. Not here: training them (`finetune.tuner`)."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,44 +44,67 @@ class TunedModel(nn.Module):
         for name in self.network.pretraining_heads:
             delattr(self.network, name)
 
+    def counts(self, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """By how many a batch's summed loss is divided (over all ranks and micro-batches), by term: examples. A head with
+        another loss, as one over tokens, says so here."""
+        return {self.term: len(batch["answers"])}
+
     def load_pretrained(self, checkpoint: Path, seed: int) -> None:
         """Take a pretrained network's weights, and new ones for the head, which depend on the seed only."""
         load_parameters(self.network, model_path(checkpoint))
         heads = {name: child for name, child in self.named_children() if child is not self.network}
         initialize_parameters(nn.ModuleDict(heads), seed)
 
+    @property
+    def delivered(self) -> nn.Module:
+        """Whose parameters are written, and read again."""
+        return self
+
     def load_finetuned(self, directory: Path) -> None:
         """Take the weights of a model directory that fine-tuning wrote; from now on in eval mode."""
-        load_parameters(self, model_path(directory))
+        load_parameters(self.delivered, model_path(directory))
         self.eval()
 
 
-class MultipleChoice(TunedModel):
-    """One score a sequence: the pooler, dropout and one linear output; softmax over an example's sequences."""
+class Classifier(TunedModel):
+    """A head that scores possible answers: dropout on the pooled first token, and one linear layer (Devlin et al. 2019,
+    section 4.1). Trained by cross entropy."""
+
+    def forward(self, answers: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The training objective: cross entropy summed over the examples; answers [examples] int64."""
+        return {self.term: F.cross_entropy(self.scores(**inputs), answers, reduction="sum")}
+
+    def pooled(
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """[sequences, sequence] inputs → [sequences, hidden]."""
+        _, pooled = self.network.encode(tokens, token_types, attention_mask)
+        return F.dropout(pooled, self.config.dropout, self.training)
+
+
+class Classification(Classifier):
+    """A score a label for each sequence."""
+
+    def __init__(self, config: ModelConfig, mesh: Mesh, labels: int, term: str) -> None:
+        super().__init__(config, mesh, term)
+        self.classification_head = ReplicatedLinear(config.hidden, labels, mesh, config.initial_std)
+
+    def scores(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """[examples, sequence] inputs → [examples, labels] scores, fp32; the largest is the answer."""
+        return self.classification_head(self.pooled(**inputs)).float()
+
+
+class MultipleChoice(Classifier):
+    """One score a sequence; softmax over an example's sequences."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh, choices: int, term: str) -> None:
         super().__init__(config, mesh, term)
         self.choices = choices
         self.multiple_choice_head = ReplicatedLinear(config.hidden, 1, mesh, config.initial_std)
 
-    def scores(
-        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def scores(self, **inputs: torch.Tensor) -> torch.Tensor:
         """[choices · examples, sequence] inputs → [examples, choices] scores, fp32; the largest is the answer."""
-        _, pooled = self.network.encode(tokens, token_types, attention_mask)
-        pooled = F.dropout(pooled, self.config.dropout, self.training)
-        return self.multiple_choice_head(pooled).view(-1, self.choices).float()
-
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        token_types: torch.Tensor,
-        attention_mask: torch.Tensor,
-        answers: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """The training objective: cross entropy summed over the examples; answers [examples] int64."""
-        scores = self.scores(tokens, token_types, attention_mask)
-        return {self.term: F.cross_entropy(scores, answers, reduction="sum")}
+        return self.multiple_choice_head(self.pooled(**inputs)).view(-1, self.choices).float()
 
 
 @dataclass(frozen=True)
@@ -118,54 +142,103 @@ class Scorer:
     micro_batch: int
     title: str = ""
 
-    def __call__(self, examples: PairExamples, what: str, groups: Sequence[str] = ()) -> Accuracy:
-        """Answer every example once; exact for any number of data ranks. Collective.
-
-        Raises:
-            UserError: a token of an example is none of the vocabulary's, or a score is not a finite number.
+    def outputs(
+        self,
+        examples: "Examples",
+        compute: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+        columns: int,
+        what: str,
+    ) -> np.ndarray:
+        """What the model says of every example, each asked once; exact for any number of data ranks. Collective.
 
         Args:
-            what: the examples are called on the progress bar.
-            groups: whose accuracy is stated beside that of all.
-        """
-        members = [np.ones(len(examples), bool), *(examples.groups == group for group in groups)]
+            compute: a batch's arrays on the mesh's device → [examples, columns].
+            what: the examples are called, on the progress bar and in messages.
 
-        def score(batch_of_examples: Sequence[int]) -> np.ndarray:
-            chosen = np.array(batch_of_examples)
-            tensors = batch_of(examples, chosen, self.model.config.vocabulary_size)
-            batch = {name: values.to(self.mesh.device) for name, values in tensors.items()}
-            answers = batch.pop("answers")
-            scores = self.model.scores(**batch)
-            right = scores.argmax(dim=1) == answers
-            return torch.stack([right, ~scores.isfinite().all(dim=1)], dim=1).cpu().numpy()
+        Returns:
+            [examples, columns] float64, the same on every rank.
+
+        Raises:
+            UserError: a token of an example is none of the vocabulary's, or an output is not a finite number.
+        """
+
+        def score(chosen: Sequence[int]) -> np.ndarray:
+            batch = batch_of(examples, np.array(chosen), self.model.config.vocabulary_size)
+            on_device = {name: values.to(self.mesh.device) for name, values in batch.items()}
+            return compute(on_device).double().cpu().numpy()
 
         batches = batches_by_length(examples.lengths, self.micro_batch * examples.sequence_length)
-        title = f"{self.title} ({what})"
-        right, unusable = scores_of_items(batches, score, 2, self.mesh, title).T
-        if unusable.any():
+        found = scores_of_items(batches, score, columns, self.mesh, f"{self.title} ({what})")
+        if unusable := int((~np.isfinite(found)).any(axis=1).sum()):
             raise UserError(
-                f"the model's scores of {int(unusable.sum())} questions are not finite numbers ({what}); are its weights?"
+                f"the model's scores of {unusable} questions are not finite numbers ({what}); are its weights?"
             )
-        of = dict(zip(("all", *groups), members, strict=True))
-        return Accuracy(
-            {name: int(right[member].sum()) for name, member in of.items()},
-            {name: int(member.sum()) for name, member in of.items()},
-            {
-                name: ratio_standard_error(right[m], np.ones(m.sum()), examples.second_of[m])
-                for name, m in of.items()
-            },
-            len(np.unique(examples.second_of)),
-        )
+        return found
+
+    def probabilities(self, examples: "Examples", what: str, answers: int) -> np.ndarray:
+        """[examples, answers] probabilities of the possible answers, by a model's `scores`; see `outputs`."""
+
+        def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            batch.pop("answers")
+            return self.model.scores(**batch)
+
+        scores = self.outputs(examples, compute, answers, what)
+        return torch.from_numpy(scores).softmax(dim=1).numpy()
+
+    def __call__(self, examples: PairExamples, what: str, groups: Sequence[str] = ()) -> Accuracy:
+        """The share of right answers, see `outputs`.
+
+        Args:
+            groups: whose accuracy is stated beside that of all.
+        """
+
+        def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            answers = batch.pop("answers")
+            scores = self.model.scores(**batch)
+            right = (scores.argmax(dim=1) == answers).float()
+            return right.masked_fill(~scores.isfinite().all(dim=1), math.nan)[:, None]
+
+        return accuracy(self.outputs(examples, compute, 1, what)[:, 0] > 0, examples, groups)
+
+
+def accuracy(right: np.ndarray, examples: PairExamples, groups: Sequence[str] = ()) -> Accuracy:
+    """Count right answers.
+
+    Args:
+        right: [examples] bool.
+        groups: whose accuracy is stated beside that of all.
+    """
+    of = {"all": np.ones(len(examples), bool), **{group: examples.groups == group for group in groups}}
+    return Accuracy(
+        {name: int(right[member].sum()) for name, member in of.items()},
+        {name: int(member.sum()) for name, member in of.items()},
+        {
+            name: ratio_standard_error(right[m].astype(float), np.ones(m.sum()), examples.second_of[m])
+            for name, m in of.items()
+        },
+        len(np.unique(examples.second_of)),
+    )
 
 
 class Examples(Protocol):
-    """Encoded examples of a split."""
+    """Encoded examples of a split.
+
+    Attributes:
+        lengths: [examples] tokens of each one's longest sequence.
+        sequence_length: the longest there may be.
+    """
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def sequence_length(self) -> int: ...
 
     def __len__(self) -> int: ...
 
     def batch(self, examples: np.ndarray) -> dict[str, np.ndarray]:
         """The model's keyword arguments for these examples; among them "tokens", as many rows for each example, and
-        "answers", one an example."""
+        where one of several answers is to be given "answers", one an example."""
 
 
 def batch_of(examples: Examples, chosen: np.ndarray, vocabulary_size: int) -> dict[str, torch.Tensor]:
@@ -181,7 +254,7 @@ def batch_of(examples: Examples, chosen: np.ndarray, vocabulary_size: int) -> di
     def where(place: int, _: int) -> str:
         return f"example {chosen[place * len(chosen) // tokens.size]}"
 
-    answers = arrays["answers"]
+    answers = arrays.get("answers", np.zeros(0))
     if len(answers) and answers.min() < 0:
         raise UserError(
             f"example {chosen[answers.argmin()]}: its answer is {answers.min()}, no number from 0"

@@ -5,6 +5,8 @@ scores is the answer. Not here: the data's format (`data_pipeline.benchmarks.rac
 model (`heads`) and training (`tuner`).
 """
 
+import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.config import ModelConfig
-from data_pipeline.benchmarks.race import LEVELS, OPTIONS, SPLITS, Split, read_split
+from data_pipeline.benchmarks.race import LETTERS, LEVELS, OPTIONS, SPLITS, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
+from finetune.metrics import confusion, named_confusion, question_word, shares
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
+from finetune.program import Program
 from recipes.records import (
     Bar,
     Column,
     FineTuning,
     Published,
+    Table,
     add_fine_tuning,
-    best_of_seeds,
     fits_the_model,
 )
+from recipes.schema import FinetuningSettings
 
 if TYPE_CHECKING:
     from core.parallel.mesh import Mesh
@@ -61,14 +66,23 @@ def encode_split(split: Split, tokenizer: Tokenizer, sequence_length: int) -> Pa
     )
 
 
-class Race:
+def kind_of_question(question: str) -> str:
+    """ "cloze" where there is a gap to fill, else its first question word, or "other"."""
+    return "cloze" if "_" in question else question_word(question)
+
+
+class Race(Program):
     """RACE for one tokenizer and sequence length; reading checks all three splits."""
 
-    def __init__(self, data: Path, tokenizer: Tokenizer, sequence_length: int) -> None:
+    def __init__(
+        self, data: Path, tokenizer: Tokenizer, sequence_length: int, settings: FinetuningSettings
+    ) -> None:
         self.splits = {name: read_split(data, name) for name in SPLITS}
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
+        self._probabilities = np.zeros((0, OPTIONS))  # of the test set
 
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - one program a process
     def examples(self, split: str) -> PairExamples:
         return encode_split(self.splits[split], self.tokenizer, self.sequence_length)
 
@@ -77,22 +91,67 @@ class Race:
 
         return MultipleChoice(config, mesh, OPTIONS, "race")
 
+    def on_dev(self, score: "Scorer") -> dict[str, Any]:
+        return {"accuracy": score(self.examples("dev"), "dev", LEVELS).share}
+
     def result(self, score: "Scorer", controls: bool) -> dict[str, Any]:
+        from finetune.heads import accuracy
+
         test = self.examples("test")
-        on_test = score(test, "test", LEVELS)
+        self._probabilities = score.probabilities(test, "test", OPTIONS)
+        on_test = accuracy(self._probabilities.argmax(axis=1) == test.answers, test, LEVELS)
         result: dict[str, Any] = {
-            "accuracy": on_test.share,
-            "correct": on_test.correct,
-            "total": on_test.total,
+            **numbers(self.predictions(score)),
             "standard_error": on_test.standard_error,
             "standard_error_over": f"{on_test.texts} passages",
-            "dev_accuracy": score(self.examples("dev"), "dev", LEVELS).share,
             "chance": 1 / OPTIONS,
+            "empty_passages": {name: split.empty for name, split in self.splits.items() if split.empty},
         }
         if controls:
             blank = score(test.without_seconds(), "no passages", LEVELS)
             result["blank_passage_accuracy"] = blank.share
         return result
+
+    def predictions(self, score: "Scorer") -> dict[str, Table]:
+        split = self.splits["test"]
+        return {
+            "test": {
+                "id": [split.ids[question.passage] for question in split.questions],
+                "question": [question.question for question in split.questions],
+                "level": [question.level for question in split.questions],
+                "answer": [LETTERS[question.answer] for question in split.questions],
+                "prediction": [LETTERS[place] for place in self._probabilities.argmax(axis=1)],
+                "probabilities": self._probabilities.tolist(),
+            }
+        }
+
+
+def numbers(predictions: Mapping[str, Table]) -> dict[str, Any]:
+    """Accuracy over all, by level and by kind of question, and which letters were taken for which."""
+    table = predictions["test"]
+    answers, predicted = (
+        np.array([LETTERS.index(x) for x in table[key]]) for key in ("answer", "prediction")
+    )
+    by_level = shares(answers == predicted, table["level"])
+    by_level |= shares(answers == predicted, ["all"] * len(answers))
+    return {
+        **{
+            name: {key: share[name] for key, share in by_level.items()}
+            for name in ("accuracy", "correct", "total")
+        },
+        "by_kind": shares(
+            answers == predicted, [kind_of_question(question) for question in table["question"]]
+        ),
+        "confusion": named_confusion(confusion(answers, predicted, OPTIONS), LETTERS),
+    }
+
+
+def submission(predictions: Mapping[str, Table]) -> dict[str, str]:
+    """A list of answers a passage, in the order of its questions, as the data's own files hold them."""
+    answers: dict[str, list[str]] = {}
+    for name, letter in zip(*(predictions["test"][key] for key in ("id", "prediction")), strict=True):
+        answers.setdefault(name, []).append(letter)
+    return {"answers.json": json.dumps(answers, indent=1) + "\n"}
 
 
 def _errors(settings: Any, config: Any, where: str) -> list[str]:
@@ -102,10 +161,6 @@ def _errors(settings: Any, config: Any, where: str) -> list[str]:
             f"{settings.sequence_length} with a model of {config.sequence_length}"
         ]
     return fits_the_model(settings, config, where)
-
-
-def _of_seeds(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return best_of_seeds(runs, chosen_by="dev_accuracy.all", shown="accuracy.all")
 
 
 RACE = add_fine_tuning(
@@ -121,7 +176,8 @@ RACE = add_fine_tuning(
             Column("high", "accuracy.high", "percent", error="standard_error.high"),
             Column("chance", "chance", "percent"),
             Column("passage left out", "blank_passage_accuracy.all", "percent"),
-            Column("dev, median of seeds", "dev_accuracy_median", "percent"),
+            Column("dev, median of seeds", "dev_median", "percent", spread="dev_spread"),
+            Column("ensemble of seeds", "ensemble.accuracy.all", "percent"),
         ),
         published=Published(
             columns=("accuracy, %", "middle, %", "high, %"),
@@ -136,8 +192,11 @@ RACE = add_fine_tuning(
         ),
         facts=lambda result: f"accuracy {result['accuracy']['all']:.1%}",
         bar=Bar("accuracy.all", {"chance": "chance", "passage left out": "blank_passage_accuracy.all"}),
-        note="Test accuracy of the seed that is best on the development set; the control answers without the passage.",
-        combine=_of_seeds,
+        note="Test accuracy of the epoch and seed that are best on the development set; the control answers without the passage.",
+        chosen_by="accuracy.all",
+        submission=submission,
+        labels=tuple(LETTERS),
+        numbers=numbers,
         errors=_errors,
     )
 )

@@ -1,5 +1,8 @@
 """Command line: `python -m pretrain FAMILY …`, alone or under torchrun. A killed run goes on when called again."""
 
+import core.program.with_torch  # noqa: F401  what follows needs it
+
+# isort: split
 import argparse
 import hashlib
 import sys
@@ -86,16 +89,19 @@ def pretrain(arguments: argparse.Namespace) -> None:
     pretraining = PRETRAININGS[shape.family]
     corpus, identity = corpus_and_identity(arguments.data, pretraining, tokenizer)
     tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
-    if errors := shape.layout_errors(tensor, f"model {arguments.model}", split):
+    if errors := shape.layout_errors(tensor, f"model {arguments.model}", split, parallel.stages):
         raise ConfigurationError(errors)
-    mesh = initialize(tensor, split, timeout=run.timeout, device=parallel.device)
+    stages, chunks = parallel.pipeline_parallel, parallel.pipeline_chunks
+    mesh = initialize(tensor, split, run.timeout, parallel.device, stages, chunks)
+    if errors := training.layout_errors(mesh.data_size, f"{arguments.model}.training", stages, chunks):
+        raise ConfigurationError(errors)
     tell_machine(arguments.machine, mesh)
     with writing(arguments.output, mesh) as finished:
         if not finished:
             title = arguments.title or f"pretrain {arguments.model}"
             asked = from_main(mesh, lambda: _asked(shape, training, corpus, tokenizer))
             from_main(mesh, lambda: check_asked(arguments.output, asked))
-            options = RunOptions(title, identity, parallel.zero, **run.options())
+            options = RunOptions(title, identity, parallel.zero, parallel.pipeline_schedule, **run.options())
             task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 

@@ -286,6 +286,9 @@ class _Reader:
                 self.errors.append(f"tokenizers.{family}: missing, but the recipe has {family} models")
             if recipe.corpora and not recipe.sources_for(family):
                 self.errors.append(f"corpora: none is for {family}, but the recipe has {family} models")
+        for name, settings in recipe.benchmarks.items():
+            if why := BENCHMARKS[name].not_from(settings.source):
+                self.errors.append(f"benchmarks.{name}.source: {why}; give the path of its files")
         measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
             if recipe.models and name not in measured:
@@ -299,9 +302,14 @@ class _Reader:
         parallel = recipe.parallel
         if parallel is not None:
             self.errors += model.config.layout_errors(
-                parallel.tensor_parallel, where, parallel.sequence_parallel
+                parallel.tensor_parallel, where, parallel.sequence_parallel, parallel.stages
             )
-            self.errors += model.training.layout_errors(parallel.data_parallel, f"{where}.training")
+            self.errors += model.training.layout_errors(
+                parallel.data_parallel,
+                f"{where}.training",
+                parallel.pipeline_parallel,
+                parallel.pipeline_chunks,
+            )
         for task, settings in model.finetuning.items():
             record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
             if not model.fits(record):
@@ -309,6 +317,8 @@ class _Reader:
             if record.benchmark not in self.table("benchmarks"):
                 self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
             self.errors += record.errors(settings, model.config, place)
+            if parallel is not None:
+                self.errors += settings.layout_errors(parallel.task_data_parallel, place)
         for scored in recipe.zero_shot_tasks():
             if recipe.evaluation is not None and model.fits(scored):
                 errors = scored.errors(recipe.evaluation, model.config, "evaluation")

@@ -5,13 +5,15 @@ a command. `pretrain`, `evaluate` and `finetune` add theirs when they are import
 """
 
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.registry import Registry
 
 Form = Literal["number", "percent", "text"]
+Table = Mapping[str, Sequence[Any]]
+"""Columns of equal length, by name; a value is a number, a text, or a list of them."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Column:
         path: of its value in the task's result, such as "accuracy.middle"; a missing one is shown as a dash.
         form: how the value is written; "percent" takes a share of 1.
         error: path of its standard error, which is written behind it.
+        spread: path of the least and the most of several, which are written behind it.
     """
 
     title: str
     path: str
     form: Form = "number"
     error: str = ""
+    spread: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,22 +100,26 @@ def value_at(result: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def best_of_seeds(runs: Mapping[str, Mapping[str, Any]], chosen_by: str, shown: str) -> dict[str, Any]:
-    """Several seeds as the paper reports them (section 5.3): the test result of the run that is best on the development
-    set, the first of equal ones, beside the median of the development set and what each seed reached.
+def best_of_seeds(
+    runs: Mapping[str, Mapping[str, Any]], chosen_by: str, shown: str, lower_is_better: bool = False
+) -> dict[str, Any]:
+    """Several seeds as the paper reports them (section 5.3): the result of the run that is best on the development set,
+    the first of equal ones, beside the median and the spread of the development set and what each seed reached.
 
     Args:
         runs: results by seed.
-        chosen_by: path of the number on the development set, such as "dev_accuracy.all".
-        shown: path of the number on the test set.
+        chosen_by: path of the number on the development set, such as "dev.accuracy.all".
+        shown: path of the headline number.
     """
-    best = max(sorted(runs), key=lambda seed: value_at(runs[seed], chosen_by))
+    on_dev = {seed: value_at(runs[seed], chosen_by) for seed in sorted(runs)}
+    best = (min if lower_is_better else max)(on_dev, key=lambda seed: on_dev[seed])
+    name = chosen_by.split(".")[0]
     return {
         **runs[best],
         "seed": int(best),
-        f"{chosen_by.split('.')[0]}_median": statistics.median(
-            value_at(run, chosen_by) for run in runs.values()
-        ),
+        f"{name}_median": statistics.median(on_dev.values()),
+        f"{name}_spread": [min(on_dev.values()), max(on_dev.values())],
+        f"{name}_of_seeds": on_dev,
         "seeds": {seed: value_at(run, shown) for seed, run in sorted(runs.items())},
     }
 
@@ -130,7 +138,7 @@ class ZeroShot(Task):
         errors: what in the settings does not fit a model: (EvaluationSettings, ModelConfig, where) → lines.
     """
 
-    settings: tuple[str, ...] = ("batch_size",)
+    settings: tuple[str, ...] = ("precision",)
     errors: Callable[[Any, Any, str], list[str]] = always_fits
 
 
@@ -148,12 +156,35 @@ class FineTuning(Task):
     """A fine-tuning, one run a seed, and its evaluation.
 
     Attributes:
-        combine: the results of all seeds, by seed, as one for the report.
+        combine: the results of all seeds, by seed, as one for the report; by default `best_of_seeds`.
+        chosen_by: path of the number on the development set ("accuracy.all" in what the program's `on_dev` gives) by
+            which the best epoch is chosen; empty where there is none, and the last one is taken.
+        lower_is_better: as of a perplexity.
+        submission: makes of a program's predictions, by split, files in the benchmark's official format: {name: text}.
+        labels: of a prediction's "probabilities", in their order, where an ensemble of the seeds is to be made.
+        numbers: what predictions, by split, are worth: of an ensemble.
         errors: what in the settings does not fit a model: (FinetuningSettings, ModelConfig, where) → lines.
     """
 
-    combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] = field(kw_only=True)
+    combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] | None = None
+    chosen_by: str = ""
+    lower_is_better: bool = False
+    submission: Callable[[Mapping[str, Table]], dict[str, str]] | None = None
+    labels: tuple[str, ...] = ()
+    numbers: Callable[[Mapping[str, Table]], dict[str, Any]] | None = None
     errors: Callable[[Any, Any, str], list[str]] = fits_the_model
+
+    @property
+    def makes_ensembles(self) -> bool:
+        return bool(self.labels and self.numbers)
+
+    def of_seeds(self, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The results of all seeds, by seed, as one."""
+        if self.combine:
+            return self.combine(runs)
+        if not self.chosen_by:
+            return dict(runs[min(runs)])
+        return best_of_seeds(runs, f"dev.{self.chosen_by}", self.columns[0].path, self.lower_is_better)
 
 
 @dataclass(frozen=True)

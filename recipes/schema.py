@@ -6,9 +6,9 @@ The settings of models, training and the pipeline's stages have their dataclasse
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from core.config import LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
+from core.config import DROPOUT_MASKS, LARGEST_SEED, ModelConfig, ParallelConfig, TrainingConfig
 from core.families import FAMILIES
 from core.tables import not_positive, out_of_range
 from data_pipeline.settings import (
@@ -49,14 +49,20 @@ class EvaluationSettings:
     """How models are scored.
 
     Attributes:
-        batch_size: sequences of the model's full length in one forward pass, and as many more of shorter ones as take
-            the same room.
+        batch_size: sequences of the model's full length, or as many shorter ones as take the same room, that a process
+            works through before it looks at its answers. Results do not depend on it: what a forward pass reads at
+            once is fixed.
         stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
             faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
+        precision: what models compute in. "bf16" is faster on processors that have it, and its numbers differ in the
+            third or fourth digit.
+        last_token: LAMBADA by the looser rule of the last token, not of the last word.
     """
 
     batch_size: int = 8
     stride: int = 32
+    precision: Literal["fp32", "bf16"] = "fp32"
+    last_token: bool = False
 
     def errors(self, where: str) -> list[str]:
         return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))
@@ -69,9 +75,12 @@ class FinetuningSettings:
     Attributes:
         epochs: passes over the training examples.
         batch_size: examples a step.
-        micro_batch: examples in a forward pass of one data rank: bounds its memory, and with dropout chooses the masks.
+        micro_batch: examples in a forward pass of one data rank, at most: bounds its memory (of long examples fewer keep
+            the device busy), and with dropout chooses the masks.
         learning_rate: the highest rate.
         warmup_fraction: share of all steps (the reference's scripts: 6.5 %).
+        weight_decay: on matrices and embeddings (the reference's scripts: 0.1).
+        precision: "fp32", or "bf16" compute with fp32 master weights; what is trained is scored in fp32.
         sequence_length: longest input in tokens; the model's for 0.
         seeds: of the new head, the order and dropout: one run each.
     """
@@ -81,6 +90,8 @@ class FinetuningSettings:
     micro_batch: int = 8
     learning_rate: float = 2e-5
     warmup_fraction: float = 0.065
+    weight_decay: float = 0.1
+    precision: Literal["fp32", "bf16"] = "fp32"
     sequence_length: int = 0
     seeds: list[int] = field(default_factory=lambda: [1])
 
@@ -88,7 +99,7 @@ class FinetuningSettings:
         at_least_one = dict.fromkeys(("epochs", "batch_size", "micro_batch"), (1, math.inf))
         problems = out_of_range(self, where, **at_least_one, sequence_length=(0, math.inf))
         problems += not_positive(self, where, "learning_rate")
-        problems += out_of_range(self, where, warmup_fraction=(0, 1))
+        problems += out_of_range(self, where, warmup_fraction=(0, 1), weight_decay=(0, math.inf))
         if self.micro_batch > self.batch_size >= 1:
             problems.append(
                 f"{where}.micro_batch: must be at most batch_size ({self.batch_size}), is {self.micro_batch}"
@@ -109,7 +120,16 @@ class FinetuningSettings:
         del facts["seeds"]
         if not drops:
             del facts["micro_batch"]
-        return facts
+        return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
+
+    def layout_errors(self, data_parallel: int, where: str) -> list[str]:
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        if self.batch_size % data_parallel:
+            return [
+                f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
+                "tensor_parallel, which are all data-parallel in fine-tuning"
+            ]
+        return []
 
     def training_config(self, examples: int, seed: int) -> TrainingConfig:
         """The trainer's settings for all epochs of `examples` examples."""
@@ -122,9 +142,15 @@ class FinetuningSettings:
             learning_rate=self.learning_rate,
             warmup_steps=int(self.warmup_fraction * steps),
             schedule="linear",
+            weight_decay=self.weight_decay,
+            precision=self.precision,
             seed=seed,
             checkpoint_interval=min(_LARGEST_CHECKPOINT_INTERVAL_STEPS, interval),
         )
+
+    def ends_of_epochs(self, examples: int) -> dict[int, int]:
+        """Which epoch is over after a step, by the step; the last of those that end in one step."""
+        return {math.ceil(epoch * examples / self.batch_size): epoch for epoch in range(1, self.epochs + 1)}
 
 
 @dataclass(frozen=True)

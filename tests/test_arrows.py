@@ -40,7 +40,7 @@ EXPECTED_ARROWS: set[tuple[str, str]] = set()
 EXPECTED_CIRCLES: set[tuple[str, ...]] = set()
 
 # A family's and a task's name stand in its records, and in these files alone.
-NAMES = {"gpt2", "bert", "race", "lambada", "wikitext103"}
+NAMES = {"gpt2", "bert", "race", "mnli", "qqp", "squad", "squad_v2", "lambada", "wikitext103"}
 RECORDS = (
     "core/families/*.py",
     "data_pipeline/benchmarks/*.py",
@@ -49,6 +49,8 @@ RECORDS = (
     "evaluate/lambada.py",
     "evaluate/wikitext103.py",
     "finetune/race.py",
+    "finetune/glue.py",
+    "finetune/squad.py",
     "data_pipeline/sources/presets.py",  # the paper's corpora, and which families learnt from them
     "data_pipeline/tokenization/kinds.py",  # of tokenizers, which are called like the families
 )

@@ -133,6 +133,14 @@ def test_the_data_pipeline_runs_without_torch(tmp_path: Path) -> None:
     plan = run("workflows", "plan")
     assert plan.returncode == 1 and "Traceback" not in plan.stderr, plan.stderr
     assert "needs torch, which is not installed (pip install -e '.[train]'" in plan.stderr
+    for program in ("pretrain", "evaluate", "finetune", "core"):
+        for arguments in ((), ("--help",)):
+            ended = run(program, *arguments)
+            assert (ended.returncode, ended.stdout) == (1, "")
+            assert ended.stderr == (
+                f"error: python -m {program}: needs torch, which is not installed (pip install -e '.[train]' in the "
+                "checkout brings what trains and evaluates)\n"
+            )
 
 
 def _names(requirements: list[str]) -> set[str]:

@@ -1,9 +1,10 @@
-"""`python -m workflows plan|adopt|verify|refresh-hashes`: what would run, which artifacts of other keys are accepted for
-it, whether artifacts are intact, and the table that notices changed stages. The work itself is started by `luigi --module workflows …`."""
+"""`python -m workflows plan|adopt|compare-layouts|verify|refresh-hashes`: what would run, which artifacts of other keys are
+accepted for it, whether layouts agree, whether artifacts are intact, and the table that notices changed stages. The work itself is started by `luigi --module workflows …`."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import workflows
 from core.errors import told_to_user
@@ -11,8 +12,10 @@ from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.integrity import repair, verify_store
 from data_pipeline.engine.lock_file import NotPinnedError
 from workflows.adopt import adopt_artifacts
+from workflows.compare_layouts import Layout, compare_layouts
 from workflows.source_hashes import write_table
 from workflows.stage import RecipeTask, Stage, walk
+from workflows.tasks import Pretrain
 
 _TO_RUN = "to run"
 _REPAIR = "python -m workflows verify --repair"
@@ -21,6 +24,7 @@ EPILOG = """examples:
   python -m workflows plan --recipe my.toml --task EvaluateLambada
   python -m workflows adopt                          finished artifacts of other keys, and what differs
   python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
+  python -m workflows compare-layouts --model gpt2-small --layouts 1,1,1 2,1,1
   python -m workflows verify --runs runs             sha256 of every file of every artifact
 """
 
@@ -46,13 +50,41 @@ def build_parser() -> argparse.ArgumentParser:
         help="artifacts to accept, and all that differs by nothing else; without any, show which there are",
     )
     taking.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (plan, taking):
+    comparing = commands.add_parser(
+        "compare-layouts",
+        help="run a model's first steps on several layouts, and say whether what differs is rounding",
+        description="Run the first steps of a recipe's model, dropout off, on each layout; print the losses and the largest "
+        "relative differences of layers and gradients to the first layout's, and whether they are rounding or from which "
+        "layer on another thing is computed. The corpus must be made. Ends with 1 where more than rounding differs.",
+    )
+    comparing.add_argument("--model", required=True, help="a model of the recipe")
+    comparing.add_argument(
+        "--layouts",
+        nargs="+",
+        type=Layout.parse,
+        default=[Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(2, 1, 1)],
+        metavar="P,D,T",
+        help="pipeline, data and tensor parallel sizes; the others are compared with the first (default: 1,1,1 1,1,2 "
+        "1,2,1 2,1,1)",
+    )
+    comparing.add_argument(
+        "--steps", type=int, default=3, metavar="N", help="steps on each (default: %(default)s)"
+    )
+    comparing.add_argument(
+        "--micro-batch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instead of the recipe's: a pipeline needs as many micro-batches as stages",
+    )
+    for command in (plan, taking, comparing):
         command.add_argument(
             "--recipe", default="sample", help="name of a recipe, or path of a .toml file (default: sample)"
         )
+    for command in (plan, taking):
         command.add_argument("--task", default="FullReproduction", choices=workflows.__all__, metavar="TASK")
     check = commands.add_parser("verify", help="check every finished artifact against its manifest")
-    for command in (plan, taking, check):
+    for command in (plan, taking, comparing, check):
         command.add_argument("--runs", default="runs", help="folder of the artifacts (default: ./runs)")
     check.add_argument(
         "--repair", action="store_true", help="set damaged artifacts aside: the next run makes them anew"
@@ -125,6 +157,13 @@ def main() -> int:
                 recipe=arguments.recipe, runs=arguments.runs
             )
             return adopt_artifacts(list(walk(root)), arguments.folders, arguments.yes)
+        if arguments.command == "compare-layouts":
+            face: Any = Pretrain  # Luigi's parameters are keywords that no type checker knows
+            stage = face(recipe=arguments.recipe, runs=arguments.runs, model=arguments.model)
+            alike = compare_layouts(
+                stage, arguments.model, arguments.layouts, arguments.steps, arguments.micro_batch
+            )
+            return 0 if alike else 1
         if arguments.command == "verify":
             return verify_artifacts(Path(arguments.runs), arguments.repair)
         write_table()

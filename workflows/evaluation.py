@@ -2,7 +2,7 @@
 every task that has a record."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from core.families import FAMILIES
@@ -23,24 +23,29 @@ from workflows.training import (
 )
 
 EVALUATE, FINETUNE = "evaluate", "finetune"  # groups of stages
+ENSEMBLE = "ensemble"
 RESULT = "result.json"
 
 
-def task_kind(record: Task, plugin: str, shared: Iterable[str], group: str) -> StageKind:
+def task_kind(
+    record: Task, version: int, plugin: str, shared: Iterable[str], libraries: tuple[str, ...], group: str
+) -> StageKind:
     """The stage of a task: its own code, that of the networks it takes, and what such tasks share."""
     networks = [
         code for name in FAMILIES if FAMILIES[name].causal == record.causal for code in network_code(name)
     ]
     own = () if plugin else (module_of(record.program),)
-    return StageKind(record.name, 3, (*own, *networks, *shared), LIBRARIES, group=group)
+    return StageKind(record.name, version, (*own, *networks, *shared), libraries, group=group)
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
-    return task_kind(record, ZERO_SHOT.plugin(record.name), ("evaluate.scoring",), EVALUATE)
+    plugin = ZERO_SHOT.plugin(record.name)
+    return task_kind(record, 4, plugin, ("evaluate.measuring",), LIBRARIES, EVALUATE)
 
 
 def fine_tuning_kind(record: FineTuning) -> StageKind:
-    return task_kind(record, FINE_TUNING.plugin(record.name), ("finetune.tuner",), FINETUNE)
+    plugin = FINE_TUNING.plugin(record.name)
+    return task_kind(record, 4, plugin, ("finetune.tuner",), (*LIBRARIES, "pyarrow"), FINETUNE)
 
 
 def evaluate(
@@ -48,7 +53,7 @@ def evaluate(
 ) -> Step:
     """One zero-shot evaluation of one model, beside its controls."""
     kind, settings = zero_shot_kind(record), recipe.evaluation
-    unused = {field.name for field in dataclasses.fields(settings)} - set(record.settings)
+    unused = {field.name for field in dataclasses.fields(settings)} - {*record.settings, "batch_size"}
 
     def arguments(directory: Path, place: Workplace) -> list[str]:
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
@@ -121,4 +126,32 @@ def finetune(
         facts=record.facts,
         layout=dataclasses.asdict(recipe.parallel),
         ranks=program(kind, recipe, "finetune", arguments),
+    )
+
+
+def ensemble_kind(record: FineTuning) -> StageKind:
+    """The stage of ensembles of a task's seeds."""
+    own = () if FINE_TUNING.plugin(record.name) else (module_of(record.program),)
+    return StageKind(ENSEMBLE, 1, (*own, "finetune.predictions"), ("numpy", "pyarrow"))
+
+
+def ensemble(record: FineTuning, model: str, seeds: Mapping[str, Step]) -> Step:
+    """What all seeds of a model's fine-tuning say together: the mean of their probabilities (paper section 5.3)."""
+
+    def work(directory: Path, place: Workplace) -> Summary:
+        from finetune.predictions import write_ensemble
+
+        outputs = [place.directory(step) for step in seeds.values()]
+        return {**write_ensemble(record, outputs, directory), "seeds": sorted(map(int, seeds))}
+
+    return Step(
+        ensemble_kind(record),
+        f"{model}-{record.name}",
+        work,
+        label=f"ensemble of {model} on {record.title}",
+        parameters={"task": record.name, **plugin_parameters(FINE_TUNING.plugin(record.name))},
+        inputs={f"seed {seed}": step for seed, step in seeds.items()},
+        selectors={"task": record.name, "model": model},
+        facts=record.facts,
+        layout={"processes": 1},
     )

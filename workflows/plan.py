@@ -60,6 +60,15 @@ class Plan:
             for seed in settings.seeds
         ]
 
+    def ensembles(self) -> list[dict[str, str]]:
+        """(task, model) of every ensemble: of fine-tunings with several seeds."""
+        return [
+            {"task": task, "model": model.name}
+            for model in self.recipe.models.values()
+            for task, settings in model.finetuning.items()
+            if len(settings.seeds) > 1 and FINE_TUNING[task].makes_ensembles
+        ]
+
     @once
     def pretrain(self, model: str) -> Step:
         family = self.recipe.models[model].config.family
@@ -93,6 +102,12 @@ class Plan:
             self.corpus.tokenizer(family),
             self.corpus.benchmark(record.benchmark),
         )
+
+    @once
+    def ensemble(self, task: str, model: str) -> Step:
+        seeds = map(str, self.recipe.models[model].finetuning[task].seeds)
+        members = {seed: self.finetune(task, model, seed) for seed in seeds}
+        return evaluation.ensemble(FINE_TUNING[task], model, members)
 
 
 @functools.cache

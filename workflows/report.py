@@ -22,6 +22,7 @@ from data_pipeline.sources.source import SampleSource
 from recipes.records import FINE_TUNING
 from recipes.schema import Recipe
 from workflows.corpus_report import DATA_PAGE, write_data_page
+from workflows.evaluation import ENSEMBLE
 from workflows.plan import Plan
 from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline
@@ -36,6 +37,7 @@ def report(plan: Plan) -> Step:
     wanted = [plan.corpus.deduplicate(), *map(plan.pretrain, recipe.models)]
     wanted += [plan.evaluate(*member.values()) for member in plan.measurements()]
     wanted += [plan.finetune(*member.values()) for member in plan.finetunings()]
+    wanted += [plan.ensemble(*member.values()) for member in plan.ensembles()]
 
     def work(directory: Path, place: Workplace) -> Summary:
         made = list(walk(wanted))
@@ -68,7 +70,9 @@ def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> d
         model, task, seed = (step.selectors.get(name) for name in ("model", "task", "seed"))
         if model and task and seed:
             seeds[model, task][seed] = place.summary(step)
-            models[model][task] = FINE_TUNING[task].combine(seeds[model, task])  # the last time of all seeds
+            models[model][task] = FINE_TUNING[task].of_seeds(seeds[model, task])  # the last time of all seeds
+        elif model and task and step.kind.name == ENSEMBLE:
+            models[model][task]["ensemble"] = place.summary(step)
         elif model and task:
             models[model][task] = place.summary(step)
         elif model:

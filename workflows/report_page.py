@@ -95,8 +95,10 @@ def report_page(
 
 
 def shown(column: Column, result: Mapping[str, Any]) -> str:
-    """A value with its standard error, where it has one."""
+    """A value with its standard error or its spread, where it has one."""
     text = written(value_at(result, column.path), column.form)
+    if spread := value_at(result, column.spread) if column.spread else None:
+        text += f" ({'–'.join(written(value, column.form) for value in spread)})"
     error = value_at(result, column.error) if column.error else None
     return text if error is None else f"{text} ± {written(error, column.form)}"
 
@@ -111,7 +113,7 @@ def measured_on(result: Mapping[str, Any]) -> str | None:
 
 
 def is_official(result: Mapping[str, Any]) -> bool:
-    """Whether a number is about the published test set, so that it may stand beside the paper's."""
+    """Whether a number is about what published numbers are about, so that it may stand beside the paper's."""
     return value_at(result, "data.official") is True
 
 
@@ -226,8 +228,8 @@ def compared(results: Sequence[Mapping[str, Any]]) -> str:
     known = {str(measured_on(r)): is_official(r) for r in results if measured_on(r)}
     if not known:
         return ""
-    same = "the paper's test set" if all(known.values()) else "NOT the paper's test set"
-    return f"Ours: {'; '.join(known)}. This is {same}."
+    same = "This is" if all(known.values()) else "This is NOT"
+    return f"Ours: {'; '.join(known)}. {same} what the paper's numbers are about."
 
 
 def stages_section(made: Sequence[Step], place: Workplace) -> Section:

@@ -18,7 +18,7 @@ from data_pipeline.steps import KINDS_OF_STEPS
 from recipes.reader import add_our_records
 from recipes.records import FINE_TUNING, PRETRAININGS, ZERO_SHOT
 from workflows import corpus_report, report
-from workflows.evaluation import fine_tuning_kind, zero_shot_kind
+from workflows.evaluation import ensemble_kind, fine_tuning_kind, zero_shot_kind
 from workflows.training import pretrain_kind
 
 TABLE = CHECKOUT / "tests" / "workflows" / "source_hashes.json"
@@ -69,7 +69,9 @@ def stage_kinds() -> dict[str, StageKind]:
     kinds = {kind.name: kind for kind in (*KINDS_OF_STEPS, report.REPORT, corpus_report.CORPUS)}
     kinds |= {f"pretrain {name}": pretrain_kind(name) for name in PRETRAININGS if name in FAMILIES}
     kinds |= {name: zero_shot_kind(ZERO_SHOT[name]) for name in ZERO_SHOT}
-    return kinds | {name: fine_tuning_kind(FINE_TUNING[name]) for name in FINE_TUNING}
+    kinds |= {name: fine_tuning_kind(FINE_TUNING[name]) for name in FINE_TUNING}
+    ensembles = [name for name in FINE_TUNING if FINE_TUNING[name].makes_ensembles]
+    return kinds | {f"ensemble {name}": ensemble_kind(FINE_TUNING[name]) for name in ensembles}
 
 
 def source_files(kind: StageKind) -> list[Path]:

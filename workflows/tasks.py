@@ -6,7 +6,7 @@ from core.families import FAMILIES
 from data_pipeline import steps
 from data_pipeline.engine.steps import Step
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, ZeroShot
-from workflows.evaluation import EVALUATE, FINETUNE
+from workflows.evaluation import ENSEMBLE, EVALUATE, FINETUNE
 from workflows.stage import Pipeline, Stage
 from workflows.training import PRETRAIN
 
@@ -190,6 +190,24 @@ class Finetune(ModelStage):
         return self.plan.finetune(self.task, self.model, self.seed)
 
 
+class Ensemble(ModelStage):
+    """What all seeds of a fine-tuning say together (paper section 5.3)."""
+
+    stage = ENSEMBLE
+    selectors = ("task", "model")
+    task = luigi.Parameter(default="", description="one fine-tuning task (default: all)")
+
+    @property
+    def record(self) -> FineTuning:
+        return FINE_TUNING[self.task]
+
+    def choices(self) -> list[dict[str, str]]:
+        return self.plan.ensembles()
+
+    def make_step(self) -> Step:
+        return self.plan.ensemble(self.task, self.model)
+
+
 # The names that people type for single families and tasks.
 
 
@@ -235,4 +253,5 @@ class EvaluationPipeline(Pipeline):
 
     def requires(self) -> list[luigi.Task]:
         found: list[luigi.Task] = self.clone(Evaluate).members() if self.plan.measurements() else []
-        return found + (self.clone(Finetune).members() if self.plan.finetunings() else [])
+        found += self.clone(Finetune).members() if self.plan.finetunings() else []
+        return found + (self.clone(Ensemble).members() if self.plan.ensembles() else [])

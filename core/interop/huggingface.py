@@ -13,8 +13,15 @@ import torch
 
 from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
-from core.interop.correspondence import Correspondence, HuggingFaceModel
-from core.interop.settings import kind_in, kind_of, to_ours, to_theirs
+from core.interop.correspondence import HuggingFaceModel
+from core.interop.reading import (
+    TOKENIZER_FILES,
+    HuggingFaceTensors,
+    count_values,
+    differences,
+    is_hugging_face,
+)
+from core.interop.settings import kind_of, to_theirs
 from core.model_directory import (
     FINGERPRINT,
     FORMAT,
@@ -27,18 +34,6 @@ from core.model_directory import (
 from core.tensor_files import CONFIG_FILE, TensorFiles, refuse_existing, write_directory
 
 _METADATA = {"format": "pt"}  # transformers reads no file without it
-_FLOATS = ("F32", "F16", "BF16")
-# What a tokenizer consists of in Hugging Face's directories, as far as families here read it.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-)
-_LISTED = 8  # names in a message, before "and … more"
 
 
 @dataclass(frozen=True)
@@ -74,31 +69,15 @@ def import_model(source: Path, output: Path, vocabulary_multiple: int = 1024) ->
     source = Path(source)
     refuse_existing(Path(output))
     table = _read_table(source)
-    where = str(source / CONFIG_FILE)
-    family, kind = kind_in(table, where)
-    errors: list[str] = []
-    config = to_ours(family, kind, table, vocabulary_multiple, where, errors)
-    files = TensorFiles(source)
-    if config is None:
-        raise ConfigurationError(errors)
-    stored_names = _strip_prefix(files, kind)
-    entries = list(kind.tensors(config))
-    errors += _tensor_errors(files, stored_names, entries, kind, config)
-    if errors:
-        raise ConfigurationError(errors)
-    by_name = {entry.ours: entry for entry in entries}
-
-    def read(name: str) -> torch.Tensor:
-        entry = by_name[name]
-        return entry.to_ours([files.read(stored_names[part]) for part in entry.theirs], config)
-
+    theirs = HuggingFaceTensors(source, table, vocabulary_multiple, complete=True)
+    config, entries = theirs.config, theirs.entries
     record = model_record(config, str(table.get(FINGERPRINT) or ""))
     shapes = {entry.ours: entry.shape for entry in entries}
-    found = {name: source / name for name in _TOKENIZER_FILES if (source / name).is_file()}
+    found = {name: source / name for name in TOKENIZER_FILES if (source / name).is_file()}
     copies = {f"{TOKENIZER_FOLDER}/{name}": path for name, path in found.items()}
-    write_directory(output, record, shapes, read, _METADATA, copies=copies)
-    used = {files.dtype(stored_names[name]) for entry in entries for name in entry.theirs}
-    return Summary(kind.model_type, config, _parameters(entries, config), tuple(sorted(used - {"F32"})))
+    write_directory(output, record, shapes, theirs.read, _METADATA, copies=copies)
+    converted = tuple(sorted(theirs.stored_types() - {"F32"}))
+    return Summary(theirs.kind.model_type, config, count_values(entries, config), converted)
 
 
 def export_model(checkpoint: Path, output: Path) -> Summary:
@@ -112,12 +91,14 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
     """
     refuse_existing(Path(output))
     source = model_path(checkpoint)
+    if is_hugging_face(_read_json(source / CONFIG_FILE)):
+        raise UserError(f"{source}: is a directory of Hugging Face's already")
     config = read_config(source)
     kind = kind_of(config, str(source / CONFIG_FILE))
     files = TensorFiles(source)
     entries = list(kind.tensors(config))
     wanted = {entry.ours: entry.shape for entry in entries}
-    if errors := _differences(files, {name: name for name in files.names}, wanted):
+    if errors := differences(files, {name: name for name in files.names}, wanted):
         raise ConfigurationError(errors)
     parts = {
         _with_prefix(name, kind): (entry, index)
@@ -134,11 +115,17 @@ def export_model(checkpoint: Path, output: Path) -> Summary:
     table = to_theirs(kind, config) | ({FINGERPRINT: fingerprint} if fingerprint else {})
     copies = {path.name: path for path in sorted((source / TOKENIZER_FOLDER).glob("*"))}
     write_directory(output, table, shapes, read, _METADATA, copies=copies)
-    return Summary(kind.model_type, config, _parameters(entries, config))
+    return Summary(kind.model_type, config, count_values(entries, config))
 
 
 def _read_table(source: Path) -> dict[str, Any]:
-    path = source / CONFIG_FILE
+    table = _read_json(source / CONFIG_FILE)
+    if table.get("format") == FORMAT:
+        raise UserError(f"{source}: is a model directory of this project already")
+    return table
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -150,79 +137,8 @@ def _read_table(source: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error})") from error
     if not isinstance(table, dict):
         raise UserError(f"{path}: must be a JSON object")
-    if table.get("format") == FORMAT:
-        raise UserError(f"{source}: is a model directory of this project already")
     return table
-
-
-def _strip_prefix(files: TensorFiles, kind: HuggingFaceModel) -> dict[str, str]:
-    """Stored names by plain ones: without the prefix, `weight` and `bias` for TensorFlow's `gamma` and `beta`, and
-    without buffers."""
-    names = {}
-    for stored in files.names:
-        plain = stored.removeprefix(kind.prefix)
-        plain = plain.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-            "LayerNorm.beta", "LayerNorm.bias"
-        )
-        if not plain.endswith(kind.buffers):
-            names[plain] = stored
-    return names
 
 
 def _with_prefix(name: str, kind: HuggingFaceModel) -> str:
     return name if name.startswith(kind.unprefixed) else kind.prefix + name
-
-
-def _tensor_errors(
-    files: TensorFiles,
-    stored_names: dict[str, str],
-    entries: list[Correspondence],
-    kind: HuggingFaceModel,
-    config: ModelConfig,
-) -> list[str]:
-    wanted = {name: entry.their_shape(config) for entry in entries for name in entry.theirs}
-    tied = {second: first for second, first in kind.tied.items() if second in stored_names}
-    plain = {name: stored for name, stored in stored_names.items() if name not in tied}
-    errors = _differences(files, plain, wanted)
-    for second, first in tied.items():
-        if first in plain and not torch.equal(
-            files.read(stored_names[second]).float(), files.read(plain[first]).float()
-        ):
-            errors.append(
-                f"{files.path(stored_names[second])}: {stored_names[second]} is not {plain[first]}: only tied "
-                "embeddings are supported"
-            )
-    return errors
-
-
-def _differences(files: TensorFiles, stored: dict[str, str], wanted: dict[str, tuple[int, ...]]) -> list[str]:
-    """Missing and unexpected tensors, and those of a wrong shape or type, a line for each kind of error.
-
-    Args:
-        stored: names in the files, by the names in `wanted`.
-    """
-    where = files.directory
-    found = {name: files.shape(stored[name]) for name in wanted if name in stored}
-    shapes = [
-        f"{stored[name]} {list(shape)} instead of {list(wanted[name])}"
-        for name, shape in found.items()
-        if shape != wanted[name]
-    ]
-    types = {name: files.dtype(stored[name]) for name in found}
-    wrong_types = [f"{stored[name]} {kind}" for name, kind in types.items() if kind not in _FLOATS]
-    lists = {
-        "tensors are missing": [name for name in wanted if name not in stored],
-        "unexpected tensors": [stored[name] for name in stored if name not in wanted],
-        "tensors of another shape than config.json says": shapes,
-        f"tensors of a type other than {', '.join(_FLOATS)}": wrong_types,
-    }
-    return [f"{where}: {what}: {_listed(names)}" for what, names in lists.items() if names]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
-
-
-def _parameters(entries: list[Correspondence], config: ModelConfig) -> int:
-    return sum(torch.Size(entry.their_shape(config)).numel() * len(entry.theirs) for entry in entries)

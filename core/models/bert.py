@@ -6,8 +6,14 @@ from torch import nn
 from torch.distributed.tensor import Shard
 
 from core.config import ModelConfig
-from core.models.transformer import EmbeddedTransformer, TransformerStack, gelu_form
-from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
+from core.models.transformer import (
+    Batch,
+    EmbeddedTransformer,
+    PretrainingObjective,
+    TransformerStack,
+    gelu_form,
+)
+from core.parallel.cross_entropy import IGNORED, vocabulary_parallel_cross_entropy
 from core.parallel.layers import (
     Initial,
     LayerNorm,
@@ -47,30 +53,35 @@ class BertModel(EmbeddedTransformer):
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__(config, mesh)
         hidden, std = config.hidden, config.initial_std
-        self.token_type_embedding = ReplicatedEmbedding(TOKEN_TYPES, hidden, mesh, std)
-        self.embedding_norm = (
-            LayerNorm(hidden, mesh, config.layer_norm_eps) if config.embedding_norm else None
-        )
+        if mesh.has_first_stage:
+            self.token_type_embedding = ReplicatedEmbedding(TOKEN_TYPES, hidden, mesh, std)
+            self.embedding_norm = (
+                LayerNorm(hidden, mesh, config.layer_norm_eps) if config.embedding_norm else None
+            )
         self.transformer = TransformerStack(config, mesh)
-        self.pooler = ReplicatedLinear(hidden, hidden, mesh, std)
-        self.masked_token_head = MaskedTokenHead(config, mesh)
-        self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
+        if mesh.has_last_stage:
+            self.pooler = ReplicatedLinear(hidden, hidden, mesh, std)
+            self.masked_token_head = MaskedTokenHead(config, mesh)
+            self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
 
-    def encode(
+    def hidden_states(
         self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states [batch, sequence, hidden] and the pooled first token [batch, hidden].
+    ) -> torch.Tensor:
+        """[batch, sequence, hidden].
 
         Args:
             tokens, token_types: [batch, sequence] int64.
             attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
         """
-        values = self.embed(tokens) + self.token_type_embedding(self.part_of_sequence(token_types))
-        if self.embedding_norm is not None:
-            values = self.embedding_norm(values)
-        values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.whole(self.transformer(values, attention_mask.bool()[:, None, None, :]))
-        return hidden, torch.tanh(self.pooler(hidden[:, 0]))
+        values = self._embedded(tokens, token_types)
+        return self.whole(self.transformer(values, _seen(attention_mask)))
+
+    def encode(
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden_states`, and the pooled first token [batch, hidden]."""
+        hidden = self.hidden_states(tokens, token_types, attention_mask)
+        return hidden, self._pooled(hidden)
 
     def forward(
         self,
@@ -87,41 +98,65 @@ class BertModel(EmbeddedTransformer):
         Returns:
             this rank's columns [batch, predictions, padded vocabulary / tp], and [batch, 2] in fp32.
         """
-        hidden, pooled = self.encode(tokens, token_types, attention_mask)
+        encoded = self.encode(tokens, token_types, attention_mask)
+        return self._heads(*encoded, masked_positions)
+
+    def begin(self, batch: Batch) -> torch.Tensor:
+        return self._embedded(batch["tokens"], batch["token_types"])
+
+    def mask(self, batch: Batch) -> torch.Tensor:
+        return _seen(batch["attention_mask"])
+
+    def finish(self, values: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.whole(values)
+        return self._heads(hidden, self._pooled(hidden), batch["masked_positions"])
+
+    def _embedded(self, tokens: torch.Tensor, token_types: torch.Tensor) -> torch.Tensor:
+        values = self.embed(tokens) + self.token_type_embedding(self.part_of_sequence(token_types))
+        if self.embedding_norm is not None:
+            values = self.embedding_norm(values)
+        return F.dropout(values, self.config.dropout, self.training)
+
+    def _pooled(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.pooler(hidden[:, 0]))
+
+    def _heads(
+        self, hidden: torch.Tensor, pooled: torch.Tensor, masked_positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         index = masked_positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
         masked = hidden.gather(1, index)
         logits = self.masked_token_head(masked, self.token_embedding)
         return logits, self.sentence_order_head(pooled).float()
 
 
-class BertPretraining(nn.Module):
-    """The pretraining objective: masked tokens and sentence order, each summed over the micro-batch."""
+def _seen(attention_mask: torch.Tensor) -> torch.Tensor:
+    """[batch, sequence] → the layers' mask, [batch, 1, 1, sequence]."""
+    return attention_mask.bool()[:, None, None, :]
 
-    def __init__(self, network: BertModel) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        token_types: torch.Tensor,
-        attention_mask: torch.Tensor,
-        masked_positions: torch.Tensor,
-        masked_targets: torch.Tensor,
-        order_labels: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """Inputs as `BertModel.forward` → {"masked_token", "sentence_order"}: summed losses in nats, scalars.
+class BertPretraining(PretrainingObjective):
+    """Masked tokens and sentence order: the losses "masked_token" and "sentence_order".
 
-        Args:
-            masked_targets: [batch, predictions] int64, -100 where a row has fewer masks.
-            order_labels: [batch] int64, 1 where the two halves are swapped.
-        """
-        logits, order_logits = self.network(tokens, token_types, attention_mask, masked_positions)
+    A batch holds the arguments of `BertModel.forward` and
+
+        masked_targets: [batch, predictions] int64, -100 where a row has fewer masks;
+        order_labels: [batch] int64, 1 where the two halves are swapped.
+    """
+
+    targets = ("masked_targets", "order_labels")
+
+    def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = ("tokens", "token_types", "attention_mask", "masked_positions")
+        return self.network(*(batch[name] for name in inputs))
+
+    def losses(self, predictions: tuple[torch.Tensor, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
+        logits, order_logits = predictions
         masked = vocabulary_parallel_cross_entropy(
             logits,
-            masked_targets,
+            batch["masked_targets"],
             group=self.network.mesh.tensor_group,
             vocabulary_size=self.network.config.vocabulary_size,
         )
-        order = F.cross_entropy(order_logits, order_labels, reduction="sum")
+        labels = batch["order_labels"]
+        order = F.cross_entropy(order_logits, labels, ignore_index=IGNORED, reduction="sum")
         return {"masked_token": masked.sum(), "sentence_order": order}

@@ -2,11 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from core.config import ModelConfig
 from core.models.cache import KeyValueCache
-from core.models.transformer import EmbeddedTransformer, TransformerStack
+from core.models.transformer import Batch, EmbeddedTransformer, Places, PretrainingObjective, TransformerStack
 from core.parallel.cross_entropy import vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
 
@@ -21,7 +20,7 @@ class GPT2Model(EmbeddedTransformer):
     def forward(
         self,
         tokens: torch.Tensor,
-        places: tuple[torch.Tensor, torch.Tensor] | None = None,
+        places: Places | None = None,
         cache: KeyValueCache | None = None,
     ) -> torch.Tensor:
         """[batch, sequence] int64 → this rank's logits [batch, sequence, padded vocabulary / tp], in the precision of the
@@ -29,30 +28,44 @@ class GPT2Model(EmbeddedTransformer):
 
         Args:
             places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
-                logits are by far the largest values, and an evaluation wants few of them.
-            cache: what was read before; `tokens` go on from there and are remembered in it. Generation only: it
-                keeps no gradients.
+                logits are by far the largest values, and an evaluation wants few of them. Not under sequence
+                parallelism.
+            cache: what was read before; each row's `tokens` go on from there and are remembered in it. Generation
+                only: it keeps no gradients.
         """
-        values = self.embed(tokens, 0 if cache is None else cache.length)
-        values = F.dropout(values, self.config.dropout, self.training)
-        hidden = self.transformer(values, cache=cache)
+        positions = None if cache is None else cache.extend(tokens.shape[1], tokens.device)
+        hidden = self.transformer(self._embedded(tokens, positions), cache=cache, places=places)
         if places is not None:
-            return self.token_embedding.logits(self.whole(hidden)[places])
+            assert not self.mesh.sequence_parallel, "places are of whole sequences"
+            return self.token_embedding.logits(hidden)
+        return self._logits(hidden)
+
+    def begin(self, batch: Batch) -> torch.Tensor:
+        return self._embedded(batch["tokens"])
+
+    def finish(self, values: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return self._logits(values)
+
+    def _embedded(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        return F.dropout(self.embed(tokens, positions), self.config.dropout, self.training)
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.token_embedding.logits(hidden, split=self.mesh.sequence_parallel)
 
 
-class GPT2LanguageModeling(nn.Module):
-    """The pretraining objective: next-token cross entropy, summed over the micro-batch."""
+class GPT2LanguageModeling(PretrainingObjective):
+    """Next-token cross entropy of batches of `tokens` and `targets`, both [batch, sequence] int64: the loss
+    "language_model"."""
 
-    def __init__(self, network: GPT2Model) -> None:
-        super().__init__()
-        self.network = network
+    targets = ("targets",)
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """tokens and targets [batch, sequence] int64 → {"language_model": summed loss in nats}."""
+    def predict(self, batch: Batch) -> torch.Tensor:
+        return self.network(batch["tokens"])
+
+    def losses(self, predictions: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
         losses = vocabulary_parallel_cross_entropy(
-            self.network(tokens),
-            targets,
+            predictions,
+            batch["targets"],
             group=self.network.mesh.tensor_group,
             vocabulary_size=self.network.config.vocabulary_size,
         )

@@ -2,6 +2,8 @@
 after each; both layer-norm orders of figure 7."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,9 @@ from core.parallel.layers import (
     VocabularyParallelEmbedding,
 )
 from core.parallel.mesh import Mesh
+
+Batch = Mapping[str, torch.Tensor]
+Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
 
 
 class SelfAttention(nn.Module):
@@ -46,19 +51,23 @@ class SelfAttention(nn.Module):
         self.output = RowParallelLinear(config.hidden, config.hidden, mesh, output_std)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         """[batch, sequence, hidden] → the same; mask [batch, 1, 1, sequence], True where a key may be seen.
 
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
-        of new tokens, which see those before them, too.
+        of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
         fused = self.query_key_value(values)
         if self.training and (self.recompute or (self.dropout and self.streams.separate)):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
-        return self.output(context)
+        return self.output(context if places is None else context[places])
 
     def _core(
         self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
@@ -129,21 +138,33 @@ class TransformerLayer(nn.Module):
         self.feed_forward = FeedForward(config, mesh)
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask and cache as in
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask, cache and places as in
         `SelfAttention.forward`."""
         if self.recompute and self.training:
             contexts = self.streams.recomputation_contexts
-            return checkpoint(self._compute, values, mask, use_reentrant=False, context_fn=contexts)
-        return self._compute(values, mask, cache)
+            return checkpoint(
+                self._compute, values, mask, None, places, use_reentrant=False, context_fn=contexts
+            )
+        return self._compute(values, mask, cache, places)
 
     def _compute(
-        self, values: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        cache: LayerCache | None = None,
+        places: Places | None = None,
     ) -> torch.Tensor:
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
-            values = values + self._drop(self.attention(self.attention_norm(values), mask, cache))
+            attended = self.attention(self.attention_norm(values), mask, cache, places)
+            values = (values if places is None else values[places]) + self._drop(attended)
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
+        assert places is None, "for causal models, which are pre-LN"
         values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
         return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
 
@@ -156,28 +177,59 @@ class TransformerLayer(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """All layers, and the final LayerNorm of the pre-LN order."""
+    """All layers, and the final LayerNorm of the pre-LN order; on a rank of a pipeline those of its stages, each layer
+    under its number in the whole model."""
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(config, mesh) for _ in range(config.layers))
-        self.final_norm = (
-            LayerNorm(config.hidden, mesh, config.layer_norm_eps) if config.norm_order == "pre" else None
+        self.parts = mesh.own_layers(config.layers)
+        self.streams = mesh.streams
+        self.drops = config.drops
+        self.layers = nn.ModuleDict(
+            {str(number): TransformerLayer(config, mesh) for part in self.parts for number in part}
         )
+        self.last = mesh.has_last_stage
+        normed = config.norm_order == "pre" and self.last
+        self.final_norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps) if normed else None
 
     def forward(
-        self, values: torch.Tensor, mask: torch.Tensor | None = None, cache: KeyValueCache | None = None
+        self,
+        values: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        part: int = 0,
+        places: Places | None = None,
     ) -> torch.Tensor:
-        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`."""
-        for index, layer in enumerate(self.layers):
-            values = layer(values, mask, None if cache is None else cache.layers[index])
-        return values if self.final_norm is None else self.final_norm(values)
+        """[batch, sequence, hidden], or this rank's part of the sequence → the same; mask as in `SelfAttention.forward`.
+
+        With places, the result is theirs only, [n, hidden]: in the last layer the others are keys and values for them,
+        and nothing more is computed of them.
+
+        Args:
+            part: which of the rank's stages.
+        """
+        ends = self.ends(part)
+        for number in self.parts[part]:
+            if self.training and self.drops:
+                self.streams.start_layer(number)
+            wanted = places if ends and number == self.parts[part][-1] else None
+            of_layer = None if cache is None else cache.layers[number]
+            values = self.layers[str(number)](values, mask, of_layer, wanted)
+        return values if self.final_norm is None or not ends else self.final_norm(values)
+
+    def ends(self, part: int) -> bool:
+        """Whether the last layer of the whole model is in this part."""
+        return self.last and part == len(self.parts) - 1
 
 
 class EmbeddedTransformer(nn.Module):
     """What GPT-2 and BERT begin with: a checked shape, and token and position embeddings.
 
+    A rank of a pipeline has only what its stages compute with: the first what comes before the layers, the last what
+    comes after them, and both the token embedding, which is tied to the output layer.
+
     Attributes:
+        transformer: the stack of layers, which subclasses make.
         pretraining_heads: modules that nothing but the pretraining objective needs.
 
     Raises:
@@ -185,18 +237,26 @@ class EmbeddedTransformer(nn.Module):
     """
 
     pretraining_heads: tuple[str, ...] = ()
+    transformer: TransformerStack
 
     def __init__(self, config: ModelConfig, mesh: Mesh) -> None:
         super().__init__()
         errors = config.errors()
-        errors += config.layout_errors(mesh.tensor_size, sequence_parallel=mesh.sequence_parallel)
+        stages = mesh.pipeline_size * mesh.pipeline_chunks
+        errors += config.layout_errors(
+            mesh.tensor_size, sequence_parallel=mesh.sequence_parallel, stages=stages
+        )
         if errors:
             raise ConfigurationError(errors)
         self.config = config
         self.mesh = mesh
         hidden, std = config.hidden, config.initial_std
-        self.token_embedding = VocabularyParallelEmbedding(config.padded_vocabulary_size, hidden, mesh, std)
-        self.make_positions()
+        if mesh.has_first_stage or mesh.has_last_stage:
+            self.token_embedding = VocabularyParallelEmbedding(
+                config.padded_vocabulary_size, hidden, mesh, std
+            )
+        if mesh.has_first_stage:
+            self.make_positions()
 
     def make_positions(self) -> None:
         """Make what `add_positions` needs; a family that tells positions apart in another way overrides both."""
@@ -206,20 +266,38 @@ class EmbeddedTransformer(nn.Module):
         )
 
     def add_positions(self, values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Embedded tokens [batch, sequence, hidden] and their places [sequence] (under sequence parallelism both this
-        rank's part) → the input of the first layer, of the same shape."""
+        """Embedded tokens [batch, sequence, hidden] and their places, [sequence] or [batch, sequence] (under sequence
+        parallelism both this rank's part) → the input of the first layer, of the same shape."""
         return values + self.position_embedding(positions)
 
-    def embed(self, tokens: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """[batch, sequence] int64, the first at position `start` → tokens and positions embedded, [batch, sequence,
-        hidden], or this rank's part of it under sequence parallelism."""
-        end = start + tokens.shape[1]
-        if end > self.config.sequence_length:
-            raise UserError(
-                f"{end} tokens are more than the model's sequence_length {self.config.sequence_length}"
-            )
-        positions = self.part_of_sequence(torch.arange(start, end, device=tokens.device))
-        return self.add_positions(self.token_embedding(tokens), positions)
+    def begin(self, batch: Batch) -> torch.Tensor:
+        """What the first stage of a pipeline does: a batch of pretraining → the input of the first layer, [batch,
+        sequence, hidden], or this rank's part of the sequence under sequence parallelism."""
+        raise NotImplementedError
+
+    def mask(self, batch: Batch) -> torch.Tensor | None:
+        """The mask of a batch for all layers, as in `SelfAttention.forward`."""
+        return None
+
+    def finish(self, values: torch.Tensor, batch: Batch) -> Any:
+        """What the last stage of a pipeline does: the stack's result → what `forward` gives."""
+        raise NotImplementedError
+
+    def embed(self, tokens: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """[batch, sequence] int64 → tokens and positions embedded, [batch, sequence, hidden], or this rank's part of it
+        under sequence parallelism.
+
+        Args:
+            positions: of the tokens, [batch, sequence], none beyond the model's; by default they begin at 0.
+        """
+        if positions is None:
+            length = tokens.shape[1]
+            if length > self.config.sequence_length:
+                raise UserError(
+                    f"{length} tokens are more than the model's sequence_length {self.config.sequence_length}"
+                )
+            positions = torch.arange(length, device=tokens.device)
+        return self.add_positions(self.token_embedding(tokens), self.part_of_sequence(positions))
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.
@@ -239,6 +317,47 @@ class EmbeddedTransformer(nn.Module):
     def whole(self, hidden: torch.Tensor) -> torch.Tensor:
         """The stack's result → [batch, sequence, hidden] on every rank, which goes on to compute the same."""
         return whole_sequence(hidden, self.mesh.tensor_group) if self.mesh.sequence_parallel else hidden
+
+
+class PretrainingObjective(nn.Module):
+    """What a network is pretrained for; `forward` takes a batch to its losses, or in a pipeline a part of the way.
+
+    Attributes:
+        targets: entries of a batch in which -100 says that nothing is predicted; a row that is to be ignored has it in
+            all of them.
+    """
+
+    targets: tuple[str, ...]
+
+    def __init__(self, network: EmbeddedTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def predict(self, batch: Batch) -> Any:
+        """What the whole network gives for a batch."""
+        raise NotImplementedError
+
+    def losses(self, predictions: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """What the network gives → {term: loss in nats, summed over the batch}, fp32 scalars."""
+        raise NotImplementedError
+
+    def forward(
+        self, received: torch.Tensor | None = None, /, *, part: int = 0, **batch: torch.Tensor
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """A batch → the losses, from the last stage of a pipeline; from the others what the next one is to receive.
+
+        Args:
+            received: what the stage before gave.
+            part: which of this rank's stages.
+        """
+        network = self.network
+        if network.mesh.pipeline_size == 1:
+            return self.losses(self.predict(batch), batch)
+        values = network.begin(batch) if received is None else received
+        values = network.transformer(values, network.mask(batch), part=part)
+        if not network.transformer.ends(part):
+            return values
+        return self.losses(network.finish(values, batch), batch)
 
 
 def gelu_form(config: ModelConfig) -> str:

@@ -11,7 +11,8 @@ scatter_sequence: forward reduce-scatter, backward all-gather      (for g)
 whole_sequence:   forward all-gather,     backward own part        (before what every rank computes whole)
 
 Every one of them moves a tensor of [batch, sequence, hidden] once, counted whole. A layer has two f and two g: 2
-all-reduces each way, or 2 all-gathers and 2 reduce-scatters each way.
+all-reduces each way, or 2 all-gathers and 2 reduce-scatters each way. What a column-parallel layer gathered it gathers
+again in the backward pass, instead of keeping it (`core.parallel.column_product`): 2 all-gathers more.
 """
 
 from typing import Any
@@ -34,7 +35,10 @@ class _F(torch.autograd.Function):
 class _G(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activations: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-        return _all_reduced(activations, group)
+        if torch.compiler.is_compiling() or not activations.is_contiguous():
+            return _all_reduced(activations, group)
+        ctx.mark_dirty(activations)
+        return all_reduce(activations, group)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -80,7 +84,8 @@ def f(activations: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
 
 
 def g(activations: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
-    """Leave a tensor-parallel region: the ranks' partial sums are added, the gradient passes unchanged."""
+    """Leave a tensor-parallel region: the ranks' partial sums are added, where they are (nothing else may need them), the
+    gradient passes unchanged."""
     return activations if group.size() == 1 else _G.apply(activations, group)
 
 
@@ -119,15 +124,35 @@ def _all_reduced(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor
 
 def _gathered(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """The ranks' parts of the sequence (dimension 1), joined."""
-    batch, *rest = values.shape
-    parts = values.new_empty((group.size() * batch, *rest))  # rank by rank
-    dist.all_gather_into_tensor(parts, values.contiguous(), group=group)
-    return torch.cat(parts.chunk(group.size()), dim=1)
+    return Gathering(values, group).wait()
+
+
+class Gathering:
+    """The ranks' parts of the sequence (dimension 1) on their way to all."""
+
+    def __init__(self, values: torch.Tensor, group: dist.ProcessGroup) -> None:
+        batch, *rest = values.shape
+        self._parts = values.new_empty((group.size() * batch, *rest))  # rank by rank
+        self._ranks = group.size()
+        self._values = values.contiguous()  # kept while it is sent
+        self._work = dist.all_gather_into_tensor(self._parts, self._values, group=group, async_op=True)
+
+    def wait(self) -> torch.Tensor:
+        """[batch, sequence, ...]."""
+        self._work.wait()
+        return torch.cat(self._parts.chunk(self._ranks), dim=1)
 
 
 def _reduce_scattered(values: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """The ranks' sum, of which this rank gets its part of the sequence (dimension 1)."""
+    result, work = start_reduce_scatter(values, group)
+    work.wait()
+    return result
+
+
+def start_reduce_scatter(values: torch.Tensor, group: dist.ProcessGroup) -> tuple[torch.Tensor, dist.Work]:
+    """[batch, sequence, ...] → where this rank's part of the ranks' sum will be, [batch, sequence / tp, ...], and what to
+    wait for."""
     parts = torch.cat(values.chunk(group.size(), dim=1))  # rank by rank
     result = parts.new_empty((values.shape[0], *parts.shape[1:]))
-    dist.reduce_scatter_tensor(result, parts, group=group)
-    return result
+    return result, dist.reduce_scatter_tensor(result, parts, group=group, async_op=True)

@@ -113,3 +113,35 @@ def vocabulary_parallel_argmax(
     overall = all_reduce(best.clone(), group, dist.ReduceOp.MAX)
     candidate = torch.where(best == overall, index + start, vocabulary_size)
     return all_reduce(candidate, group, dist.ReduceOp.MIN)
+
+
+def vocabulary_parallel_candidates(
+    logits: torch.Tensor, count: int, *, group: dist.ProcessGroup, vocabulary_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest tokens, found among each rank's own; the logits are not gathered.
+
+    Args:
+        logits: this rank's columns, [rows, padded vocabulary / tensor ranks].
+        count: how many tokens are asked for; a smaller vocabulary gives all.
+
+    Returns:
+        their log-probabilities (fp32) and ids (int64), [rows, count] each, the likeliest first, the same on every rank.
+    """
+    start, real = _shard(logits.shape[-1], group, vocabulary_size)
+    values = logits[..., :real].float()
+    own = torch.full((len(logits), count), -torch.inf, device=logits.device)
+    ids = torch.zeros((len(logits), count), dtype=torch.int64, device=logits.device)
+    maximum = torch.full((len(logits),), -torch.inf, device=logits.device)
+    if real:
+        best, places = values.topk(min(count, real))
+        own[:, : best.shape[1]], ids[:, : best.shape[1]] = best, places + start
+        maximum = best[:, 0]
+    overall = all_reduce(maximum.clone(), group, dist.ReduceOp.MAX)
+    total = all_reduce((values - overall[:, None]).exp().sum(-1), group)
+    if group.size() > 1:
+        owns, all_ids = ([torch.empty_like(part) for _ in range(group.size())] for part in (own, ids))
+        dist.all_gather(owns, own, group=group)
+        dist.all_gather(all_ids, ids, group=group)
+        own, ids = torch.cat(owns, dim=1), torch.cat(all_ids, dim=1)
+    best, places = own.topk(min(count, vocabulary_size))
+    return best - (overall + total.log())[:, None], ids.gather(1, places)

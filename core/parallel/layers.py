@@ -3,23 +3,32 @@ as plain local tensors, so that the forward pass reads as the paper writes it.
 
 Under sequence parallelism the values outside tensor-parallel regions are [batch, sequence / tp, hidden], and what is
 computed on them (LayerNorm, biases of row-parallel layers, positions) gives each rank the gradient of its part only.
+Their modules name such parameters (`partial_gradients`), and `core.training.data_parallel.complete_gradients` adds up.
 
 Each layer names how its parameters start (`initial`): a number is the standard deviation of N(0, ·), the words
 "zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
 """
 
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
 from core.errors import UserError
-from core.parallel.collectives import f, g, gather_sequence, scatter_sequence
+from core.parallel.collectives import g, scatter_sequence
+from core.parallel.column_product import column_product
 from core.parallel.mesh import Mesh
 from core.parallel.narrow_products import linear
 from core.parallel.random import derived_seed
 
 Initial = float | str
+_DRAWN_AT_ONCE = 1 << 22  # values; a parameter of so many or more is drawn in pieces
+_MOST_PIECES = 64  # of it: tensor-parallel sizes that divide this draw nothing twice
 
 
 def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> nn.Parameter:
@@ -38,24 +47,52 @@ def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> n
     return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
 
 
-def local(parameter: torch.Tensor, partial_gradient: bool = False) -> torch.Tensor:
-    """This tensor rank's part of a parameter, differentiable.
+class _Local(torch.autograd.Function):
+    """`DTensor.to_local` of several parameters at once. Torch's own works out anew in each backward pass what the gradient
+    is a gradient of, which takes the host as long as a small matrix product; the parameter knows that."""
 
-    Args:
-        partial_gradient: the parameter is replicated, but this rank's gradient of it is of its part of the sequence
-            only. The gradient is then marked as a sum yet to be made, which `fully_shard`, or else
-            `core.training.data_parallel.complete_gradients`, makes.
+    @staticmethod
+    def forward(ctx: Any, *parameters: DTensor) -> tuple[torch.Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.specs = [parameter._spec for parameter in parameters]
+        values = [parameter._local_tensor for parameter in parameters]
+        ctx.strides = [value.stride() for value in values]
+        return tuple([value.view_as(value) for value in values])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        given: list[torch.Tensor | None] = []
+        for gradient, strides, spec in zip(gradients, ctx.strides, ctx.specs, strict=True):
+            if gradient is None:
+                given.append(None)
+                continue
+            if gradient.stride() != strides:  # what the spec promises, and the optimizer's kernels rely on
+                gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
+            given.append(DTensor(gradient, copy.copy(spec), requires_grad=False))
+        return tuple(given)
+
+
+def local(parameter: torch.Tensor) -> torch.Tensor:
+    """This tensor rank's part of a parameter, differentiable.
 
     Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
     a data rank's fragment: that is refused.
     """
-    assert isinstance(parameter, DTensor), "core's parameters are DTensors"
-    if parameter.device_mesh.mesh_dim_names != ("tp",):
-        raise RuntimeError(
-            f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
-            "module's forward; enter through it, or load the model without fully_shard"
-        )
-    return parameter.to_local(grad_placements=[Partial()]) if partial_gradient else parameter.to_local()
+    return local_parts(parameter)[0]
+
+
+def local_parts(*parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """As `local`, of parameters that are used together."""
+    for parameter in parameters:
+        assert isinstance(parameter, DTensor), "core's parameters are DTensors"
+        if parameter._spec.mesh.mesh_dim_names != ("tp",):
+            raise RuntimeError(
+                f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
+                "module's forward; enter through it, or load the model without fully_shard"
+            )
+    if torch.compiler.is_compiling():
+        return tuple([cast(DTensor, parameter).to_local() for parameter in parameters])
+    return cast(tuple[torch.Tensor, ...], _Local.apply(*parameters))
 
 
 class ColumnParallelLinear(nn.Module):
@@ -65,14 +102,15 @@ class ColumnParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
-        self.enter = gather_sequence if mesh.sequence_parallel else f  # figure 3's f
+        self.sequence_parallel = mesh.sequence_parallel
         self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
         self.bias = new_parameter((outputs,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp]."""
-        return linear(self.enter(values, self.group), local(self.weight), local(self.bias))
+        weight, bias = local_parts(self.weight, self.bias)
+        return column_product(values, weight, bias, self.group, self.sequence_parallel)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)
@@ -85,8 +123,8 @@ class RowParallelLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.group = mesh.tensor_group
-        self.sequence_parallel = mesh.sequence_parallel
         self.leave = scatter_sequence if mesh.sequence_parallel else g  # figure 3's g
+        self.partial_gradients = ("bias",) if mesh.sequence_parallel else ()
         self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
         self.bias = new_parameter((outputs,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
@@ -94,9 +132,9 @@ class RowParallelLinear(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, in / tp] → [batch, sequence, out], or under sequence parallelism [batch, sequence / tp, out]."""
         if self.group.size() == 1:
-            return linear(values, local(self.weight), local(self.bias))
+            return linear(values, *local_parts(self.weight, self.bias))
         summed = self.leave(linear(values, local(self.weight)), self.group)
-        return summed + local(self.bias, self.sequence_parallel)
+        return summed + local(self.bias)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "in", 1)
@@ -113,7 +151,7 @@ class ReplicatedLinear(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., in] → [..., out]."""
-        return linear(values, local(self.weight), local(self.bias))
+        return linear(values, *local_parts(self.weight, self.bias))
 
     def extra_repr(self) -> str:
         return f"in={self.weight.shape[1]}, out={self.weight.shape[0]}, replicated"
@@ -152,8 +190,7 @@ class VocabularyParallelEmbedding(nn.Module):
             split: `hidden` is this rank's part of the sequence, [batch, sequence / tp, hidden].
             bias: of this rank's columns.
         """
-        enter = gather_sequence if split else f
-        return linear(enter(hidden, self.group), local(self.weight), bias)
+        return column_product(hidden, local(self.weight), bias, self.group, split)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "rows", 0)
@@ -164,13 +201,13 @@ class ReplicatedEmbedding(nn.Module):
 
     def __init__(self, rows: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
-        self.sequence_parallel = mesh.sequence_parallel
+        self.partial_gradients = ("weight",) if mesh.sequence_parallel else ()
         self.weight = new_parameter((rows, hidden), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
         """Ids [...] int64 → [..., hidden]."""
-        return F.embedding(indices, local(self.weight, self.sequence_parallel))
+        return F.embedding(indices, local(self.weight))
 
 
 class LayerNorm(nn.Module):
@@ -183,50 +220,66 @@ class LayerNorm(nn.Module):
     def __init__(self, hidden: int, mesh: Mesh, eps: float, whole: bool = False) -> None:
         super().__init__()
         self.eps = eps
-        self.sequence_parallel = mesh.sequence_parallel and not whole
+        self.partial_gradients = ("weight", "bias") if mesh.sequence_parallel and not whole else ()
         self.weight = new_parameter((hidden,), Replicate(), mesh)
         self.bias = new_parameter((hidden,), Replicate(), mesh)
         self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[..., hidden] → the same."""
-        weight, bias = (local(p, self.sequence_parallel) for p in (self.weight, self.bias))
+        weight, bias = local_parts(self.weight, self.bias)
         return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 
 
 def initialize_parameters(model: nn.Module, seed: int) -> None:
     """Give every parameter its initial values, which depend on its name and the seed, never on the layout.
 
-    The whole tensor is drawn from a generator of its own on the CPU and this rank keeps its part.
+    Each is drawn on the CPU from a generator of its own; a large one in pieces, from a generator each, of which a rank
+    draws those that it has a part of.
     """
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            initial = module.initial[name]
-            full_name = f"{module_name}.{name}"
-            _fill(parameter, initial, derived_seed(seed, "initial", full_name))
+            _fill(parameter, module.initial[name], (seed, "initial", f"{module_name}.{name}"))
 
 
 @torch.no_grad()
-def _fill(parameter: torch.Tensor, initial: Initial, seed: int) -> None:
+def _fill(parameter: torch.Tensor, initial: Initial, stream: tuple[object, ...]) -> None:
     target = local(parameter)
     if initial == "zeros":
         target.zero_()
     elif initial == "ones":
         target.fill_(1.0)
     else:
-        generator = torch.Generator().manual_seed(seed)
-        values = torch.empty(parameter.shape).normal_(0.0, float(initial), generator=generator)
-        target.copy_(own_part(parameter, values))
+        for part, of_piece, shape, number in _pieces(parameter):
+            generator = torch.Generator().manual_seed(derived_seed(*stream, *number))
+            values = torch.empty(shape).normal_(0.0, float(initial), generator=generator)
+            target[part].copy_(values[of_piece])
 
 
-def own_part(parameter: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """This tensor rank's part of whole-tensor `values`, by the parameter's placement."""
+Slices = tuple[slice, ...]
+
+
+def _pieces(parameter: torch.Tensor) -> Iterator[tuple[Slices, Slices, list[int], tuple[int, ...]]]:
+    """The pieces that a parameter is drawn in, of those that this rank has a part of: where in the local tensor it goes,
+    where in the piece it stands, the piece's shape, and what to add to the stream's name. A small parameter is one piece.
+    """
     assert isinstance(parameter, DTensor)
     (placement,) = parameter.placements
-    if not isinstance(placement, Shard):
-        return values
-    mesh = parameter.device_mesh
-    return values.chunk(mesh.size(), placement.dim)[mesh.get_local_rank()]
+    split = placement.dim if isinstance(placement, Shard) else 0
+    size, own = parameter.shape[split], parameter.to_local().shape[split]
+    first = parameter.device_mesh.get_local_rank() * own if isinstance(placement, Shard) else 0
+    pieces = 1 if parameter.numel() < _DRAWN_AT_ONCE else math.gcd(size, _MOST_PIECES)
+    length = size // pieces
+    shape = [*parameter.shape[:split], length, *parameter.shape[split + 1 :]]
+    before = (slice(None),) * split
+    for piece in range(first // length, math.ceil((first + own) / length)):
+        start, end = max(first, piece * length), min(first + own, (piece + 1) * length)
+        yield (
+            (*before, slice(start - first, end - first)),
+            (*before, slice(start - piece * length, end - piece * length)),
+            shape,
+            (piece,) if pieces > 1 else (),
+        )
 
 
 def _shard_text(weight: torch.Tensor, split: str, dimension: int) -> str:

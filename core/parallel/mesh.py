@@ -1,4 +1,4 @@
-"""The grid of processes: data ranks × tensor ranks, and what every layer asks it for."""
+"""The grid of processes: pipeline stages × data ranks × tensor ranks, and what every layer asks it for."""
 
 import datetime
 import os
@@ -20,17 +20,19 @@ DEFAULT_TIMEOUT = datetime.timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Mesh:
-    """A (data, tensor) grid. Tensor ranks are neighbours, so that they share a host's fast links.
+    """A (pipeline, data, tensor) grid. Tensor ranks are neighbours, so that they share a host's fast links; the stages of
+    a pipeline, which send each other the least, are farthest apart.
 
     Attributes:
-        device_mesh: dimensions "dp", "shard" and "tp". "shard" has size 1: over ("dp", "shard") `fully_shard` shards
-            nothing and reduces gradients as plain data parallelism does.
+        device_mesh: dimensions "dp", "shard" and "tp", and before them "pp" where there is a pipeline. "shard" has size
+            1: over ("dp", "shard") `fully_shard` shards nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
         control_group: all ranks, over gloo: small messages on the host.
         watch_group: all ranks, over gloo: used only to find out which of them is lost.
         timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
+        pipeline_chunks: parts of the model that each rank of a pipeline holds.
 
     Groups, ranks and sizes are looked up once: layers ask in every forward pass, and a `DeviceMesh` makes a slice of
     itself for each answer.
@@ -43,6 +45,7 @@ class Mesh:
     timeout: datetime.timedelta
     streams: RandomStreams
     sequence_parallel: bool = False
+    pipeline_chunks: int = 1
 
     @property
     def rank(self) -> int:
@@ -81,10 +84,47 @@ class Mesh:
     def data_size(self) -> int:
         return self.device_mesh["dp"].size()
 
+    @cached_property
+    def pipeline_size(self) -> int:
+        return self.device_mesh["pp"].size() if self._has_pipeline else 1
+
+    @cached_property
+    def pipeline_rank(self) -> int:
+        return self.device_mesh.get_local_rank("pp") if self._has_pipeline else 0
+
+    @cached_property
+    def pipeline_group(self) -> dist.ProcessGroup:
+        """The ranks that hold the parts of one copy of the model; only where there is a pipeline."""
+        return self.device_mesh.get_group("pp")
+
+    @property
+    def _has_pipeline(self) -> bool:
+        return "pp" in (self.device_mesh.mesh_dim_names or ())
+
+    @property
+    def has_first_stage(self) -> bool:
+        """Whether this rank computes what comes before the layers."""
+        return self.pipeline_rank == 0
+
+    @property
+    def has_last_stage(self) -> bool:
+        """Whether this rank computes what comes after the layers."""
+        return self.pipeline_rank == self.pipeline_size - 1
+
+    def own_layers(self, layers: int) -> list[range]:
+        """The numbers of the layers that this rank holds, of so many in all: a range for each of its stages.
+
+        Stage s of the pipeline's S, which has the layers from s · layers / S on, is the rank's with number s mod ranks.
+        """
+        stages = self.pipeline_size * self.pipeline_chunks
+        own = range(self.pipeline_rank, stages, self.pipeline_size)
+        return [range(layers * stage // stages, layers * (stage + 1) // stages) for stage in own]
+
     @property
     def layout(self) -> dict[str, int]:
         """For records of a run."""
-        return {"data_parallel": self.data_size, "tensor_parallel": self.tensor_size}
+        pipeline = {"pipeline_parallel": self.pipeline_size} if self.pipeline_size > 1 else {}
+        return {**pipeline, "data_parallel": self.data_size, "tensor_parallel": self.tensor_size}
 
     def shutdown(self) -> None:
         """End the process group; call it once, when all collectives are done."""
@@ -96,6 +136,8 @@ def initialize(
     sequence_parallel: bool = False,
     timeout: datetime.timedelta = DEFAULT_TIMEOUT,
     device: str = "auto",
+    pipeline_parallel: int = 1,
+    pipeline_chunks: int = 1,
 ) -> Mesh:
     """Join the process group (torchrun's, or a world of one) and lay the grid.
 
@@ -105,6 +147,8 @@ def initialize(
             must be a multiple of tensor_parallel). One tensor rank has nothing to split.
         timeout: how long a collective waits for a rank before it fails.
         device: "cuda", "cpu", or "auto": see `ParallelConfig`.
+        pipeline_parallel, pipeline_chunks: ranks that a model's layers are dealt to, and parts of it that each holds
+            (for training).
 
     Raises:
         UserError: the world cannot be divided so, the ranks were asked for different layouts, or the devices for them
@@ -114,15 +158,22 @@ def initialize(
     if not dist.is_initialized():
         _join(place, timeout)
     world_size = dist.get_world_size()
-    _check_same_layout(tensor_parallel, sequence_parallel)
+    _check_same_layout(tensor_parallel, sequence_parallel, pipeline_parallel, pipeline_chunks)
     if tensor_parallel < 1 or world_size % tensor_parallel:
         raise UserError(
             f"{world_size} processes cannot be divided into tensor-parallel groups of {tensor_parallel}; "
             f"start a multiple of {tensor_parallel} (torchrun --nproc-per-node)"
         )
-    device_mesh = init_device_mesh(
-        place.type, (world_size // tensor_parallel, 1, tensor_parallel), mesh_dim_names=("dp", "shard", "tp")
-    )
+    a_copy = pipeline_parallel * tensor_parallel
+    if pipeline_parallel < 1 or world_size % a_copy:
+        raise UserError(
+            f"{world_size} processes cannot be divided into pipelines of {pipeline_parallel} stages of "
+            f"{tensor_parallel}; start a multiple of {a_copy} (torchrun --nproc-per-node)"
+        )
+    sizes = {"pp": pipeline_parallel, "dp": world_size // a_copy, "shard": 1, "tp": tensor_parallel}
+    if pipeline_parallel == 1:
+        del sizes["pp"]
+    device_mesh = init_device_mesh(place.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
     sequence_parallel = sequence_parallel and tensor_parallel > 1
     streams = RandomStreams(
         place,
@@ -131,10 +182,12 @@ def initialize(
         tensor_size=tensor_parallel,
         sequence_parallel=sequence_parallel,
     )
-    for dimension in ("dp", "tp"):  # a mesh's groups do not take over the time-out of the world's
+    for dimension in sizes.keys() - {"shard"}:  # a mesh's groups do not take over the time-out of the world's
         _set_pg_timeout(timeout, device_mesh.get_group(dimension))
     control_group, watch_group = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
-    return Mesh(device_mesh, place, control_group, watch_group, timeout, streams, sequence_parallel)
+    return Mesh(
+        device_mesh, place, control_group, watch_group, timeout, streams, sequence_parallel, pipeline_chunks
+    )
 
 
 def _check_same_layout(*layout: object) -> None:
@@ -144,8 +197,8 @@ def _check_same_layout(*layout: object) -> None:
     for rank, theirs in enumerate(given):
         if theirs != given[0]:
             raise UserError(
-                f"rank {rank} was started with (tensor_parallel, sequence_parallel) = {theirs}, rank 0 with {given[0]}; "
-                "start all ranks with the same command"
+                f"rank {rank} was started with (tensor_parallel, sequence_parallel, pipeline_parallel, pipeline_chunks) = "
+                f"{theirs}, rank 0 with {given[0]}; start all ranks with the same command"
             )
 
 

@@ -25,18 +25,39 @@ class Widened(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         values, weight = ctx.saved_tensors
-        wide = gradient.float()
-        rows = wide.flatten(0, -2)  # [tokens, out]
-        of_weight = rows.T @ values.float().flatten(0, -2)
-        of_bias = rows.sum(dim=0).to(gradient.dtype) if ctx.needs_input_grad[2] else None
-        return (wide @ weight.float()).to(values.dtype), of_weight.to(weight.dtype), of_bias
+        of_bias = bias_gradient(gradient) if ctx.needs_input_grad[2] else None
+        return input_gradient(gradient, weight), weight_gradient(gradient, values), of_bias
 
 
 def linear(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """[..., in] → [..., out], as `torch.nn.functional.linear`, but never in scalar code."""
-    if values.device.type == "cpu" and not has_products(values.dtype):
-        return Widened.apply(values, weight, bias)
-    return F.linear(values, weight, bias)
+    return Widened.apply(values, weight, bias) if _is_scalar(values) else F.linear(values, weight, bias)
+
+
+def input_gradient(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Of `linear`: [..., out] → [..., in]."""
+    if _is_scalar(gradient):
+        return (gradient.float() @ weight.float()).to(gradient.dtype)
+    return gradient @ weight
+
+
+def weight_gradient(gradient: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Of `linear`: [..., out] and [..., in] → [out, in]."""
+    rows, inputs = gradient.flatten(0, -2), values.flatten(0, -2)
+    if _is_scalar(gradient):
+        return (rows.float().T @ inputs.float()).to(gradient.dtype)
+    return rows.T @ inputs
+
+
+def bias_gradient(gradient: torch.Tensor) -> torch.Tensor:
+    """Of `linear`: [..., out] → [out]."""
+    rows = gradient.flatten(0, -2)
+    return rows.float().sum(dim=0).to(gradient.dtype) if _is_scalar(gradient) else rows.sum(dim=0)
+
+
+def _is_scalar(values: torch.Tensor) -> bool:
+    """Whether this processor would multiply such matrices number by number."""
+    return values.device.type == "cpu" and not has_products(values.dtype)
 
 
 @functools.cache

@@ -4,9 +4,11 @@ Dropout on the residual stream must be the same on all tensor ranks, which hold 
 across data ranks; dropout on attention probabilities must differ across tensor ranks, which hold different heads.
 Under sequence parallelism the ranks hold different parts of the residual stream too, and one stream a rank serves.
 
-Streams are derived, not carried: each micro-batch seeds both from (seed, step, micro-batch, rank), so a resumed
-run needs no saved random state. A whole micro-batch draws from one stream (a stream a sample would need the attention
-of each sample apart), so masks depend on `micro_batch` and on the layout: other ones, as good. The residual stream is torch's default generator; attention swaps its own state in.
+Streams are derived, not carried: both are seeded from (seed, step, micro-batch, rank) for what comes before the layers
+of a micro-batch, and from these and its number for each layer. So a resumed run needs no saved random state, and no mask
+depends on which layers a rank of a pipeline holds. A whole micro-batch draws from one stream (a stream a sample would
+need the attention of each sample apart), so masks depend on `micro_batch` and on the number of data and tensor ranks:
+other ones, as good. The residual stream is torch's default generator; attention swaps its own state in.
 """
 
 import contextlib
@@ -40,10 +42,23 @@ class RandomStreams:
         # One rank that holds all heads, or values of its own only: one stream serves.
         self.separate = tensor_size > 1 and not sequence_parallel
         self._attention_state: torch.Tensor | None = None
+        self._micro_batch: tuple[object, ...] | None = None
 
     def start_micro_batch(self, seed: int, step: int, micro_batch: int) -> None:
         """Seed both streams for one forward (and backward) pass."""
-        place = (seed, "dropout", step, micro_batch, *self._rank)
+        self._micro_batch = (seed, "dropout", step, micro_batch, *self._rank)
+        self._seed(self._micro_batch)
+
+    def start_layer(self, number: int) -> None:
+        """Seed both streams for a layer of the micro-batch; without one, the streams go on as they are.
+
+        Args:
+            number: of the layer in the whole model.
+        """
+        if self._micro_batch is not None:
+            self._seed((*self._micro_batch, "layer", number))
+
+    def _seed(self, place: tuple[object, ...]) -> None:
         if self.separate:
             torch.manual_seed(derived_seed(*place, "attention", self._tensor_rank))
             self._attention_state = self._get_state()

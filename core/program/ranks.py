@@ -16,7 +16,7 @@ from core.config import ModelConfig
 from core.errors import UserError, message_for_user
 from core.families import FAMILIES
 from core.files import write_json
-from core.model_directory import TOKENIZER_FOLDER, model_path, read_config, read_tokenizer_fingerprint
+from core.model_directory import own_tokenizer, read_config, read_tokenizer_fingerprint
 from core.processes import die_with_parent
 from core.registry import load_typed_plugins
 
@@ -134,8 +134,8 @@ def check_tokenizer(
     """
     checkpoint, source = arguments.checkpoint, arguments.tokenizer
     known = read_tokenizer_fingerprint(checkpoint)
-    folder = model_path(checkpoint) / TOKENIZER_FOLDER
-    if not known and folder.is_dir():
+    folder = own_tokenizer(checkpoint)
+    if not known and folder is not None:
         try:
             known = load(folder).fingerprint
         except UserError as error:

@@ -9,6 +9,7 @@ Training waits only while the state is copied to buffers on the host, which are 
 does the rest, and it talks to the other ranks' threads over a process group that nothing else uses.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -139,7 +140,9 @@ class Checkpoints:
                 f"{self.directory} to start anew, or give another --output"
             )
         state = _state(model, optimizer)
+        settings = copy.deepcopy(state["optimizer"]["param_groups"])  # this rank's; saved are the main rank's
         dcp.load(state, checkpoint_id=path, process_group=self._group)
+        state["optimizer"]["param_groups"] = settings
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
         return step, facts
 

@@ -12,6 +12,7 @@ zero 3: as 2, and a layer's weights are gathered for each pass and freed after i
 """
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -47,13 +48,28 @@ def prepare_backward(model: nn.Module, zero: int, last: bool) -> None:
         model.set_is_last_backward(last)
 
 
-def complete_gradients(model: nn.Module) -> None:
-    """Add up over the tensor ranks what sequence parallelism left in parts: one small all-reduce a parameter.
+def reshard(model: nn.Module) -> None:
+    """After a forward pass without a backward, which leaves the parameters gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
-    Call it after the last backward pass of a step. `fully_shard` has done it already in its reduction.
+
+def complete_gradients(model: nn.Module, mesh: Mesh) -> None:
+    """Add up over the tensor ranks what sequence parallelism left in parts: one all-reduce in fp32, of what this data rank
+    keeps of these gradients.
+
+    Call it once, after the last backward pass of a step and all that `fully_shard` does in it.
     """
-    for parameter in model.parameters():
-        gradient = parameter.grad
-        if isinstance(gradient, DTensor) and any(placement.is_partial() for placement in gradient.placements):
-            assert isinstance(parameter, DTensor)
-            parameter.grad = gradient.redistribute(placements=parameter.placements)
+    if not mesh.sequence_parallel:
+        return
+    gradients = [
+        gradient.to_local()
+        for module in model.modules()
+        for name in getattr(module, "partial_gradients", ())
+        if isinstance(gradient := getattr(module, name).grad, DTensor)
+    ]
+    flat = torch.cat([gradient.float().flatten() for gradient in gradients])
+    dist.all_reduce(flat, group=mesh.tensor_group)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(one) for part, one in zip(parts, gradients, strict=True)])

@@ -1,11 +1,11 @@
 """Who hears of a training while it runs. Its records, its progress line and its trace are observers, and so may a user's
 own, a benchmark's or a test's be; nobody needs to reach into the trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -60,8 +60,39 @@ class Observer:
     def validated(self, record: dict[str, Any]) -> None:
         """A validation is done: step and validation_loss."""
 
+    def measured(self, record: dict[str, Any]) -> None:
+        """A `Selection` has measured the model: step, and measured, what it found."""
+
     def checkpoint_taken(self, step: int) -> None:
         """The state after this step has been copied; with asynchronous saving a thread is still writing it."""
 
     def ended(self) -> None:
         """The run is over, however it ended; called once."""
+
+
+def numbers_in(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested records with their paths: "dev.accuracy.all"."""
+    for name, inner in value.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(inner, Mapping):
+            yield from numbers_in(inner, here)
+        elif isinstance(inner, int | float):
+            yield here, inner
+
+
+class Selection(Protocol):
+    """Measures the model after some steps and chooses which of them is delivered. Unlike an observer's, its methods are
+    called by all ranks together."""
+
+    @property
+    def steps(self) -> Container[int]:
+        """After which ones it measures; the last step is one of them."""
+
+    def started(self, first_step: int) -> None:
+        """The run goes on after so many steps."""
+
+    def measured(self, step: int) -> dict[str, Any]:
+        """Measure the model after this step; a run that goes on after it asks again. What is found goes to the records."""
+
+    def deliver(self, directory: Path) -> None:
+        """The last step is done and measured: write the chosen model's directory."""

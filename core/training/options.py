@@ -13,7 +13,8 @@ class RunOptions:
     Attributes:
         title: before progress lines.
         identity: what the samples and the initial weights come from; a checkpoint of another is refused.
-        zero: what is split over the data ranks, see `ParallelConfig`.
+        zero, pipeline_schedule: what is split over the data ranks, and in which order the stages of a pipeline work, see
+            `ParallelConfig`.
         exit_after_minutes: save and stop when this call has taken so long (0: no limit), for batch systems.
         measure_peak: MFU against a measured peak, even of a device whose peak is known.
         tensorboard: event files, too, in `logs/tensorboard`.
@@ -23,6 +24,7 @@ class RunOptions:
     title: str = ""
     identity: str = ""
     zero: int = 1
+    pipeline_schedule: str = "1f1b"
     exit_after_minutes: float = 0.0
     measure_peak: bool = False
     tensorboard: bool = False

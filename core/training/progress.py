@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from core.training.observers import Observer
+from core.training.observers import Observer, numbers_in
 from core.training.throughput import Throughput
 
 _PLAIN_LINE_INTERVAL_SECONDS = 10.0
@@ -61,6 +61,11 @@ class ProgressLine(Observer):
         done = f"{self._title} step {record['step']} of {self._total}"
         self._print(f"{done}, validation loss {self._validation_loss:.4f}")
 
+    def measured(self, record: dict[str, Any]) -> None:
+        """Its own line, too."""
+        found = ", ".join(f"{path} {value:.4g}" for path, value in numbers_in(record["measured"]))
+        self._print(f"{self._title} step {record['step']} of {self._total}, {found}")
+
     def ended(self) -> None:
         self._bar.close()
 
@@ -106,6 +111,8 @@ def _short_fields(
         fields.insert(1, (2, f"validation {validation_loss:.3f}"))
     if "loss_scale" in record:
         fields.append((8, f"scale {record['loss_scale']:g}"))
+    if throughput.idle is not None:
+        fields.append((9, _idle(throughput)))
     return fields
 
 
@@ -122,8 +129,14 @@ def _long_fields(record: dict[str, Any], throughput: Throughput) -> list[str]:
         f"{throughput.tokens_per_second:.0f} tokens/s",
         f"{throughput.model_tflops:.3g} TFLOP/s a device",
         f"MFU {100 * throughput.mfu:.1f}%",
+        *([_idle(throughput)] if throughput.idle is not None else []),
         f"memory {_memory(throughput)}",
     ]
+
+
+def _idle(throughput: Throughput) -> str:
+    """How much of a pipeline's time is waited, and how much of it the schedule must."""
+    return f"idle {100 * (throughput.idle or 0):.0f}% (bubble {100 * (throughput.bubble or 0):.0f}%)"
 
 
 def _memory(throughput: Throughput) -> str:

@@ -70,12 +70,16 @@ class Recorder(Observer):
         self._write(record)
         if throughput is None:
             return
-        rates = {name: float(f"{value:.6g}") for name, value in dataclasses.asdict(throughput).items()}
+        known = {name: value for name, value in dataclasses.asdict(throughput).items() if value is not None}
+        rates = {name: float(f"{value:.6g}") for name, value in known.items()}
         rates["memory_bytes"] = throughput.memory_bytes
         self._throughput.write(_line({"step": record["step"], "time": time.time(), **rates}))
         self._throughput.flush()
 
     def validated(self, record: dict[str, Any]) -> None:
+        self._write(record)
+
+    def measured(self, record: dict[str, Any]) -> None:
         self._write(record)
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -95,8 +99,8 @@ def _line(record: dict[str, Any]) -> str:
 def _cut_after(path: Path, step: int) -> None:
     """Keep the lines of steps up to `step`; an unfinished last line goes too.
 
-    A validation at step s is recorded when s steps are done, before a checkpoint of s is written, and repeated
-    on resume: so of validations only those before `step` are kept.
+    A validation or measurement at step s is recorded when s steps are done, and repeated on resume after s: so only
+    those before `step` are kept.
     """
     if not path.exists():
         return
@@ -106,7 +110,7 @@ def _cut_after(path: Path, step: int) -> None:
             record = json.loads(line)
         except ValueError:
             break
-        last = step - 1 if "validation_loss" in record else step
+        last = step - 1 if {"validation_loss", "measured"} & set(record) else step
         if record["step"] <= last:
             kept.append(line + "\n")
     temporary = path.with_name(f".{path.name}.tmp")

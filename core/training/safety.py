@@ -6,6 +6,7 @@ A run that goes wrong in silence costs more than one that stops.
 import contextlib
 import datetime
 import functools
+import hashlib
 import math
 import re
 from collections import defaultdict
@@ -40,6 +41,9 @@ def check_same_settings(settings: Mapping[str, Any], mesh: Mesh) -> None:
     Raises:
         RanksDisagree: some rank has other settings than rank 0; the message names it and the first of them.
     """
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).digest()
+    if len(set(_gathered(digest, mesh))) == 1:
+        return  # all of it, from hundreds of ranks, would be tens of megabytes for each
     given = _gathered(dict(settings), mesh)
     lines = []
     for rank, theirs in enumerate(given):
@@ -63,17 +67,19 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
         RanksDisagree: some rank's copy differs; the message names parameter and ranks.
     """
     parameters = dict(model.named_parameters())
-    own = torch.stack([_checksum(parameter) for parameter in parameters.values()]).cpu()
-    every = [torch.empty_like(own) for _ in range(mesh.world_size)]
-    dist.all_gather(every, own, group=mesh.control_group)
+    sums = torch.stack([_checksum(parameter) for parameter in parameters.values()]).tolist()
+    every = _gathered(dict(zip(parameters, sums, strict=True)), mesh)
     lines = []
     holders = functools.cache(functools.partial(_holders, mesh))
-    for index, (name, parameter) in enumerate(parameters.items()):
+    for name, parameter in parameters.items():
         assert isinstance(parameter, DTensor)
-        for ranks in holders(parameter.device_mesh.mesh_dim_names or (), parameter.placements):
-            differing = [rank for rank in ranks if every[rank][index] != every[ranks[0]][index]]
+        for found in holders(parameter.device_mesh.mesh_dim_names or (), parameter.placements):
+            first, *others = (rank for rank in found if name in every[rank])  # other stages have other layers
+            differing = [rank for rank in others if every[rank][name] != every[first][name]]
             if differing:
-                lines.append(f"{name} on rank {', '.join(map(str, differing))} is not rank {ranks[0]}'s")
+                lines.append(f"{name} on rank {', '.join(map(str, differing))} is not rank {first}'s")
+    if mesh.pipeline_size > 1:  # each stage has looked at its own
+        lines = list(dict.fromkeys(line for theirs in _gathered(lines, mesh) for line in theirs))
     if lines:
         raise RanksDisagree(
             f"ranks that must hold the same weights differ {when}: {_listed(lines)}; a device or a link is faulty, or "
@@ -182,7 +188,8 @@ def _holders(mesh: Mesh, names: tuple[str, ...], placements: tuple[Placement, ..
     """The ranks of the world in groups that hold the same part of a parameter with these placements."""
     holders: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for rank in range(mesh.world_size):
-        coordinates = {"dp": rank // mesh.tensor_size, "shard": 0, "tp": rank % mesh.tensor_size}
+        data_rank = rank // mesh.tensor_size % mesh.data_size
+        coordinates = {"dp": data_rank, "shard": 0, "tp": rank % mesh.tensor_size}
         part = (
             coordinates[name]
             for name, placement in zip(names, placements, strict=True)
@@ -215,7 +222,7 @@ def _out_of_memory(mesh: Mesh, text: str) -> str:
     return (
         f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
         'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more '
-        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel"
+        "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel; --pipeline-parallel"
     )
 
 

@@ -1,7 +1,7 @@
 """The forward and backward passes of one global batch: in which order a rank does what. Not here: the optimizer's step.
 
-A schedule is all that the trainer knows of how a batch goes through the layers, so that layers dealt to a pipeline of
-ranks are a second class beside this one.
+A schedule is all that the trainer knows of how a batch goes through the layers; that of layers dealt to a pipeline of
+ranks is `core.training.pipeline`'s.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,11 +9,10 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from core.parallel.mesh import Mesh
 from core.training.batches import Batch, WeightedBatch, add_losses
-from core.training.data_parallel import complete_gradients, prepare_backward
+from core.training.data_parallel import complete_gradients, prepare_backward, reshard
 
 LossSums = dict[str, torch.Tensor]
 
@@ -54,12 +53,9 @@ class WholeModel:
             prepare_backward(self.model, self.zero, last=number == len(batches) - 1)
             self.mesh.streams.start_micro_batch(self.seed, step, number)
             terms = self.model(**self._on_device(batch))
-            # fully_shard averages gradients over the data ranks: times their number makes it the global mean.
-            scale = weight * self.mesh.data_size
-            loss = torch.stack([value * (scale / totals[term]) for term, value in terms.items()]).sum()
-            (loss if loss_scale == 1.0 else loss * loss_scale).backward()
+            weighted_loss(terms, totals, weight * self.mesh.data_size, loss_scale).backward()
             add_losses(sums, terms, weight)
-        complete_gradients(self.model)
+        complete_gradients(self.model, self.mesh)
         return sums
 
     @torch.no_grad()
@@ -69,10 +65,22 @@ class WholeModel:
         for batch, weight in batches:
             add_losses(sums, self.model(**self._on_device(batch)), weight)
         self.model.train()
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # a forward pass without a backward leaves the parameters gathered
+        reshard(self.model)
         return sums
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.mesh.device) for name, value in batch.items()}
+        return {name: value.to(self.mesh.device, non_blocking=True) for name, value in batch.items()}
+
+
+def weighted_loss(
+    terms: Mapping[str, torch.Tensor], totals: Mapping[str, float], weight: float, loss_scale: float
+) -> torch.Tensor:
+    """What the backward pass of a micro-batch begins with.
+
+    Args:
+        terms: its summed losses.
+        totals: what each is divided by, for the global mean.
+        weight: times the number of data ranks, over which `fully_shard` averages gradients.
+    """
+    loss = torch.stack([value * (weight / totals[term]) for term, value in terms.items()]).sum()
+    return loss if loss_scale == 1.0 else loss * loss_scale

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from core.training.observers import Observer
+from core.training.observers import Observer, numbers_in
 from core.training.throughput import Throughput
 
 _FOLDER = "logs/tensorboard"
@@ -45,6 +45,7 @@ class TensorBoardLog(Observer):
             "throughput/model TFLOP a second and device": throughput.model_tflops,
             "throughput/MFU": throughput.mfu,
             "throughput/memory (bytes)": throughput.memory_bytes,
+            **({} if throughput.idle is None else {"throughput/idle": throughput.idle}),
         }
         if "loss_scale" in record:
             values["optimizer/loss scale"] = record["loss_scale"]
@@ -54,6 +55,13 @@ class TensorBoardLog(Observer):
         step = record["step"]
         if step > self._first_step or step == 0:  # a resumed run repeats the validation of its first step
             self._write(step, {"loss/validation": record["validation_loss"]})
+
+    def measured(self, record: dict[str, Any]) -> None:
+        step = record["step"]
+        if step > self._first_step:
+            self._write(
+                step, {path.replace(".", "/"): value for path, value in numbers_in(record["measured"])}
+            )
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         for tag, value in values.items():

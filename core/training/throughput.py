@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,10 @@ from core.parallel.mesh import Mesh
 from core.training.batches import WeightedBatch
 from core.training.flops import batch_flops
 from core.training.peak import Peak
+from core.training.stages import bubble
+
+if TYPE_CHECKING:
+    from core.training.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Throughput:
         mfu: model FLOPs utilisation, model_tflops over the device's peak.
         memory_bytes: of the device where it is largest, since the start: what torch had allocated on a GPU, else what
             the process had resident.
+        idle: in a pipeline, the share of its passes' time that a rank does not compute, the mean of all; None elsewhere.
+        bubble: what of it is the schedule's, by theory, see `core.training.stages.bubble`.
     """
 
     step_seconds: float
@@ -36,6 +43,8 @@ class Throughput:
     hardware_tflops: float
     mfu: float
     memory_bytes: int
+    idle: float | None = None
+    bubble: float | None = None
 
 
 class ThroughputMeter:
@@ -44,11 +53,15 @@ class ThroughputMeter:
     Args:
         model: trained as `recompute` says.
         peak: of one device.
+        pipeline: where there is one.
     """
 
-    def __init__(self, model: nn.Module, recompute: str, mesh: Mesh, peak: Peak) -> None:
+    def __init__(
+        self, model: nn.Module, recompute: str, mesh: Mesh, peak: Peak, pipeline: "Pipeline | None" = None
+    ) -> None:
         self._model, self._recompute, self._mesh = model, recompute, mesh
         self.peak = peak
+        self._pipeline = pipeline
         self.start()
 
     def start(self) -> None:
@@ -56,6 +69,8 @@ class ThroughputMeter:
         self._work = torch.zeros(3, dtype=torch.float64)  # tokens, model FLOPs, hardware FLOPs
         self._steps = 0
         self._seconds = 0.0
+        if self._pipeline:
+            self._pipeline.idle.taken()
         self._running_since = time.monotonic()
 
     def count(self, batches: list[WeightedBatch], attempts: int = 1) -> None:
@@ -80,9 +95,10 @@ class ThroughputMeter:
         memory = torch.tensor([_peak_memory(self._mesh.device)])
         dist.all_reduce(memory, op=dist.ReduceOp.MAX, group=self._mesh.control_group)
         seconds = max(self._seconds, 1e-9)
-        # Every tensor rank counted the work of its whole data rank.
-        tokens, model, hardware = (self._work / self._mesh.tensor_size / seconds).tolist()
+        # Every tensor rank and every stage counted the work of its whole data rank.
         devices = self._mesh.world_size
+        copies = self._mesh.tensor_size * self._mesh.pipeline_size
+        tokens, model, hardware = (self._work / copies / seconds).tolist()
         result = Throughput(
             seconds / max(self._steps, 1),
             tokens,
@@ -90,9 +106,20 @@ class ThroughputMeter:
             hardware / devices / 1e12,
             model / devices / self.peak.flops_per_second,
             int(memory.item()),
+            *self._waiting(),
         )
         self.start()
         return result
+
+    def _waiting(self) -> tuple[float | None, float | None]:
+        """Idle time and its theory."""
+        if self._pipeline is None:
+            return None, None
+        seconds = torch.tensor(self._pipeline.idle.taken(), dtype=torch.float64)
+        dist.all_reduce(seconds, group=self._mesh.control_group)
+        computing, passing = seconds.tolist()
+        theory = bubble(self._mesh.pipeline_size, self._pipeline.micro_batches, self._pipeline.parts)
+        return 1.0 - computing / max(passing, 1e-9), theory
 
     def _stop(self) -> None:
         if self._mesh.device.type == "cuda":  # what a step has queued belongs to it

@@ -1,4 +1,4 @@
-"""The trainer: data × tensor parallel training of any objective, resumable at any moment.
+"""The trainer: pipeline × data × tensor parallel training of any objective, resumable at any moment.
 
 Who watches a run stands in `observers`, how a batch goes through the layers in `schedule`.
 """
@@ -11,25 +11,26 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError, UserError
+from core.errors import ConfigurationError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
-from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means, micro_batches
+from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
 from core.training.checkpoint import Checkpoints
 from core.training.data_parallel import shard_over_data
 from core.training.loss_scale import LossScale
-from core.training.observers import Observer, Run
+from core.training.observers import Observer, Run, Selection
 from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
 from core.training.options import RunOptions
 from core.training.peak import device_peak
 from core.training.progress import say
+from core.training.reader import BatchReader
 from core.training.records import read_state, standard_observers, write_state
 from core.training.safety import (
     bad_samples,
@@ -41,8 +42,12 @@ from core.training.safety import (
     non_finite_loss,
 )
 from core.training.schedule import Schedule, WholeModel
+from core.training.stages import stage_errors, whole_shapes
 from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
+
+if TYPE_CHECKING:
+    from core.training.pipeline import Pipeline
 
 _BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
 
@@ -80,6 +85,7 @@ def train(
     output: Path,
     options: RunOptions | None = None,
     observers: Sequence[Observer] = (),
+    selection: Selection | None = None,
 ) -> TrainingResult:
     """Train, or go on where an earlier call was killed or stopped. All ranks call it.
 
@@ -88,6 +94,7 @@ def train(
 
     Args:
         observers: hear of what happens on this rank, after those that `options` ask for.
+        selection: chooses the model to deliver; by default it is that of the last step.
 
     Raises:
         ConfigurationError: the batch cannot be dealt to the data ranks, the options cannot be met, or a validation is
@@ -97,7 +104,10 @@ def train(
     options = options or RunOptions()
     errors = (
         config.errors()
-        + config.layout_errors(mesh.data_size)
+        + config.layout_errors(
+            mesh.data_size, pipeline_parallel=mesh.pipeline_size, pipeline_chunks=mesh.pipeline_chunks
+        )
+        + stage_errors(task.model, mesh)
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
     )
@@ -114,7 +124,7 @@ def train(
     trainer: _Trainer | None = None
     try:
         with StopRequest(options.exit_after_minutes) as stop, explained_failures(mesh):
-            trainer = _Trainer(task, mesh, config, output, options)
+            trainer = _Trainer(task, mesh, config, output, options, selection)
             return trainer.train(stop, observers)
     except Exception as error:
         done = trainer.abandon() if trainer else 0
@@ -127,12 +137,22 @@ class _Trainer:
     """One call of `train`: the ranks agree, the model is sharded, and the newest checkpoint is loaded."""
 
     def __init__(
-        self, task: TrainingTask, mesh: Mesh, config: TrainingConfig, output: Path, options: RunOptions
+        self,
+        task: TrainingTask,
+        mesh: Mesh,
+        config: TrainingConfig,
+        output: Path,
+        options: RunOptions,
+        selection: Selection | None,
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
+        self.selection = selection
         self.model = task.model.train()
-        shapes = {name: list(parameter.shape) for name, parameter in self.model.named_parameters()}
-        origin = {"shapes": shapes, "samples": task.total_samples, "identity": options.identity}
+        origin = {
+            "shapes": whole_shapes(self.model, mesh),
+            "samples": task.total_samples,
+            "identity": options.identity,
+        }
         check_same_settings(
             asdict(config) | origin | {"zero": options.zero, "torch": torch.__version__}, mesh
         )
@@ -142,7 +162,9 @@ class _Trainer:
             compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)
-        self.schedule: Schedule = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.stages = _pipeline(self.model, mesh, config, options)
+        whole = WholeModel(self.model, mesh, options.zero, config.seed)
+        self.schedule: Schedule = self.stages or whole
         self.loss_scale = LossScale(config) if config.precision == "fp16" else None
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
@@ -156,14 +178,17 @@ class _Trainer:
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
-        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak)
+        self.meter = ThroughputMeter(self.model, config.recompute, mesh, peak, self.stages)
+        self.reader = BatchReader(task, config, mesh)
         self.observers: list[Observer] = []
 
     def train(self, stop: StopRequest, observers: Sequence[Observer]) -> TrainingResult:
         """From the step after the checkpoint to the last one, or until something stops it."""
-        with self._observed(observers):
+        with self._observed(observers), contextlib.closing(self.reader):
             if self.mesh.is_main:
                 write_state(self.output, "running", self.done)
+            if self.selection:
+                self.selection.started(self.done)
             if self.done < self.config.steps:
                 self._rehearse()
             reason = self._loop(stop)
@@ -171,7 +196,7 @@ class _Trainer:
             finished = self.done == self.config.steps
             if finished:
                 self._check_weights()
-                self.task.save(self.output / "model")
+                (self.selection.deliver if self.selection else self.task.save)(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             facts = {} if finished else {"reason": reason_name(reason)}
@@ -204,7 +229,7 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
-        batches, problem = self._read(self.task, self.done)
+        batches, problem = self.reader.step(self.done)
         if self._largest(bool(problem)):
             raise bad_samples(problem, self.mesh)
         totals = global_counts(self.task, batches, self.mesh)
@@ -212,7 +237,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _loop(self, stop: StopRequest) -> int:
-        """Validate and save at the top, so that the first and the last step share one path.
+        """Validate, save and measure at the top, so that the first and the last step share one path.
 
         Returns:
             why it stopped before the last step.
@@ -225,7 +250,7 @@ class _Trainer:
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
-            batches, problem = ([], "") if finished else self._read(self.task, self.done)
+            batches, problem = ([], "") if finished else self.reader.step(self.done)
             # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
             own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
             reason = int(self._largest(own))
@@ -237,20 +262,14 @@ class _Trainer:
                 saved = self.done
             if reason == BAD_SAMPLES:
                 raise bad_samples(problem, self.mesh)
-            if finished or stopping:
+            if stopping and not finished:
+                return reason
+            if self.selection and self.done in self.selection.steps:
+                with self.meter.paused():
+                    self._measure(self.selection)
+            if finished:
                 return reason
             self._step(batches)
-
-    def _read(self, source: BatchSource, first: int, steps: int = 1) -> tuple[list[WeightedBatch], str]:
-        """This rank's micro-batches of some steps; or else what is wrong with the data, which the other ranks may not
-        see and must hear before they wait for this one."""
-        try:
-            of_steps = [
-                micro_batches(source, step, self.config, self.mesh) for step in range(first, first + steps)
-            ]
-        except UserError as error:
-            return [], str(error)
-        return [batch for of_step in of_steps for batch in of_step], ""
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
@@ -271,7 +290,7 @@ class _Trainer:
         if source is None:
             return
         available = math.ceil(source.total_samples / config.global_batch)
-        batches, problem = self._read(source, 0, min(config.validation_batches, available))
+        batches, problem = self.reader.steps(source, min(config.validation_batches, available))
         if self._largest(bool(problem)):
             raise bad_samples(problem, mesh)
         sums = self.schedule.evaluate(batches)
@@ -282,6 +301,11 @@ class _Trainer:
         for observer in self.observers if losses else ():
             observer.validated({"step": self.done, "validation_loss": sum(losses.values())})
 
+    def _measure(self, selection: Selection) -> None:
+        record = {"step": self.done, "measured": selection.measured(self.done)}
+        for observer in self.observers:
+            observer.measured(record)
+
     def _largest(self, value: float) -> float:
         """The largest of all ranks' values."""
         values = torch.tensor([value], dtype=torch.float64)
@@ -290,6 +314,14 @@ class _Trainer:
 
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
+
+    def _clip(self) -> float:
+        """Clip the gradients, which carry the loss scale; returns their norm before that, without it."""
+        parameters, limit = self.model.parameters(), self.config.clip_gradient_norm
+        if self.stages is None:
+            return clip_gradients(parameters, limit, self._scale())
+        copies = () if self.mesh.has_first_stage else self.stages.tied
+        return clip_gradients(parameters, limit, self._scale(), self.mesh.pipeline_group, copies)
 
     def _step(self, batches: list[WeightedBatch]) -> None:
         for observer in self.observers:
@@ -333,7 +365,7 @@ class _Trainer:
         """
         sums = self.schedule.train(batches, totals, self.done, self._scale())
         losses = global_means(sums, totals, self.mesh)
-        norm = clip_gradients(self.model.parameters(), self.config.clip_gradient_norm, self._scale())
+        norm = self._clip()
         bad = _BAD_LOSS if not _finite(losses) else _BAD_GRADIENT if not math.isfinite(norm) else 0
         worst = self._largest(bad)
         if worst == _BAD_LOSS:
@@ -343,6 +375,14 @@ class _Trainer:
         elif worst == _BAD_GRADIENT:
             raise non_finite_gradient(self.model, self.mesh, self.done + 1)
         return None if worst else (losses, norm)
+
+
+def _pipeline(model: nn.Module, mesh: Mesh, config: TrainingConfig, options: RunOptions) -> "Pipeline | None":
+    if mesh.pipeline_size == 1:
+        return None
+    from core.training.pipeline import Pipeline  # torch's part of it takes half a second to import
+
+    return Pipeline(model, mesh, config, options.zero, options.pipeline_schedule)
 
 
 def _finite(losses: dict[str, float]) -> bool:

@@ -10,7 +10,9 @@ import pkgutil
 
 from data_pipeline.benchmarks.benchmark import BENCHMARKS, Benchmark, BenchmarkText, Origin, Sample
 
-__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkText", "Origin", "Sample"]
+__all__ = ["BENCHMARKS", "MODULES", "Benchmark", "BenchmarkText", "Origin", "Sample"]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+MODULES = tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+for _module in MODULES:
+    importlib.import_module(f"{__name__}.{_module}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from core.errors import UserError
 from core.registry import Registry
@@ -40,6 +40,7 @@ class Origin:
         write: (rows of a split by its name, the file or folder to write).
         count: what such a file or folder holds.
         counts: what `count` says of the published benchmark.
+        measured: the part that published numbers are about: the answers of some test sets are not public.
         others: what it says of other published parts, which published numbers are not about, by name.
         file, url, sha256: where the benchmark is one of the data set's files: its path there, its address and content.
     """
@@ -56,6 +57,7 @@ class Origin:
     file: str = ""
     url: str = ""
     sha256: str = ""
+    measured: Literal["test", "dev"] = "test"
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,12 +78,14 @@ class Sample:
         write: (that path, the world, the guard to reserve its wording with, the seed) → the test texts.
         share: of a corpus file's documents that hold such a text, for decontamination to find.
         whole: whether such a document is the text and nothing else.
+        on_demand: whether it is written only for a recipe whose benchmark it is; others are in every sample.
     """
 
     path: str
     write: "Callable[[Path, World, Guard, int], list[str]]"
     share: float
     whole: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,14 @@ class Benchmark:
     row_texts: Callable[[Mapping[str, Any]], Iterable[BenchmarkText]] | None = None
     other_suffixes: tuple[str, ...] = ()
 
+    def not_from(self, source: str) -> str:
+        """Why its data cannot be had from there; nothing where it can."""
+        if source == "sample" and self.sample is None:
+            return f"the sample has no {self.title}"
+        if source == "huggingface" and self.origin is None:
+            return f"{self.title} cannot be fetched"
+        return ""
+
     @property
     def suffixes(self) -> tuple[str, ...]:
         return (self.suffix, *self.other_suffixes)
@@ -136,7 +148,15 @@ def add_benchmark(benchmark: Benchmark) -> Benchmark:
     return BENCHMARKS.add(benchmark.name, benchmark)
 
 
-def samples() -> dict[str, Sample]:
-    """What the generated sample writes, by benchmark, in an order that imports do not change: the rarest first."""
-    found = {name: sample for name in BENCHMARKS if (sample := BENCHMARKS[name].sample)}
+def samples(asked: Iterable[str] = ()) -> dict[str, Sample]:
+    """What the generated sample writes, by benchmark, in an order that imports do not change: the rarest first.
+
+    Args:
+        asked: benchmarks of those that are written on demand.
+    """
+    found = {
+        name: sample
+        for name in BENCHMARKS
+        if (sample := BENCHMARKS[name].sample) and (name in asked or not sample.on_demand)
+    }
     return dict(sorted(found.items(), key=lambda item: (item[1].share, item[0])))

@@ -1,4 +1,9 @@
-"""LAMBADA's data: passages whose last word is to be predicted, one `{"text": …}` a line."""
+"""LAMBADA's data: passages whose last word is to be predicted, one `{"text": …}` a line, or in the authors' own format:
+one passage a line, plain (`lambada_test_plain_text.txt`).
+
+Which of the two a file has is told by its content: where the first line that is not blank begins as JSON does, all are
+JSON; else none is. No passage of LAMBADA's begins with a bracket or brace.
+"""
 
 import json
 import random
@@ -37,26 +42,56 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read `{"text": …}` lines.
+    """Read a file in either format.
 
     Raises:
-        UserError: the file cannot be read, a line is no JSON object with a `text` of two words or more, or there
-            is no line at all; the message names file and line.
+        UserError: the file cannot be read, a line is no passage of two words or more, or there is no line at all; the
+            message names file and line.
     """
+    return rows_in(read_text(path), path)
+
+
+def rows_in(content: str, path: Path) -> list[Row]:
+    """The rows in a file's content, see `read_rows`."""
     where = f"{path}, "
     rows = []
-    for number, record in json_lines(read_text(path), where):
+    for number, text in _passages(content, where):
         with at_line(number, where):
-            rows.append(_row(record, number))
+            rows.append(_row(text, number, "a passage" if is_plain(content) else '"text"'))
     if not rows:
-        raise UserError(f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected')
+        raise UserError(
+            f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected, or one passage a line'
+        )
     return rows
 
 
-def _row(record: Any, number: int) -> Row:
-    context, target = split_last_word(text_of(record, "text"))
+def is_plain(content: str) -> bool:
+    """Whether a file's content is in the authors' own format."""
+    return not content.lstrip().startswith(("{", "["))
+
+
+def _passages(content: str, where: str = "") -> Iterator[tuple[int, str]]:
+    """The passages with the numbers of their lines."""
+    if is_plain(content):
+        for number, line in enumerate(content.split("\n"), start=1):
+            if line.strip():
+                with at_line(number, where):
+                    if line.lstrip().startswith('{"'):
+                        raise UserError(
+                            "is JSON, but the first line of the file is not: give a file of one format"
+                        )
+                yield number, line
+        return
+    for number, record in json_lines(content, where):
+        with at_line(number, where):
+            text = text_of(record, "text")
+        yield number, text
+
+
+def _row(text: str, number: int, what: str) -> Row:
+    context, target = split_last_word(text)
     if not context:
-        raise UserError('"text" needs two words or more, the last is predicted from the others')
+        raise UserError(f"{what} needs two words or more, the last is predicted from the others")
     return Row(number, context, target)
 
 
@@ -66,6 +101,11 @@ def split_last_word(text: str) -> tuple[str, str]:
     if not words:
         return "", ""
     return text[: text.rfind(words[-1])].strip(), words[-1]
+
+
+def _texts(content: str) -> Iterator[BenchmarkText]:
+    for _, text in _passages(content):
+        yield BenchmarkText(text)
 
 
 def _row_texts(row: Any) -> Iterator[BenchmarkText]:
@@ -79,8 +119,7 @@ def _write_rows(rows: Rows, target: Path) -> None:
 
 
 def _count(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        return {"passages": sum(1 for line in stream if line.strip())}
+    return {"passages": sum(1 for line in read_text(path).split("\n") if line.strip())}
 
 
 def _passage(draw: random.Random, world: World, kind: str, topic_index: int, *, far: bool) -> str:
@@ -118,7 +157,9 @@ LAMBADA = add_benchmark(
         title="LAMBADA",
         file="lambada_test.jsonl",
         suffix=".jsonl",
+        texts=_texts,
         row_texts=_row_texts,
+        other_suffixes=(".txt",),
         origin=Origin(
             "EleutherAI/lambada_openai",
             licence="MIT for the file; CC BY 4.0 for LAMBADA",

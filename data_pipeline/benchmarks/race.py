@@ -1,12 +1,13 @@
 """RACE's data: passages of school exams with four-option questions.
 
-RACE/{train,dev,test}/{middle,high}/*.txt, each one JSON object: article, questions[], options[][4], answers[]
+RACE/{train,dev,test}/{middle,high}/*.txt, each one JSON object: article, questions[], options[][4], answers[], id; or the
+hub's files (`ehovy/race`), a row a question: example_id ("high1234.txt"), article, question, options[4], answer.
 """
 
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from data_pipeline.benchmarks.benchmark import (
     add_benchmark,
     text_of,
 )
+from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
 from data_pipeline.sample.text import (
     Guard,
     Writer,
@@ -41,7 +43,7 @@ from data_pipeline.text_files import check_characters, is_hidden, name_of, parse
 SPLITS = ("train", "dev", "test")
 LEVELS = ("middle", "high")
 OPTIONS = 4
-_LETTERS = "ABCD"
+LETTERS = "ABCD"
 _ERRORS_SHOWN = 10
 _HUB_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 _FILE_NAME = re.compile(r"(middle|high)/?(\w+)\.txt$")
@@ -61,40 +63,74 @@ class Question:
 
 @dataclass(frozen=True)
 class Split:
-    """Passages and questions in the order of the sorted file names, middle school first."""
+    """Passages and questions in the order of the sorted file names, middle school first.
+
+    Attributes:
+        ids: of the passages: "high1234.txt".
+    """
 
     passages: list[str] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> list[str]:
+        """Ids of passages without text, whose questions are asked all the same, as of the published data."""
+        return [name for name, text in zip(self.ids, self.passages, strict=True) if not text.strip()]
 
 
 def read_split(directory: Path, name: str) -> Split:
-    """Read one split of the tree. Sorted, so that nothing depends on the file system's order.
+    """Read one split of the tree, or of the hub's files. Sorted, so that nothing depends on the file system's order.
 
     Args:
-        directory: the folder that holds train, dev and test.
+        directory: the folder that holds train, dev and test, or the hub's files below it.
         name: one of `SPLITS`.
 
     Raises:
-        UserError: folders are missing or hold no question, or files are damaged; the message names each file
-            and key.
+        UserError: folders are missing or hold no question, files are damaged, or two passages have one id;
+            the message names each file and key.
     """
+    directory = Path(directory)
+    if not (directory / name).is_dir() and (files := _hub_files(directory, name)):
+        passages = _hub_passages(files)
+    else:
+        passages = _tree_passages(directory, name)
     split = Split()
     errors: list[str] = []
-    for level in LEVELS:
-        folder = Path(directory) / name / level
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder}: no such folder; {directory} must hold {{train,dev,test}}/{{middle,high}}/*.txt"
-            )
-        before = len(split.questions)
-        for path in _files(folder):
-            errors += _read_passage(path, level, split)
-        if not errors and len(split.questions) == before:
-            raise UserError(f"{folder}: holds no questions")
+    places: dict[str, str] = {}  # by id
+    for place, level, record in passages:
+        if isinstance(record, str):
+            errors.append(record)
+            continue
+        problems = _add_passage(record, level, split)
+        if not problems and (first := places.setdefault(split.ids[-1], place)) != place:
+            problems = [f'has the "id" of {first}']
+        errors += [f"{place}: {problem}" for problem in problems]
     if errors:
         more = [f"… and {len(errors) - _ERRORS_SHOWN} more"] if len(errors) > _ERRORS_SHOWN else []
         raise UserError("\n".join(errors[:_ERRORS_SHOWN] + more))
+    for level in LEVELS:
+        if not any(question.level == level for question in split.questions):
+            raise UserError(f"{directory / name / level}: holds no questions")
     return split
+
+
+_Passages = Iterator[
+    tuple[str, str, dict[str, Any] | str]
+]  # place, level, the record or what is wrong with it
+
+
+def _tree_passages(directory: Path, name: str) -> _Passages:
+    """The files of the authors' tree."""
+    for level in LEVELS:
+        folder = directory / name / level
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: no such folder; {directory} must hold {{train,dev,test}}/{{middle,high}}/*.txt, or the hub's "
+                "files"
+            )
+        for path in _files(folder):
+            yield str(path), level, _read_passage(path)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -102,35 +138,87 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_hidden(Path(path.name)))
 
 
-def _read_passage(path: Path, level: str, split: Split) -> list[str]:
-    """Add one file to the split, or say what is wrong with it."""
+def _read_passage(path: Path) -> dict[str, Any] | str:
+    """What is in one file, with an id if it says none, or what is wrong with it."""
     if name_of(path).suffix != RACE.suffix:
-        return [f"{path}: no passage, whose names end in {RACE.suffix}; move it elsewhere"]
+        return f"{path}: no passage, whose names end in {RACE.suffix}; move it elsewhere"
     try:
         content = read_text(path)
     except UserError as error:
-        return [str(error)]
+        return str(error)
     try:
         record = parse_json(content)
     except UserError as error:
-        return [f"{path}: {error}"]
+        return f"{path}: {error}"
+    if not isinstance(record, dict):
+        return f"{path}: must be a JSON object"
+    return {"id": f"{path.parent.name}{path.name.split('.')[0]}.txt", **record}
+
+
+def _hub_files(directory: Path, name: str) -> list[Path]:
+    """The hub's files of a split; a copy of the whole data set has every row twice, in `all` and in its levels."""
+    hub_name = next(hub for hub, split in _HUB_SPLITS.items() if split == name)
+    folders = [directory / "all"] if (directory / "all").is_dir() else [directory / level for level in LEVELS]
+    folders = [folder for folder in folders if folder.is_dir()] or [directory]
+    names = {hub_name, name}
+    return [path for folder in folders for path in files_of_split(folder, names, ROW_SUFFIXES)]
+
+
+def _hub_passages(files: list[Path]) -> _Passages:
+    """The passages of the hub's rows, in the order of the tree's."""
+    passages: dict[str, tuple[str, dict[str, Any]]] = {}
+    for place, row in rows_of_files(files):
+        try:
+            _add_row(passages, row, place)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+    found = [(*_level_and_number(name), place, record) for name, (place, record) in passages.items()]
+    for level in LEVELS:
+        for _, _, place, record in sorted((row for row in found if row[0] == level), key=lambda row: row[1]):
+            yield place, level, record
+
+
+def _add_row(passages: dict[str, tuple[str, dict[str, Any]]], row: Mapping[str, Any], place: str) -> None:
+    """Put a row's question to its passage."""
+    name, article = text_of(row, "example_id"), row.get("article")
+    _level_and_number(name)
+    empty: dict[str, Any] = {"answers": [], "options": [], "questions": [], "article": article, "id": name}
+    _, passage = passages.setdefault(name, (place, empty))
+    if passage["article"] != article:
+        raise UserError(f"two different articles are called {name!r}")
+    options = row.get("options")
+    passage["questions"].append(row.get("question"))
+    passage["options"].append(list(options) if isinstance(options, list | tuple) else options)
+    passage["answers"].append(row.get("answer"))
+
+
+def _level_and_number(name: str) -> tuple[str, str]:
+    """Of "high1234.txt"."""
+    found = _FILE_NAME.search(name)
+    if found is None:
+        raise UserError(f"{name!r} is no file name of RACE, such as high1234.txt")
+    return found[1], found[2]
+
+
+def _add_passage(record: Any, level: str, split: Split) -> list[str]:
+    """Add a passage to the split, or say what is wrong with it."""
     if errors := _record_errors(record) or list(_character_errors(record)):
-        return [f"{path}: {error}" for error in errors]
+        return errors
     passage = len(split.passages)
     split.passages.append(record["article"])
+    split.ids.append(record["id"])
     for question, options, answer in zip(
         record["questions"], record["options"], record["answers"], strict=True
     ):
-        split.questions.append(Question(passage, question, tuple(options), _LETTERS.index(answer), level))
+        split.questions.append(Question(passage, question, tuple(options), LETTERS.index(answer), level))
     return []
 
 
-def _record_errors(record: Any) -> list[str]:
-    if not isinstance(record, dict):
-        return ["must be a JSON object"]
+def _record_errors(record: dict[str, Any]) -> list[str]:
     errors = []
-    if not isinstance(record.get("article"), str):
-        errors.append('"article": must be a string')
+    for key in ("article", "id"):
+        if not isinstance(record.get(key), str):
+            errors.append(f'"{key}": must be a string')
     for key in ("questions", "options", "answers"):
         if not isinstance(record.get(key), list):
             errors.append(f'"{key}": must be a list')
@@ -147,14 +235,14 @@ def _record_errors(record: Any) -> list[str]:
         if not whole or not all(isinstance(option, str) for option in options):
             errors.append(f'"options"[{index}]: must be a list of {OPTIONS} strings')
     for index, answer in enumerate(record["answers"]):
-        if not (isinstance(answer, str) and len(answer) == 1 and answer in _LETTERS):
+        if not (isinstance(answer, str) and len(answer) == 1 and answer in LETTERS):
             errors.append(f'"answers"[{index}]: must be one of "A", "B", "C", "D", is {answer!r}')
     return errors
 
 
 def _character_errors(record: dict[str, Any]) -> Iterator[str]:
     """Half surrogate pairs in a record whose types are right."""
-    texts = {'"article"': record["article"]}
+    texts = {f'"{key}"': record[key] for key in ("article", "id")}
     texts |= {f'"questions"[{index}]': question for index, question in enumerate(record["questions"])}
     for index, options in enumerate(record["options"]):
         texts |= {f'"options"[{index}][{place}]': option for place, option in enumerate(options)}
@@ -188,30 +276,23 @@ def write_rows(rows: Rows, target: Path) -> None:
         UserError: a row that names no file of RACE, or two articles under one name.
     """
     for hub_split, split in _HUB_SPLITS.items():
-        passages: dict[str, dict[str, Any]] = {}
+        passages: dict[str, tuple[str, dict[str, Any]]] = {}
         for row in rows(hub_split):
-            name = row["example_id"]
-            empty = {"answers": [], "options": [], "questions": [], "article": row["article"], "id": name}
-            passage = passages.setdefault(name, empty)
-            if passage["article"] != row["article"]:
-                raise UserError(f"{split}: two different articles are called {name!r}")
-            passage["questions"].append(row["question"])
-            passage["options"].append(list(row["options"]))
-            passage["answers"].append(row["answer"])
-        for name, passage in passages.items():
-            found = _FILE_NAME.search(name)
-            if found is None:
-                raise UserError(f"{split}: {name!r} is no file name of RACE, such as high1234.txt")
-            _write_passage(passage, target / split, *found.groups())
+            try:
+                _add_row(passages, row, "")
+            except UserError as error:
+                raise UserError(f"{split}: {error}") from error
+        for name, (_, passage) in passages.items():
+            _write_passage(passage, target / split, *_level_and_number(name))
 
 
 def _count(directory: Path) -> dict[str, Any]:
     counts = {}
-    for split in SPLITS:
+    for name in SPLITS:
+        split = read_split(directory, name)
         for level in LEVELS:
-            files = _files(directory / split / level)
-            questions = sum(len(parse_json(read_text(path))["questions"]) for path in files)
-            counts[f"{split}/{level}"] = {"passages": len(files), "questions": questions}
+            asked = [question.passage for question in split.questions if question.level == level]
+            counts[f"{name}/{level}"] = {"passages": len(set(asked)), "questions": len(asked)}
     return counts
 
 

@@ -86,10 +86,14 @@ def _is_train(file: Path, root: Path) -> bool:
 
 
 def _record(file: Path, name: str) -> Benchmark | None:
-    """The record that reads a file: the one of this name, else the first whose files are called so."""
-    names = [name, *BENCHMARKS] if name in BENCHMARKS else BENCHMARKS
+    """The record that reads a file: the one of this name, else the first whose files are called so, or may be."""
     suffix = name_of(file).suffix
-    return next((BENCHMARKS[known] for known in names if suffix in BENCHMARKS[known].suffixes), None)
+    if name in BENCHMARKS and suffix in BENCHMARKS[name].suffixes:
+        return BENCHMARKS[name]
+    records = [BENCHMARKS[known] for known in BENCHMARKS]
+    fitting = [record for record in records if suffix == record.suffix]
+    fitting += [record for record in records if suffix in record.other_suffixes]
+    return fitting[0] if fitting else None
 
 
 def _is_known(file: Path, name: str) -> bool:

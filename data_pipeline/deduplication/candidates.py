@@ -21,7 +21,7 @@ from data_pipeline.engine.resumable import Counts
 _TASK_HASHES = 1 << 22
 _TASK_BANDS = 4
 _LARGEST_BUCKET = 50
-_WAVES = (0, 4, 12)  # multiples of the bands of a task
+_WAVES = (0, 1, 4)
 _NEIGHBOURS = 24
 _LARGEST_PART = 1 << 16
 _RANGES = 1 << 12
@@ -54,7 +54,11 @@ def band_tasks(job: Job) -> list[BandTask]:
             BandTask(range(band, band + 1), part, parts) for band in range(bands) for part in range(parts)
         ]
     step = _TASK_BANDS if _TASK_BANDS * job.documents <= _TASK_HASHES else 1
-    return [BandTask(range(band, min(band + step, bands)), 0, 1) for band in range(0, bands, step)]
+    return [
+        BandTask(range(band, min(band + step, wave.stop)), 0, 1)
+        for wave in waves(job)
+        for band in range(wave.start, wave.stop, step)
+    ]
 
 
 def copy_tasks(job: Job) -> dict[str, tuple[int, int]]:
@@ -178,7 +182,10 @@ class PairTask(NamedTuple):
 
 
 def waves(job: Job) -> list[range]:
-    """The bands in groups that are compared one after the other: what one joins the next ones need not."""
+    """The bands in groups that are compared one after the other: what one joins the next ones need not.
+
+    The first is one band, in which a document has one bucket: no two tasks look at the same documents.
+    """
     edges = [min(edge, job.settings.bands) for edge in _WAVES]
     return [range(*pair) for pair in itertools.pairwise([*edges, job.settings.bands]) if pair[0] < pair[1]]
 

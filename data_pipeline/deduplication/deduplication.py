@@ -1,14 +1,15 @@
 """Deduplication: exact duplicates by hash, near duplicates by locality-sensitive hashing (paper section 4.1).
 
 Signatures (per group of input shards), copies and buckets (per range of hashes, `candidates`), exact similarity of the
-candidates (per range of buckets, in waves of bands, `verification`), connected components (`clusters`), and writing what is kept (per input
+candidates (per range of buckets, in turns, `verification`), connected components (`clusters`), and writing what is kept (per input
 shard); each step resumes. Documents whose similarity is above the threshold are linked, connected documents are a
 cluster, and of a cluster the first document in the order of the inputs stays. So a document may go that is less like the
 one that stays than the threshold says, by a chain of others between them; `clusters.jsonl` gives every removed document's
 similarity to the one that stays, and `removed_by_chain` counts those.
 
-Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 600 C + 1000 S
-bytes, a worker 600 MB, N / 4 bytes that all share, and 300 S bytes, whatever the size of clusters. Time is linear in bytes,
+Bounds, for N documents of which C are in clusters, in S input shards: the calling process takes 2 N + 600 C + 2000 S
+bytes, a worker 700 MB, ten times its two longest documents, N / 4 bytes that all share, and 300 S bytes, whatever the size
+of clusters. Time is linear in bytes,
 in N, in S and in C. Disk, besides the output: 610 N bytes, and the text of the documents that are compared. No step has more than
 512 work files of a kind, or one for each four million hashes or each million members of buckets.
 """
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.files import read_json, write_json
-from data_pipeline.deduplication import candidates, clusters, verification
+from data_pipeline.deduplication import candidates, clusters, similarity, verification
 from data_pipeline.deduplication.clusters import CLUSTERS_FILE, KEPT, REASONS, Clusters
 from data_pipeline.deduplication.job import Job, Numbers, on_job, save_bits, share, shared
 from data_pipeline.deduplication.signatures import write_signatures
@@ -51,13 +52,14 @@ def deduplicate(
     """
     job = Job(tuple(map(str, inputs)), Path(output), settings)
     found_file = job.output / "stats" / "clusters.json"
-    if not found_file.exists():
-        write_json(found_file, _find_duplicates(job, executor, title))
-    work = functools.partial(on_job, _write_kept, shared(job))
-    tasks = {f"documents-{index:05d}": index for index in range(len(job.inputs))}
-    counts = run_shards(
-        "deduplicate: documents", work, tasks, job.output, executor, _titled(title, "documents")
-    )
+    with executor.kept():
+        if not found_file.exists():
+            write_json(found_file, _find_duplicates(job, executor, title))
+        work = functools.partial(on_job, _write_kept, shared(job))
+        tasks = {f"documents-{index:05d}": index for index in range(len(job.inputs))}
+        counts = run_shards(
+            "deduplicate: documents", work, tasks, job.output, executor, _titled(title, "documents")
+        )
     shutil.rmtree(job.work, ignore_errors=True)
     return {**add_counts(counts), **read_json(found_file)}
 
@@ -85,21 +87,18 @@ def _find_duplicates(job: Job, executor: Executor, title: str) -> Counts:
     copies = candidates.load_copies(job)
     save_bits(candidates.distinct_file(job), ~_marked(job, [copies[:, 0]]))
     step("candidates", candidates.write_buckets, {task.name: task for task in candidates.band_tasks(job)})
-    waves = {
-        bands: {task.name: task for task in candidates.pair_tasks(job, bands)}
-        for bands in candidates.waves(job)
-    }
-    tasks = {name: task for wave in waves.values() for name, task in wave.items()}
+    tasks = {task.name: task for bands in candidates.waves(job) for task in candidates.pair_tasks(job, bands)}
     step("likely", verification.write_likely, tasks)
     likely = _marked(job, (np.load(verification.likely_file(job, task)) for task in tasks.values()))
-    save_bits(verification.marks_file(job), likely)
-    step("texts", verification.write_texts, groups)
+    save_bits(similarity.marks_file(job), likely)
+    step("texts", similarity.write_texts, groups)
     counts = []
     links = np.empty(0, verification.LINK)
-    for bands, wave in waves.items():
-        verification.write_joined(job, bands, links)
-        counts += step("comparison", verification.compare, wave)
-        links = np.concatenate([links, *verification.load_links(job, wave.values())])
+    for turn in verification.turns(job):
+        comparisons = verification.comparisons(job, turn)
+        verification.write_joined(job, turn, links)
+        counts += step("comparison", verification.compare, comparisons)
+        links = np.concatenate([links, *verification.load_links(job, comparisons.values())])
     found = Clusters(job, copies, [links])
     chain_tasks = verification.write_chained(job, found.chained_pairs())
     step("chains", verification.measure_chained, chain_tasks)

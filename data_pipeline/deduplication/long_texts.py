@@ -19,8 +19,9 @@ import numpy.typing as npt
 from data_pipeline.deduplication.minhash import (
     Codes,
     Hashes,
-    common_hashes,
+    distinct,
     jaccard,
+    overlap,
     shingle_blocks,
     shingle_hashes,
     sorted_distinct,
@@ -154,10 +155,9 @@ def _piecewise_similarity(first: LongText, second: LongText, places: list[tuple[
     common = together = 0
     for one, other in _pieces(first.codes, second.codes, places):
         if max(len(one), len(other)) <= _LONGEST_PIECE:
-            sets = shingle_hashes(one, first.shingles), shingle_hashes(other, first.shingles)
-            agree = common_hashes(*sets)
-            common += agree
-            together += len(sets[0]) + len(sets[1]) - agree
+            found = overlap(shingle_hashes(one, first.shingles), shingle_hashes(other, first.shingles))
+            common += found.common
+            together += found.first + found.second - found.common
         else:  # nothing of it agrees
             together += sum(_distinct_shingles(part, first.shingles) for part in (one, other))
     return common / together if together else 1.0
@@ -166,7 +166,7 @@ def _piecewise_similarity(first: LongText, second: LongText, places: list[tuple[
 def _distinct_shingles(text: Codes, shingles: Shingles) -> int:
     """Shingles of a text, counted as those of its pieces are."""
     return sum(
-        len(shingle_hashes(text[start : start + _PIECE_CHARACTERS], shingles))
+        len(distinct(shingle_hashes(text[start : start + _PIECE_CHARACTERS], shingles)))
         for start in range(0, len(text), _PIECE_CHARACTERS)
     )
 

@@ -6,9 +6,10 @@ one. Finding and removing duplicates in a corpus lives in `data_pipeline.dedupli
 
 import functools
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +25,16 @@ _BLANK = 32
 _MAPPED_CODE_POINTS = 0x20000  # all cased letters and blanks of Unicode are below
 _SHORT_BASE = np.uint32(0x9E3779B1)  # odd, so that a polynomial in it keeps all bits
 _LONG_BASE = np.uint64(0x9E3779B97F4A7C15)
-_SPREAD = np.uint64(0xFF51AFD7ED558CCD)  # odd: no two hashes become one, and their high bits depend on all
+_SPREAD = np.uint64(0xFF51AFD7ED558CCD)  # odd: no two values become one, and their high bits depend on all
 _NO_HASH = np.uint32(0xFFFFFFFF)
 _SEED = 1909_08053
-_GROUP_CHARACTERS = 1 << 17  # of so many at a time the arrays stay in the processor's cache
+_GROUP_CHARACTERS = 1 << 16  # of so many at a time the arrays stay in the processor's cache
 _SET_CHARACTERS = 1 << 20
-_TABLE_HASHES = 1 << 16
-_FEW_HASHES = 1 << 9  # are sorted sooner
-_TABLE_MASK = np.uint64(0xFFFF)
-_TABLE_SHIFTS = tuple(np.uint64(shift) for shift in (48, 32, 16))
+_TABLE_HASHES = 1 << 20  # more are sorted
+_TABLE_BITS = {np.uint16: 18, np.uint32: 20}  # small ones stay in the processor's cache
+_FEW_HASHES = 1 << 10  # for which arrays take longer than Python's sets
+_WORD_BYTES = 8
+_LAST_ASCII = 127
 
 
 @functools.cache
@@ -71,7 +73,9 @@ def normalise(text: str) -> Codes:
 
 def text_hash(codes: Codes) -> bytes:
     """16 bytes that are equal for texts that are the same when normalised."""
-    return hashlib.blake2b(codes.tobytes(), digest_size=16, salt=bytes([codes.itemsize])).digest()
+    digest = hashlib.sha256(bytes([codes.itemsize]))
+    digest.update(codes)
+    return digest.digest()[:16]
 
 
 def _units(codes: Codes, shingles: Shingles) -> Codes:
@@ -90,101 +94,169 @@ def _word_hash(word: str) -> int:
 
 
 def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
-    """The set of a normalised text's shingles, as distinct 64-bit hashes in an order that the text determines."""
-    parts = [np.empty(0, np.uint64), *shingle_blocks(codes, shingles, _SET_CHARACTERS)]
-    return parts[1] if len(parts) == 2 else sorted_distinct(np.concatenate(parts))
+    """The set of a normalised text's shingles, as 64-bit hashes: of a text above a million units each hash once, else as
+    they come, for `overlap` counts them once all the same."""
+    units = _units(codes, shingles)
+    if len(units) <= _SET_CHARACTERS:
+        return _hashes(units, shingles.size)
+    return sorted_distinct(np.concatenate([*shingle_blocks(codes, shingles, _SET_CHARACTERS)]))
 
 
 def shingle_blocks(codes: Codes, shingles: Shingles, units_a_block: int) -> Iterator[Hashes]:
-    """The same, block by block of a text: each block's are distinct, and spread over all 64 bits."""
+    """The same, block by block of a text, each block's distinct."""
     units = _units(codes, shingles)
     for start in range(0, max(len(units) - shingles.size + 1, 0), units_a_block):
-        part = units[start : start + units_a_block + shingles.size - 1].astype(np.uint64)
-        hashes = _polynomial(part, shingles.size, _LONG_BASE)
-        hashes += _LONG_BASE  # so that no run of equal characters hashes to 0, an empty place in a table
-        hashes *= _SPREAD
-        yield _distinct(hashes)
+        yield distinct(_hashes(units[start : start + units_a_block + shingles.size - 1], shingles.size))
 
 
-# Sets of a few thousand hashes are handled by laying them in a table by 16 of their bits, twice as fast as by sorting.
-# Of the hashes that share a place the last one lies there; the others are laid out again by other bits.
+def _hashes(units: Codes, size: int) -> Hashes:
+    """Of each `size` consecutive units one hash; of ASCII, up to eight characters, different ones for different shingles."""
+    count = len(units) - size + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    if size > _WORD_BYTES:
+        hashes = _polynomial(units.astype(np.uint64), size, _LONG_BASE)
+    else:
+        hashes = _packed(units.astype(np.uint8, copy=False), size)
+        if units.itemsize > 1 and len(places := _with_others(units, size)):
+            polynomial = np.zeros(len(places), np.uint64)
+            for place in range(size):
+                polynomial = polynomial * _LONG_BASE + units[places + place]
+            hashes[places] = polynomial
+    hashes *= _SPREAD
+    return hashes
 
 
-def _distinct(hashes: Hashes) -> Hashes:
+def _packed(codes: npt.NDArray[np.uint8], size: int) -> Hashes:
+    """The bytes of each shingle as one number."""
+    padded = codes.tobytes() + bytes(_WORD_BYTES)
+    shape = (len(codes) - size + 1,)
+    words: Hashes = np.ndarray(shape, "<u8", padded, strides=(1,))
+    return words & np.uint64((1 << 8 * size) - 1)
+
+
+def _with_others(units: Codes, size: int) -> npt.NDArray[np.int64]:
+    """The places of shingles in which a unit is not ASCII."""
+    is_other = units > _LAST_ASCII
+    found = is_other[: len(units) - size + 1].copy()
+    for place in range(1, size):
+        found |= is_other[place : len(found) + place]
+    return np.flatnonzero(found)
+
+
+# Sets of some thousand hashes are compared by laying them in a table by some of their bits, faster than by sorting. Of the
+# hashes that share a place the last one lies there; what is another hash than that, a few in a hundred, is compared by
+# itself.
+
+
+def distinct(hashes: Hashes) -> Hashes:
     """Each value once."""
     if len(hashes) > _TABLE_HASHES:
         return sorted_distinct(hashes)
-    _, table, numbers = _tables()
-    parts = []
-    for shift in _TABLE_SHIFTS:
-        places, own = _places(hashes, shift), numbers[: len(hashes)]
-        table[places] = own
-        last = table.take(places, mode="clip")  # nothing to clip, but this way is faster
-        parts.append(hashes[last == own])
-        hashes = hashes[hashes.take(last, mode="clip") != hashes]
-        if len(hashes) <= _FEW_HASHES:
-            break
-    return np.concatenate([*parts, sorted_distinct(hashes)])
+    own, last = _lay(hashes)
+    is_other = hashes.take(last, mode="clip") != hashes
+    return np.concatenate([hashes[last == own], sorted_distinct(hashes[is_other])])
+
+
+class Overlap(NamedTuple):
+    """How many different hashes are in a first collection, in a second one, and in both."""
+
+    first: int
+    second: int
+    common: int
+
+
+def overlap(first: Hashes, second: Hashes) -> Overlap:
+    """Compare two sets given as hashes, each once or more."""
+    size = len(first)
+    if size + len(second) > _TABLE_HASHES:
+        return _sorted_overlap(first, second)
+    hashes = np.concatenate([first, second])
+    own, last = _lay(hashes)
+    is_last, is_known = last == own, hashes.take(last, mode="clip") == hashes
+    in_both = np.zeros(len(hashes), np.bool_)  # of the second's, which were laid later
+    in_both[last[:size][(last[:size] >= size) & is_known[:size]]] = True
+    common = int(np.count_nonzero(in_both))
+    others = _other_overlap(first[~is_known[:size]], second[~is_known[size:]])
+    return Overlap(
+        int(np.count_nonzero(is_last[:size])) + common + others.first,
+        int(np.count_nonzero(is_last[size:])) + others.second,
+        common + others.common,
+    )
+
+
+def _lay(hashes: Hashes) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The numbers of hashes, and of each the number of the last one that has the same place."""
+    kind = np.uint16 if len(hashes) <= 1 << 16 else np.uint32
+    table, numbers = _table(kind)
+    places = (hashes >> np.uint64(64 - _TABLE_BITS[kind])).view(np.int64)
+    own = numbers[: len(hashes)]
+    table[places] = own
+    return own, table.take(places, mode="clip")  # nothing to clip, but this way is faster
+
+
+@functools.cache
+def _table(kind: type) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """A table of numbers, whose content does not matter, and the numbers in order."""
+    return np.zeros(1 << _TABLE_BITS[kind], kind), np.arange(
+        min(_TABLE_HASHES, 1 << 8 * kind().itemsize), dtype=kind
+    )
+
+
+def _other_overlap(first: Hashes, second: Hashes) -> Overlap:
+    if len(first) + len(second) > _FEW_HASHES:
+        return _sorted_overlap(first, second)
+    one, other = set(first.tolist()), set(second.tolist())
+    return Overlap(len(one), len(other), len(one & other))
+
+
+def _sorted_overlap(first: Hashes, second: Hashes) -> Overlap:
+    first, second = sorted_distinct(first), sorted_distinct(second)
+    both = np.sort(np.concatenate([first, second]), kind="stable")  # merges what is sorted
+    return Overlap(len(first), len(second), int(np.count_nonzero(both[1:] == both[:-1])))
 
 
 def sorted_distinct(hashes: Hashes) -> Hashes:
     """Each value once, sorted: several times as fast as `numpy.unique`, which builds a table of its own first."""
+    is_new = np.ones(len(hashes), np.bool_)
+    np.greater(hashes[1:], hashes[:-1], out=is_new[1:])
+    if is_new.all():
+        return hashes
     ordered = np.sort(hashes)
-    is_new = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
     return ordered[is_new]
 
 
-def common_hashes(first: Hashes, second: Hashes) -> int:
-    """The size of the intersection of two sets given as distinct hashes."""
-    if len(first) > _TABLE_HASHES:
-        return len(np.intersect1d(first, second, assume_unique=True))
-    table = _tables()[0]
-    found = 0
-    for shift in _TABLE_SHIFTS:
-        places = _places(first, shift)
-        table[places] = first
-        found += int(np.count_nonzero(table.take(_places(second, shift), mode="clip") == second))
-        hidden = first[table.take(places, mode="clip") != first]
-        table[places] = 0
-        if len(hidden) == 0:
-            return found
-        first = hidden
-    return found + len(np.intersect1d(first, second, assume_unique=True))
-
-
-def _places(hashes: Hashes, shift: np.uint64) -> npt.NDArray[np.int64]:
-    return ((hashes >> shift) & _TABLE_MASK).view(np.int64)
-
-
-@functools.cache
-def _tables() -> tuple[Hashes, npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """A table of hashes, empty where it is 0, one of numbers, and the numbers in order."""
-    return (
-        np.zeros(1 << 16, np.uint64),
-        np.zeros(1 << 16, np.uint16),
-        np.arange(_TABLE_HASHES, dtype=np.uint16),
-    )
-
-
 def jaccard(first: Hashes, second: Hashes) -> float:
-    """Similarity of two sets given as distinct hashes: |A ∩ B| / |A ∪ B|; 1 for two empty ones."""
-    common = common_hashes(first, second)
-    together = len(first) + len(second) - common
-    return common / together if together else 1.0
+    """Similarity of two sets given as hashes, each once or more: |A ∩ B| / |A ∪ B|; 1 for two empty ones."""
+    found = overlap(first, second)
+    together = found.first + found.second - found.common
+    return found.common / together if together else 1.0
 
 
-def _polynomial(values: npt.NDArray[Any], size: int, base: Any) -> npt.NDArray[Any]:
-    """Of each `size` consecutive values one hash, in their own integer type: [values - size + 1]."""
+def _polynomial(
+    values: npt.NDArray[Any], size: int, base: Any, spare: Sequence[npt.NDArray[Any]] = ()
+) -> npt.NDArray[Any]:
+    """Of each `size` consecutive values one hash, in their own integer type: [values - size + 1].
+
+    Args:
+        spare: two arrays as large as the values, in one of which the result is.
+    """
     hashes, length = values, 1
+    free = itertools.cycle(spare or (np.empty_like(values), np.empty_like(values)))
+
+    def joined(after: npt.NDArray[Any], length_after: int) -> npt.NDArray[Any]:
+        """The hashes of runs, each followed by such a one."""
+        count = len(values) - length - length_after + 1
+        result = next(free)[:count]
+        np.multiply(hashes[:count], base**length_after, out=result)
+        result += after[length : length + count]
+        return result
+
     for bit in bin(size)[3:]:  # a run's hash from those of its halves
-        count = len(values) - 2 * length + 1
-        hashes = hashes[:count] * base**length + hashes[length : length + count]
-        length *= 2
+        hashes, length = joined(hashes, length), 2 * length
         if bit == "1":
-            count -= 1
-            hashes = hashes[:count] * base + values[length : length + count]
-            length += 1
+            hashes, length = joined(values, 1), length + 1
     return hashes.copy() if size == 1 else hashes
 
 
@@ -196,12 +268,13 @@ def _mix64(hashes: Hashes) -> None:
     hashes ^= hashes >> np.uint64(32)
 
 
-def _mix32(hashes: Signatures) -> None:
-    """The same for 32 bits."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        hashes ^= hashes >> np.uint32(shift)
-        hashes *= np.uint32(factor)
-    hashes ^= hashes >> np.uint32(16)
+def _mix32(hashes: Signatures, spare: Signatures) -> None:
+    """The same for 32 bits; `spare` is another array of their number."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        np.right_shift(hashes, np.uint32(shift), out=spare)
+        hashes ^= spare
+        if factor > 1:
+            hashes *= np.uint32(factor)
 
 
 def signatures(texts: Iterable[Codes], shingles: Shingles, values: int) -> Signatures:
@@ -257,20 +330,29 @@ def _groups(pieces: Iterator[Codes]) -> Iterator[list[Codes]]:
 
 def _minima(group: list[Codes], size: int, values: int) -> Signatures:
     """[pieces, values]: of each piece and bin the least hash of a shingle, or the largest value."""
-    lengths = np.array([len(units) for units in group])
-    flat = np.concatenate(group).astype(np.uint32, copy=False)
-    cells = np.repeat(np.arange(len(group)) * values, lengths)
-    ends = np.cumsum(lengths)[lengths > 0]
-    cells[(ends[:, None] - np.arange(1, size)).ravel()] = len(group) * values  # these would cross pieces
     result = np.full((len(group) + 1) * values, _NO_HASH)
-    if len(flat):
-        hashes = _polynomial(flat, size, _SHORT_BASE)
-        _mix32(hashes)
+    edges = np.cumsum([0, *map(len, group)]).tolist()
+    flat, cells, *spare = _work_arrays(max(edges[-1], 2 * _GROUP_CHARACTERS + size))
+    flat = np.concatenate(group, out=flat[: edges[-1]], casting="same_kind")
+    if len(flat) >= size:
+        hashes = _polynomial(flat, size, _SHORT_BASE, [array[: len(flat)] for array in spare])
+        other = flat[: len(hashes)]
+        _mix32(hashes, other)
         cells = cells[: len(hashes)]
+        for piece, (start, end) in enumerate(itertools.pairwise(edges)):
+            cells[start:end] = piece * values
+            cells[max(start, end - size + 1) : end] = len(group) * values  # these would cross pieces
         if values > 1:
-            cells += hashes >> np.uint32(33 - values.bit_length())
+            cells += np.right_shift(hashes, np.uint32(33 - values.bit_length()), out=other)
         np.minimum.at(result, cells, hashes)
     return result.reshape(-1, values)[:-1]
+
+
+@functools.lru_cache(maxsize=1)
+def _work_arrays(size: int) -> tuple[npt.NDArray[Any], ...]:
+    """Arrays to work in: to be given new ones for each group, by the system, would take a fifth of the time."""
+    kinds = (np.uint32, np.int64, np.uint32, np.uint32)
+    return tuple(np.empty(size, kind) for kind in kinds)
 
 
 def _densify(result: Signatures) -> None:

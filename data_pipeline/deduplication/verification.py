@@ -1,47 +1,34 @@
 """Comparison: which candidates are alike, by the exact Jaccard similarity of their texts.
 
-Short signatures say which documents can be like another one; the normalised texts of those are laid out. Then the pairs
-of each task's buckets are compared, wave by wave of bands and round by round, and a pair whose documents are joined
+Short signatures say which documents can be like another one; the normalised texts of those are laid out (`similarity`).
+Then the pairs of each task's buckets are compared, turn by turn and round by round, and a pair whose documents are joined
 already, by others that are alike, is left out: among n documents that are alike, about n pairs are compared, whatever n.
 What is found are links, a forest: at most one a document. Where several tasks join the same documents,
-`data_pipeline.deduplication.clusters` takes the links that come first, by waves, estimates, rounds and documents, so the
-links of a corpus do not depend on how the work was cut. Candidates come from `data_pipeline.deduplication.candidates`.
+`data_pipeline.deduplication.clusters` takes the links that come first, by turns, rounds and documents, so the links of a
+corpus do not depend on how the work was cut. Candidates come from `data_pipeline.deduplication.candidates`.
 """
 
-import functools
-import io
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from core.files import atomic_write
-from data_pipeline.deduplication.candidates import PairTask, read_buckets, rounds
+from data_pipeline.deduplication.candidates import PairTask, pair_tasks, read_buckets, rounds, waves
 from data_pipeline.deduplication.job import Bits, Job, Numbers, are_marked, mapped, save_array
-from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
-from data_pipeline.deduplication.minhash import (
-    Codes,
-    estimated_jaccard,
-    jaccard,
-    normalise,
-    shingle_hashes,
-)
-from data_pipeline.engine.documents import read_texts
+from data_pipeline.deduplication.minhash import estimated_jaccard
+from data_pipeline.deduplication.similarity import Similarities, marks_file
 from data_pipeline.engine.resumable import Counts
 
 _ESTIMATE_MARGIN = 0.15  # at 256 values an estimate is off by 0.03, so five times that
 _ESTIMATED_AT_ONCE = 1 << 14
 _MOST_ROUNDS = 1 << 10
-_CACHED_BYTES = 1 << 27
-_OPEN_FILES = 64
 _MOST_CHAIN_TASKS = 256
 _LEAST_CHAINED, _MOST_CHAINED = 1 << 11, 1 << 16
 
-# Where a link comes, by estimates and rounds; first · documents + second; exact similarity.
+# Where a link comes, by turns and rounds; first · documents + second; exact similarity.
 LINK = np.dtype([("order", "<i8"), ("pair", "<i8"), ("similarity", "<f8")])
 
 
@@ -87,108 +74,13 @@ def _short(job: Job, numbers: Numbers) -> npt.NDArray[np.uint8]:
     return result
 
 
-def marks_file(job: Job) -> Path:
-    """Marks the documents whose texts are compared."""
-    return job.work / "compared.npy"
-
-
-def write_texts(job: Job, group: int) -> Counts:
-    """Lay out the normalised texts of a group that take part in a comparison.
-
-    `texts-…` holds code points of one or four bytes, `places-…` rows of number, offset, bytes, bytes a code.
-    """
-    marks = np.load(marks_file(job), mmap_mode="r")
-    rows = []
-    offset = 0
-    with atomic_write(job.file("texts", group)) as temporary, temporary.open("wb") as stream:
-        for shard in job.groups[group]:
-            start, end = job.starts[shard : shard + 2].tolist()
-            wanted = are_marked(marks, np.arange(start, end)).tolist()
-            texts = read_texts(Path(job.inputs[shard])) if any(wanted) else iter(())
-            for number, (is_wanted, text) in enumerate(zip(wanted, texts, strict=False), start):
-                if is_wanted:
-                    codes = normalise(text)
-                    stream.write(codes.tobytes())
-                    rows.append((number, offset, codes.nbytes, codes.itemsize))
-                    offset += codes.nbytes
-    with atomic_write(job.file("places", group)) as temporary:
-        temporary.write_bytes(np.array(rows, np.int64).reshape(-1, 4).tobytes())
-    return {"texts": len(rows), "bytes": offset}
-
-
-class _Texts:
-    """The laid out texts of some documents, named by their places in an array of numbers."""
-
-    def __init__(self, job: Job, numbers: Numbers) -> None:
-        self._places = np.zeros((len(numbers), 4), np.int64)  # of each: group, offset, bytes, bytes a code
-        for group, chosen in job.by_group(numbers):
-            rows = mapped(job.file("places", group)).view(np.int64).reshape(-1, 4)
-            self._places[chosen] = rows[np.searchsorted(rows[:, 0], numbers[chosen])]
-            assert np.array_equal(self._places[chosen, 0], numbers[chosen])
-            self._places[chosen, 0] = group
-        self._open = functools.lru_cache(maxsize=_OPEN_FILES)(
-            lambda group: io.FileIO(job.file("texts", group), "r")
-        )
-
-    def length(self, index: int) -> int:
-        """Characters of a normalised text."""
-        return int(self._places[index, 2] // self._places[index, 3])
-
-    def read(self, index: int) -> Codes:
-        """A normalised text."""
-        group, offset, size, width = self._places[index].tolist()
-        stream = self._open(group)
-        stream.seek(offset)
-        raw = stream.read(size)
-        return np.frombuffer(raw, np.uint8 if width == 1 else np.uint32)
-
-
-T = TypeVar("T")
-
-
-class _Latest(Generic[T]):
-    """What was read of documents, the latest used kept, so many bytes of it."""
-
-    def __init__(self, read: Callable[[int], T], size: Callable[[T], int]) -> None:
-        self._read = read
-        self._size_of = size
-        self._kept: OrderedDict[int, T] = OrderedDict()
-        self._size = 0
-
-    def __getitem__(self, number: int) -> T:
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        value = self._kept[number] = self._read(number)
-        self._size += self._size_of(value)
-        while self._size > _CACHED_BYTES and len(self._kept) > 2:
-            self._size -= self._size_of(self._kept.popitem(last=False)[1])
-        return value
-
-
-class _Similarities:
-    """Exact similarities of pairs of some documents, named by their places in an array of numbers."""
-
-    def __init__(self, job: Job, numbers: Numbers) -> None:
-        texts, shingles = _Texts(job, numbers), job.settings.shingles
-        self._length = texts.length
-        self._sets = _Latest(
-            lambda index: shingle_hashes(texts.read(index), shingles), lambda hashes: hashes.nbytes
-        )
-        self._long = _Latest(lambda index: LongText(texts.read(index), shingles), lambda text: text.nbytes)
-
-    def of(self, first: int, second: int) -> float:
-        if min(self._length(first), self._length(second)) > LONG_CHARACTERS:
-            return long_similarity(self._long[first], self._long[second])
-        return jaccard(self._sets[first], self._sets[second])
-
-
 class Forest:
     """Which of so many things are joined."""
 
     def __init__(self, labels: Numbers) -> None:
         """Things with one label are joined; a label is the least of them."""
         self._above = labels.tolist()
+        self._labels: Numbers | None = labels
 
     def _top(self, thing: int) -> int:
         above = self._above
@@ -202,31 +94,77 @@ class Forest:
     def join(self, first: int, second: int) -> None:
         one, other = sorted((self._top(first), self._top(second)))
         self._above[other] = one
+        self._labels = None
 
     def labels(self) -> Numbers:
         """Of each thing the least that it is joined with."""
-        above = np.array(self._above, np.int64)
-        while not np.array_equal(higher := above[above], above):
-            above = higher
-        return above
+        if self._labels is None:
+            above = np.array(self._above, np.int64)
+            while not np.array_equal(higher := above[above], above):
+                above = higher
+            self._labels = above
+        return self._labels
 
 
-def links_file(job: Job, task: PairTask) -> Path:
+class Turn(NamedTuple):
+    """What is compared before what comes later: the pairs, in buckets of some bands, of a range of estimates.
+
+    Attributes:
+        number: from 0, in order.
+    """
+
+    number: int
+    bands: range
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:02d}"
+
+
+def turns(job: Job) -> list[Turn]:
+    """Wave by wave the pairs that are estimated to be alike, then, of all bands, those that may be all the same: hardly
+    any, for what is alike is joined by then."""
+    threshold, everything = job.settings.threshold, range(job.settings.bands)
+    found = [(bands, threshold, math.inf) for bands in waves(job)]
+    found.append((everything, _least_estimate(job), threshold))
+    return [Turn(number, *turn) for number, turn in enumerate(found)]
+
+
+class Comparison(NamedTuple):
+    """A part of a turn."""
+
+    turn: Turn
+    task: PairTask
+
+    @property
+    def name(self) -> str:
+        return f"{self.turn.name}-{self.task.name}"
+
+
+def comparisons(job: Job, turn: Turn) -> dict[str, Comparison]:
+    """The tasks of a turn, by name."""
+    return {found.name: found for found in (Comparison(turn, task) for task in pair_tasks(job, turn.bands))}
+
+
+def links_file(job: Job, comparison: Comparison) -> Path:
     """The links of a task, of the type `LINK`."""
-    return job.work / "links" / f"{task.name}.npy"
+    return job.work / "links" / f"{comparison.name}.npy"
 
 
-def compare(job: Job, task: PairTask) -> Counts:
+def compare(job: Job, comparison: Comparison) -> Counts:
     """Write a task's links: pairs above the threshold that join what no earlier ones do, with their similarity."""
+    turn, task = comparison
     members, sizes = _likely_buckets(job, *read_buckets(job, task))
     documents, local = np.unique(members, return_inverse=True)
     is_likely = are_marked(_marks(job), documents)
-    similarities = _Similarities(job, documents[is_likely])
+    similarities = Similarities(job, documents[is_likely])
     index = np.cumsum(is_likely) - 1
-    forest = Forest(_joined_before(job, task, documents))
+    forest = Forest(_joined_before(job, turn, documents))
     links: list[tuple[int, int, float]] = []
     compared = 0
-    for order, first, second in _likely_pairs(job, documents, is_likely, (local, sizes), forest.labels):
+    for step, first, second in _likely_pairs(job, turn, documents, is_likely, (local, sizes), forest.labels):
         for one, other in zip(first.tolist(), second.tolist(), strict=True):
             if forest.are_joined(one, other):
                 continue
@@ -236,21 +174,21 @@ def compare(job: Job, task: PairTask) -> Counts:
                 forest.join(one, other)
                 links.append(
                     (
-                        task.bands.start * 2 * _MOST_ROUNDS + order,
+                        turn.number * _MOST_ROUNDS + step,
                         int(documents[one]) * job.documents + int(documents[other]),
                         similarity,
                     )
                 )
-    save_array(links_file(job, task), np.array(links, LINK))
+    save_array(links_file(job, comparison), np.array(links, LINK))
     return {"compared": compared, "links": len(links)}
 
 
-def _joined_file(job: Job, bands: range) -> Path:
-    return job.work / "joined" / f"before-{bands.start:05d}.npy"
+def _joined_file(job: Job, turn: Turn) -> Path:
+    return job.work / "joined" / f"before-{turn.name}.npy"
 
 
-def write_joined(job: Job, bands: range, links: npt.NDArray[np.void]) -> None:
-    """Lay out what earlier waves joined, for the tasks of one: documents in order, and the least each is joined with."""
+def write_joined(job: Job, turn: Turn, links: npt.NDArray[np.void]) -> None:
+    """Lay out what earlier turns joined, for the tasks of one: documents in order, and the least each is joined with."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -260,12 +198,12 @@ def write_joined(job: Job, bands: range, links: npt.NDArray[np.void]) -> None:
     graph = coo_matrix((np.ones(len(first), np.int8), (first, second)), (len(members), len(members)))
     labels = connected_components(graph, directed=False)[1] if len(members) else members
     _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    save_array(_joined_file(job, bands), np.stack([members, members[firsts][inverse]]))
+    save_array(_joined_file(job, turn), np.stack([members, members[firsts][inverse]]))
 
 
-def _joined_before(job: Job, task: PairTask, documents: Numbers) -> Numbers:
-    """Of each of some documents, as a place among them, the least one that earlier waves joined it with."""
-    members, labels = np.load(_joined_file(job, task.bands), mmap_mode="r")
+def _joined_before(job: Job, turn: Turn, documents: Numbers) -> Numbers:
+    """Of each of some documents, as a place among them, the least one that earlier turns joined it with."""
+    members, labels = np.load(_joined_file(job, turn), mmap_mode="r")
     least = documents.copy()
     if len(members):
         places = np.minimum(np.searchsorted(members, documents), len(members) - 1)
@@ -277,27 +215,27 @@ def _joined_before(job: Job, task: PairTask, documents: Numbers) -> Numbers:
 
 def _likely_pairs(
     job: Job,
+    turn: Turn,
     documents: Numbers,
     is_likely: npt.NDArray[np.bool_],
     buckets: tuple[Numbers, Numbers],
     labels: Callable[[], Numbers],
 ) -> Iterator[tuple[int, Numbers, Numbers]]:
-    """The pairs to compare: round by round those that are estimated to be alike, then those that may be all the same.
+    """The pairs of a turn that are to be compared, round by round, each once.
 
     Yields:
-        Where they come in the order of links, and first and second members, as places in `documents`.
+        The round, and first and second members, as places in `documents`.
     """
-    threshold, count = job.settings.threshold, max(len(documents), 1)
+    count = max(len(documents), 1)
     seen = np.empty(0, np.int64)
-    for turn, (low, high) in enumerate(((threshold, math.inf), (_least_estimate(job), threshold))):
-        for step, first, second in rounds(*buckets, labels):
-            pairs = (first * count + second)[is_likely[first] & is_likely[second]]
-            pairs = np.setdiff1d(pairs, seen, assume_unique=True)
-            first, second = np.divmod(pairs, count)
-            estimates = _estimates(job, documents[first], documents[second])
-            pairs = pairs[(low < estimates) & (estimates <= high)]
-            seen = np.sort(np.concatenate([seen, pairs]))
-            yield turn * _MOST_ROUNDS + step, *_cluster_by_cluster(*np.divmod(pairs, count), labels())
+    for step, first, second in rounds(*buckets, labels):
+        pairs = (first * count + second)[is_likely[first] & is_likely[second]]
+        pairs = np.setdiff1d(pairs, seen, assume_unique=True)
+        first, second = np.divmod(pairs, count)
+        estimates = _estimates(job, documents[first], documents[second])
+        pairs = pairs[(turn.low < estimates) & (estimates <= turn.high)]
+        seen = np.sort(np.concatenate([seen, pairs]))
+        yield step, *_cluster_by_cluster(*np.divmod(pairs, count), labels())
 
 
 def _cluster_by_cluster(first: Numbers, second: Numbers, labels: Numbers) -> tuple[Numbers, Numbers]:
@@ -305,9 +243,11 @@ def _cluster_by_cluster(first: Numbers, second: Numbers, labels: Numbers) -> tup
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.ones(len(first), np.int8), (labels[first], labels[second])
-    _, groups = connected_components(coo_matrix(edges, (len(labels), len(labels))), directed=False)
-    order = np.argsort(groups[labels[first]], kind="stable")
+    known, ends = np.unique(labels[np.stack([first, second])], return_inverse=True)
+    ends = ends.reshape(2, -1)
+    edges = np.ones(len(first), np.int8), (ends[0], ends[1])
+    _, groups = connected_components(coo_matrix(edges, (len(known), len(known))), directed=False)
+    order = np.argsort(groups[ends[0]], kind="stable")
     return first[order], second[order]
 
 
@@ -343,7 +283,7 @@ def measure_chained(job: Job, task: tuple[int, int]) -> Counts:
     pairs = np.array(np.load(_chained_file(job), mmap_mode="r")[slice(*task)])
     ends = np.stack(np.divmod(pairs, job.documents), axis=1)
     documents, local = np.unique(ends, return_inverse=True)
-    similarities = _Similarities(job, documents)
+    similarities = Similarities(job, documents)
     values = [similarities.of(one, other) for one, other in local.reshape(-1, 2).tolist()]
     save_array(_measured_file(job, task), np.array(values, np.float64))
     return {"compared": len(pairs)}
@@ -359,6 +299,6 @@ def load_chained(job: Job, tasks: dict[str, tuple[int, int]]) -> tuple[Numbers, 
     return np.load(_chained_file(job)), np.concatenate(values)
 
 
-def load_links(job: Job, tasks: Iterable[PairTask]) -> Iterator[npt.NDArray[np.void]]:
+def load_links(job: Job, tasks: Iterable[Comparison]) -> Iterator[npt.NDArray[np.void]]:
     """The links of each task, of the type `LINK`."""
     return (np.load(links_file(job, task)) for task in tasks)

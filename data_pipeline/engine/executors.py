@@ -4,6 +4,7 @@ Every stage of the pipeline takes an executor and calls nothing but `map`; the b
 shard's function writes, and how a killed stage resumes, lives in `data_pipeline.engine.resumable`.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -35,13 +36,16 @@ class Executor(Protocol):
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield `function(item)` in the order of the items; both must be picklable."""
 
+    def kept(self) -> contextlib.AbstractContextManager[None]:
+        """While this is open, processes may stay from one `map` to the next: for many that are short."""
+
 
 class LocalExecutor:
     """Works on this machine.
 
     Args:
-        workers: 1 works in the calling process; more start that many processes ("spawn"), for each `map` anew,
-            which end with it, or with the calling process however that ends.
+        workers: 1 works in the calling process; more start that many processes ("spawn"), for each `map` anew
+            unless they are `kept`, which end with it, or with the calling process however that ends.
         plugins: users' modules that functions and items need, loaded in every process.
     """
 
@@ -50,6 +54,8 @@ class LocalExecutor:
             raise UserError(f"workers = {workers}: at least one is needed")
         self._workers = workers
         self._plugins = tuple(plugins)
+        self._keeps = False
+        self._pool: ProcessPoolExecutor | None = None
 
     @property
     def workers(self) -> int:
@@ -67,21 +73,40 @@ class LocalExecutor:
         if self._workers == 1 or len(items) < 2:
             yield from map(function, items)
             return
-        pool = ProcessPoolExecutor(
-            min(self._workers, len(items)),
-            multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(self._plugins,),
-        )
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._workers,
+                multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(self._plugins,),
+            )
+        whole = False
         try:
-            yield from pool.map(function, items)
+            yield from self._pool.map(function, items)
+            whole = True
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, often for want of memory: use fewer workers; "
                 "finished shards are kept, so the same command goes on from here"
             ) from error
         finally:
-            pool.shutdown(cancel_futures=True)
+            if not (whole and self._keeps):
+                self._end()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """While this is open, processes stay from one `map` to the next; they start when they are needed."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            self._end()
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
 
 def make_executor(workers: int, ray_address: str = "", plugins: Sequence[str] = ()) -> Executor:

@@ -4,6 +4,7 @@ A task works as it would in the calling process: in its working folder, with its
 begins, each node looks at what it will read and write.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -127,6 +128,10 @@ class RayExecutor:
     def _name(self, node: str) -> str:
         facts = next(facts for facts in self._ray.nodes() if facts["NodeID"] == node)
         return f"{facts['NodeManagerHostname']} ({facts['NodeManagerAddress']}, {node[:8]})"
+
+    def kept(self) -> contextlib.AbstractContextManager[None]:
+        """Ray keeps its processes."""
+        return contextlib.nullcontext()
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """Yield `function(item)` in the order of the items. Twice as many as are worked on are under way, however long the

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import MissingLibraryError, UserError
 from core.files import canonical_json, exclusive, read_json, write_json
 from core.registry import check_plugins
 from data_pipeline.engine.artifacts import Artifact, significant_version
@@ -213,10 +213,7 @@ def _version(library: str, kind: StageKind) -> str:
     try:
         return significant_version(importlib.metadata.version(library))
     except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            f"{kind.name}: needs {library}, which is not installed (pip install -e '.[train]' in the checkout brings what "
-            "trains and evaluates)"
-        ) from error
+        raise MissingLibraryError(kind.name, library) from error
 
 
 def _content(path: Path) -> Any:

@@ -8,17 +8,17 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from core.errors import UserError
 from core.files import atomic_write, write_json
-from data_pipeline.benchmarks.benchmark import samples
+from data_pipeline.benchmarks.benchmark import Sample, samples
 from data_pipeline.sample import defects
 from data_pipeline.sample.planted import CONTAINS
 from data_pipeline.sample.text import Article, Guard, article, chapter, story
@@ -40,6 +40,13 @@ _DEFECT_SHARES = {
 }
 
 
+class _Held(NamedTuple):
+    """A benchmark's texts, which some documents hold."""
+
+    sample: Sample
+    texts: list[str]
+
+
 @dataclass
 class _Row:
     """A corpus document before it has a line: its text, and what is planted in it, if anything."""
@@ -50,14 +57,18 @@ class _Row:
     original: "_Row | None" = None
 
 
-def write_sample(output: Path, *, seed: int, documents: int, title: str = "") -> dict[str, Any]:
+def write_sample(
+    output: Path, *, seed: int, documents: int, asked: Collection[str] = (), title: str = ""
+) -> dict[str, Any]:
     """Write corpus, benchmarks and the record of planted defects under `output`.
 
     Args:
         output: receives `corpus/{stories,articles,books}.jsonl.gz`, `benchmarks/wikitext103/wiki.{valid,test}.tokens`,
-            `benchmarks/lambada_test.jsonl`, `benchmarks/RACE/…` and `planted.json` (file, 1-based line, kind).
+            `benchmarks/lambada_test.jsonl`, `benchmarks/RACE/…`, those asked for, and `planted.json` (file, 1-based
+            line, kind).
         seed: determines every byte, together with `documents`.
         documents: number of corpus documents, defects included; at least 100.
+        asked: further benchmarks, of those that are written on demand.
         title: description of the progress bar.
 
     Returns:
@@ -66,27 +77,26 @@ def write_sample(output: Path, *, seed: int, documents: int, title: str = "") ->
     if documents < 100:
         raise UserError(f"sample: documents = {documents}, but at least 100 are needed to plant every defect")
     world, guard = World(seed), Guard()
+    written = {CONTAINS + name: sample for name, sample in samples(asked).items()}
     benchmarks = {
-        CONTAINS + name: sample.write(output / "benchmarks" / sample.path, world, guard, seed)
-        for name, sample in samples().items()
+        kind: _Held(sample, sample.write(output / "benchmarks" / sample.path, world, guard, seed))
+        for kind, sample in written.items()
     }
+    shares = _DEFECT_SHARES | {kind: sample.share for kind, sample in written.items()}
     planted: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
     with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
         for name, (share, write, least, most) in _FILES.items():
             draw = random.Random(f"{name} {seed}")
             maker = partial(_clean_text, write, draw, world, guard, least_words=least, most_words=most)
-            rows = _rows(draw, maker, round(documents * share), benchmarks, lambda: bar.update(1))
+            rows = _rows(draw, maker, round(documents * share), shares, benchmarks, lambda: bar.update(1))
             _write_corpus_file(output / "corpus" / f"{name}.jsonl.gz", name, rows)
             planted += _record(f"{name}.jsonl.gz", rows)
             counts[name] = len(rows)
     write_json(output / "planted.json", planted)
-    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in _planted_shares()}
-    return {"documents": counts, "planted": kinds, "benchmarks": {k: len(v) for k, v in benchmarks.items()}}
-
-
-def _planted_shares() -> dict[str, float]:
-    return _DEFECT_SHARES | {CONTAINS + name: sample.share for name, sample in samples().items()}
+    kinds = {kind: sum(entry["kind"] == kind for entry in planted) for kind in shares}
+    texts = {kind: len(held.texts) for kind, held in benchmarks.items()}
+    return {"documents": counts, "planted": kinds, "benchmarks": texts}
 
 
 def _clean_text(write: Callable[..., str | Article], *arguments: Any, **words: int) -> str:
@@ -99,13 +109,14 @@ def _rows(
     draw: random.Random,
     maker: Callable[[], str],
     count: int,
-    benchmarks: dict[str, list[str]],
+    shares: Mapping[str, float],
+    benchmarks: Mapping[str, _Held],
     advance: Callable[[], object],
 ) -> list[_Row]:
     """A file's documents in order; copies come after their originals."""
     rows = []
     copies = []
-    for kind, share in _planted_shares().items():
+    for kind, share in shares.items():
         for _ in range(max(1, round(count * share))):
             if kind.endswith("duplicate"):
                 copies.append(kind)
@@ -122,7 +133,7 @@ def _rows(
 
 
 def _planted_row(
-    kind: str, draw: random.Random, maker: Callable[[], str], benchmarks: dict[str, list[str]]
+    kind: str, draw: random.Random, maker: Callable[[], str], benchmarks: Mapping[str, _Held]
 ) -> _Row:
     text = maker()
     if kind == "too_short":
@@ -134,10 +145,11 @@ def _planted_row(
     if kind == "other_language":
         foreign, language = defects.foreign(draw)
         return _Row(foreign, kind, {"language": language})
-    index = draw.randrange(len(benchmarks[kind]))
-    passage = benchmarks[kind][index]
-    whole = samples()[kind.removeprefix(CONTAINS)].whole
-    return _Row(passage if whole else defects.embedded(draw, text, passage), kind, {"benchmark_row": index})
+    sample, texts = benchmarks[kind]
+    index = draw.randrange(len(texts))
+    passage = texts[index]
+    document = passage if sample.whole else defects.embedded(draw, text, passage)
+    return _Row(document, kind, {"benchmark_row": index})
 
 
 def _insert_copy(kind: str, draw: random.Random, rows: list[_Row]) -> None:

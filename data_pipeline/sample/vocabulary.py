@@ -77,4 +77,7 @@ LEAD_TEMPLATES = {title: (Templates([title]), _templates(text)) for title, text 
 SECTION_TEMPLATES = _templates_by_name(_articles["sections"])
 QUESTION_TEMPLATES = _templates_by_name(_articles["questions"])
 
+# By what they are for, then by what they say.
+TASK_TEMPLATES = {task: _templates_by_name(kinds) for task, kinds in _read("tasks.toml").items()}
+
 FOREIGN_SENTENCES = {language: text.strip().splitlines() for language, text in _read("foreign.toml").items()}

@@ -156,6 +156,8 @@ def _explained(dataset: HubDataset) -> Iterator[None]:
                 "it is made by a script, which is not run: take a revision that holds data files "
                 '(often revision = "refs/convert/parquet") or another dataset'
             )
+        elif "Bad split" in cause and dataset.is_local and not (Path(dataset.name) / "README.md").exists():
+            remedy = "copy the dataset's README.md into the folder, too: it says which files a split has"
         elif _is_network(error) or "offline" in cause.lower():
             remedy = (
                 "check the network, or give a local folder in hub layout as the dataset; what is at a commit, in the "

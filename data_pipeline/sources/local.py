@@ -5,8 +5,11 @@ as it can be read. Which files there are is `found_files`' part, what a task rea
 a record must hold `records`' and `fields`'.
 """
 
+import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from data_pipeline.sources.source import Source
 
 ONLY_FILE = "00000"  # what the one input of a source without files is called in ids
+FIRST_DOCUMENTS = "first documents"  # of a source with a limit: the pin of their content
 _LINES = ".lines"  # hidden: how many there are is no part of the output
 
 
@@ -48,21 +52,25 @@ def fetch_local(
 
     Returns:
         Counts: files, records, documents, bytes, quarantined, blank_lines, bad_files (a large Parquet file is read
-        in pieces, and counts once for each damaged one).
+        in pieces, and counts once for each damaged one); with a limit "pins", too: the hash of what was read, see
+        `first_documents`.
 
     Raises:
         SourceError: a damaged file, no documents, or more than max(100, 1 %) bad records.
     """
     output = Path(output)
     dealing = Dealing(files, source.txt)
+    size = dealing.shard_size
     if source.limit:
+        size = ShardSize()  # what comes after the limit determines nothing
         groups: Iterable[list[Piece]] = [[Piece(name, path) for name, path in files.items()]]
     else:
         groups = dealing.tasks(_count_lines(source, dealing.lines_pieces(), files, output, executor, title))
     tasks = {f"files-{number:05d}": (number, group) for number, group in enumerate(groups)}
-    work = functools.partial(_fetch_group, source, output, dealing.shard_size)
+    work = functools.partial(_fetch_group, source, output, size)
     counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
     shutil.rmtree(output / _LINES, ignore_errors=True)
+    pins = {"pins": {FIRST_DOCUMENTS: counts[0].pop(FIRST_DOCUMENTS)}} if source.limit else {}
     summary = {"files": len(files), **add_counts(counts)}
 
     def where(record: BadRecord) -> str:
@@ -70,7 +78,7 @@ def fetch_local(
         return f"{path} {place_name(path)} {record.line}"
 
     judge(summary, source.name, output, where)
-    return summary
+    return {**summary, **pins}
 
 
 def _count_lines(
@@ -99,16 +107,33 @@ def _count_piece(task: tuple[Path, range]) -> Counts:
     return {"lines": lines_within(path, piece), "documents": 0, "bytes": len(piece)}
 
 
-def files_to_limit(source: "Source", files: Mapping[str, Path]) -> dict[str, Path]:
-    """Those of the files that hold the first `limit` documents: no others are read, nor part of the key."""
+def first_documents(source: "Source", files: Mapping[str, Path]) -> tuple[dict[str, Path], str]:
+    """Those of the files that hold the first `limit` documents, and the sha256 of what a fetch of these takes from them.
+
+    Nothing beyond them is read, however large the files are, nor is it part of the key.
+    """
     used: dict[str, Path] = {}
-    left, reading = source.limit, Reading()
+    reading, digest = Reading(), hashlib.sha256()
+    left = source.limit
     for name, path in files.items():
         used[name] = path
-        left -= sum(1 for _ in itertools.islice(_read(source, [Piece(name, path)], reading), left))
+        documents = itertools.islice(_read(source, [Piece(name, path)], reading), left)
+        left -= sum(1 for _ in _hashed(documents, digest))
         if not left:
             break
-    return used
+    return used, _digest_of(reading, digest)
+
+
+def _hashed(documents: Iterable[Document], digest: "hashlib._Hash") -> Iterator[Document]:
+    for document in documents:
+        digest.update((json.dumps(document) + "\n").encode())
+        yield document
+
+
+def _digest_of(reading: Reading, digest: "hashlib._Hash") -> str:
+    """sha256 of the documents that went by, and of what else was found on the way."""
+    digest.update(json.dumps(dataclasses.asdict(reading)).encode())
+    return digest.hexdigest()
 
 
 def fetch_records(source: "Source", output: Path, *, executor: Executor, title: str = "") -> Counts:
@@ -156,8 +181,11 @@ def _fetch_group(source: "Source", output: Path, size: ShardSize, task: tuple[in
     def name(part: int) -> str:
         return f"documents-{number:05d}-{part:04d}.parquet"
 
-    documents = source.limited(_read(source, pieces, reading))
-    return write_documents(output, f"files-{number:05d}", name, documents, reading, lambda part: size)
+    documents, digest = source.limited(_read(source, pieces, reading)), hashlib.sha256()
+    if source.limit:
+        documents = _hashed(documents, digest)
+    counts = write_documents(output, f"files-{number:05d}", name, documents, reading, lambda part: size)
+    return {**counts, FIRST_DOCUMENTS: _digest_of(reading, digest)} if source.limit else counts
 
 
 def _read(source: "Source", pieces: list[Piece], reading: Reading) -> Iterator[Document]:

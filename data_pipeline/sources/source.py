@@ -202,12 +202,14 @@ class LocalSource(Source):
         """The files by what they are called, in the order of their documents; looked for once, so that those that are read
         are those of the key."""
         from data_pipeline.sources.found_files import check_patterns, find_files
-        from data_pipeline.sources.local import files_to_limit
+        from data_pipeline.sources.local import first_documents
 
         if "_found" not in self.__dict__:
-            files = find_files(self.paths)
+            files, digest = find_files(self.paths), ""
             check_patterns(self.text_fields, files)
-            self.__dict__["_found"] = files_to_limit(self, files) if self.limit else files
+            if self.limit:
+                files, digest = first_documents(self, files)
+            self.__dict__.update(_found=files, _digest=digest)
         return dict(self.__dict__["_found"])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,7 +217,18 @@ class LocalSource(Source):
         return {**{name: value for name, value in self.__dict__.items() if name != "_found"}, "paths": []}
 
     def files(self) -> dict[str, Path]:
+        """All that it reads; none for a first try, which hashes what it reads of them alone (see `pins`)."""
+        if self.limit:
+            return {}
         return {f"{index:05d} {name}": path for index, (name, path) in enumerate(self.found().items())}
+
+    def pins(self, lock: LockFile | None, folder: Path | None) -> Pins:
+        from data_pipeline.sources.local import FIRST_DOCUMENTS
+
+        if not self.limit:
+            return {}
+        self.found()
+        return {FIRST_DOCUMENTS: self.__dict__["_digest"]}
 
     def fetch(
         self, output: Path, *, executor: Executor, title: str, lock: LockFile | None, sample: Path | None
@@ -249,7 +262,9 @@ class SampleSource(Source):
 
         assert sample is not None
         (path,) = (sample / "corpus").glob(f"{self.part}.jsonl*")
-        return self._with_origin(fetch_local(self, {ONLY_FILE: path}, output, executor=executor, title=title))
+        counts = fetch_local(self, {ONLY_FILE: path}, output, executor=executor, title=title)
+        counts.pop("pins", None)  # the sample is an artifact
+        return self._with_origin(counts)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from data_pipeline.tokenization.loading import (
     load_backend,
     word_piece,
 )
+from data_pipeline.tokenization.places import PlacedIds, placed_ids, widened
 from data_pipeline.tokenization.special import special_tokens_of, with_special
 
 END_OF_DOCUMENT = BYTE_LEVEL.end
@@ -120,6 +121,27 @@ class Tokenizer:
         with _panics_named([text]):
             ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_with_places(self, texts: list[str]) -> list[PlacedIds]:
+        """The ids of each text as `encode_batch` gives them, and the characters that each one stands for.
+
+        Raises:
+            TokenizerError: see `encode_batch`.
+        """
+        for text in texts:
+            refuse_surrogates(text)
+        encoded = []
+        for text in texts:
+            start, parts = 0, []
+            for piece in cuts.pieces(text, self._cuts):
+                with _panics_named([piece]):
+                    encoding = self.backend.encode(piece, add_special_tokens=False)
+                parts.append(placed_ids(encoding.ids, encoding.offsets, start))
+                start += len(piece)
+            ids, starts, ends = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            self._checked(ids.tolist())
+            encoded.append(widened(PlacedIds(ids, starts, ends), text))
+        return encoded
 
     def _checked(self, ids: list[int]) -> list[int]:
         if not self._special_ids.isdisjoint(ids):

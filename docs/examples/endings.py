@@ -7,13 +7,14 @@ import numpy as np
 from endings_data import ENDINGS, SPLITS, read_rows
 
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, encode_texts
-from recipes.records import Bar, Column, FineTuning, add_fine_tuning, best_of_seeds
+from finetune.program import Program
+from recipes.records import Bar, Column, FineTuning, add_fine_tuning
 
 
-class Endings:
+class Endings(Program):
     """The task for one tokenizer and sequence length; reading checks all splits."""
 
-    def __init__(self, data, tokenizer, sequence_length):
+    def __init__(self, data, tokenizer, sequence_length, settings):
         self.rows = {split: read_rows(data / f"{split}.jsonl") for split in SPLITS}
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length
@@ -37,13 +38,15 @@ class Endings:
 
         return MultipleChoice(config, mesh, ENDINGS, "endings")
 
+    def on_dev(self, score):
+        return {"accuracy": score(self.examples("dev"), "dev").share["all"]}
+
     def result(self, score, controls):
         test = self.examples("test")
         on_test = score(test, "test")
         result = {
             "accuracy": on_test.share["all"],
             "standard_error": on_test.standard_error["all"],
-            "dev_accuracy": score(self.examples("dev"), "dev").share["all"],
             "chance": 1 / ENDINGS,
         }
         if controls:
@@ -67,6 +70,6 @@ add_fine_tuning(
         facts=lambda result: f"accuracy {result['accuracy']:.1%}",
         bar=Bar("accuracy", {"chance": "chance", "text left out": "blank_text_accuracy"}),
         note="Share of texts whose right ending was chosen; the control chooses without the text.",
-        combine=lambda runs: best_of_seeds(runs, chosen_by="dev_accuracy", shown="accuracy"),
+        chosen_by="accuracy",
     )
 )

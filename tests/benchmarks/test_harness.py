@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness
+from benchmarks import harness, memory
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +84,19 @@ def test_a_benchmark_prints_and_writes_the_same_figures(tmp_path: Path) -> None:
     (blend,) = [row for row in found["rows"] if "blend" in row["what"] and row["side"] == "ours"]
     assert len(blend["a second"]["turns"]) == 2
     assert f"{blend['a second']['median']:,.0f}" in printed
+
+
+def test_the_bounds_of_memory_are_those_of_the_documentation() -> None:
+    text = (ROOT / "docs" / "data-pipeline.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if "2 kB a shard" in line
+    ]
+    calling = f"{memory._CALLING_MEGABYTES} + {memory._SHARD_BYTES // 1000} kB a shard"
+    expected = []
+    for stage, bound in memory.BOUNDS.items():
+        more = f", {memory._DOCUMENT_BYTES} bytes a document, {bound.clustered} bytes a document in a cluster"
+        of_caller = calling + more * (bound.clustered > 0)
+        expected.append([stage, str(bound.worker), str(bound.times_longest), of_caller])
+    assert rows == expected

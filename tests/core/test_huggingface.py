@@ -21,16 +21,20 @@ from safetensors.torch import load_file, save_file
 
 import core.tensor_files as tensor_files
 from core.config import ModelConfig, preset
+from core.errors import UserError
 from core.families import FAMILIES, add_family
 from core.interop.huggingface import export_model, import_model
+from core.interop.reading import HuggingFaceTensors
 from core.model_directory import (
     build_model,
     load_model,
+    load_parameters,
     model_fingerprint,
     read_config,
     read_tokenizer_fingerprint,
     save_model,
 )
+from core.models.bert import BertModel
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 
@@ -137,12 +141,45 @@ def _assert_agree(ours: list[np.ndarray], theirs: list[np.ndarray], kind: str) -
 
 
 @pytest.mark.parametrize("tensor", [1, 2, 4])
-def test_imported_models_give_the_logits_of_transformers(transformers, theirs, imported, tensor):
-    ranks = run_distributed(_logits, tensor, [imported[kind] for kind in KINDS], tensor)
-    for kind, *of_ranks in zip(KINDS, *ranks, strict=True):
+def test_models_give_the_logits_of_transformers_imported_and_as_they_are(
+    transformers, theirs, imported, tensor
+):
+    folders = [folder for kind in KINDS for folder in (imported[kind], theirs[kind])]
+    ranks = run_distributed(_logits, tensor, folders, tensor)
+    for number, kind in enumerate(KINDS):
         wanted = _their_logits(transformers, kind, theirs[kind])
-        for logits in of_ranks:
-            _assert_agree(logits, wanted, kind)
+        assert read_config(theirs[kind]) == read_config(imported[kind])
+        for of_rank in ranks:
+            copied, direct = of_rank[2 * number : 2 * number + 2]
+            _assert_agree(copied, wanted, kind)
+            assert all(np.array_equal(one, other) for one, other in zip(copied, direct, strict=True))
+
+
+def _of_network_alone(folder: Path, whole: Path) -> str:
+    """Fine-tuning takes a network without its pretraining heads; a whole model cannot be made of it."""
+    mesh = initialize(1)
+    models = [BertModel(read_config(folder), mesh) for _ in range(2)]
+    for model, path in zip(models, (folder, whole), strict=True):
+        for name in model.pretraining_heads:
+            delattr(model, name)
+        load_parameters(model, path)
+    for name, parameter in models[0].named_parameters():
+        assert torch.equal(parameter.to_local(), dict(models[1].named_parameters())[name].to_local()), name
+    with pytest.raises(UserError) as error:
+        load_model(folder, mesh)
+    return str(error.value)
+
+
+def test_a_network_without_heads_is_enough_for_what_needs_none(theirs, tmp_path):
+    shutil.copytree(theirs["bert"], tmp_path / "bert")
+    weights = tmp_path / "bert" / "model.safetensors"
+    kept = {name: values for name, values in load_file(weights).items() if not name.startswith("cls.")}
+    save_file(kept, weights, metadata={"format": "pt"})
+    (message,) = run_distributed(_of_network_alone, 1, tmp_path / "bert", theirs["bert"])
+    assert "holds no tensor 'masked_token_head.bias', which the model needs" in message
+    save_file({**kept, "classifier.weight": torch.zeros(2, 32)}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"unexpected tensors: classifier\.weight"):
+        HuggingFaceTensors(tmp_path / "bert", json.loads((tmp_path / "bert" / "config.json").read_text()))
 
 
 def _save_models(folder: Path, tensor: int) -> None:
@@ -331,8 +368,13 @@ def test_sources_that_cannot_be_read_are_refused(theirs, tmp_path):
         ValueError, match="model_type is 'llama', what can be imported is bert, megatron-bert, gpt2"
     ):
         import_model(pickle, tmp_path / "out")
-    with pytest.raises(ValueError, match="make one of a Hugging Face model with python -m core import-hf"):
-        read_config(theirs["gpt2"])
+    with pytest.raises(ValueError, match="model_type is 'llama'"):
+        read_config(pickle)
+    (pickle / "config.json").write_text('{"layers": 2}')
+    with pytest.raises(ValueError, match=r"neither a model of this project .* nor one of Hugging Face's"):
+        read_config(pickle)
+    with pytest.raises(ValueError, match="is a directory of Hugging Face's already"):
+        export_model(theirs["gpt2"], tmp_path / "out")
 
 
 def test_what_transformers_has_no_name_for_is_not_exported(tmp_path):

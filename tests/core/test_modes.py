@@ -227,8 +227,12 @@ def test_sequence_parallelism_turns_each_all_reduce_into_two_halves():
     calls, moved = run_distributed(_activation_collectives, 2, True, "none", 0.0)[0]
     layers, rows, activation = GPT2.layers, 2 * 16, 2 * 16 * 32 * 4
     halves = 2 * (2 * layers + 1)
-    assert calls == {"all-gather": halves, "reduce-scatter": halves, "all-reduce": 2}
-    assert moved["all-gather"] == moved["reduce-scatter"] == halves * activation
+    gathers = (
+        halves + 2 * layers + 1
+    )  # what each f gathered is gathered again for the gradients of its weights
+    assert calls == {"all-gather": gathers, "reduce-scatter": halves, "all-reduce": 2}
+    assert moved["all-gather"] == gathers * activation
+    assert moved["reduce-scatter"] == halves * activation
     assert moved["all-reduce"] == 3 * rows * 4, "the loss: a maximum, then two sums for each token"
 
 

@@ -57,7 +57,8 @@ def _other_layout() -> str:
 
 def test_a_rank_with_another_layout_is_named():
     for message in run_distributed(_other_layout, 2):
-        assert "rank 1 was started with (tensor_parallel, sequence_parallel) = (2, False), rank 0" in message
+        assert "rank 1 was started with (tensor_parallel, sequence_parallel, pipeline_parallel, " in message
+        assert "pipeline_chunks) = (2, False, 1, 1), rank 0 with (1, False, 1, 1)" in message
 
 
 def _spoil(parameter: torch.Tensor) -> None:

@@ -32,7 +32,7 @@ import reader_oracles as oracle
 
 from core.errors import UserError
 from data_pipeline.benchmarks.lambada import read_rows
-from data_pipeline.benchmarks.race import Split, _read_passage
+from data_pipeline.benchmarks.race import Split, _add_passage, _read_passage
 from data_pipeline.benchmarks.wikitext103 import normalise
 from data_pipeline.decontamination.texts import benchmark_texts
 from data_pipeline.sources.archives import unpack
@@ -227,8 +227,8 @@ def passages(path: Path) -> list[tuple[int, str, str]]:
 
 
 def passage(path: Path) -> Any:
-    split = Split()
-    if errors := _read_passage(path, "high", split):
+    split, record = Split(), _read_passage(path)
+    if errors := [record] if isinstance(record, str) else _add_passage(record, "high", split):
         raise UserError("\n".join(errors))
     questions = [(found.question, list(found.options), found.answer) for found in split.questions]
     return split.passages[0], questions

@@ -56,7 +56,7 @@ def test_jaccard_equals_that_of_string_sets(text: str) -> None:
     other = edited(1, text, 0.1) + "!"
     hashes = [minhash.shingle_hashes(minhash.normalise(each), _CHARACTERS) for each in (text, other)]
     if len(text) >= 5:
-        assert len(hashes[0]) == len(shingle_set(text))
+        assert len(minhash.distinct(hashes[0])) == len(shingle_set(text))
         assert minhash.jaccard(*hashes) == pytest.approx(brute_force(text, other), abs=1e-12)
     assert minhash.jaccard(hashes[0], hashes[0]) == 1
 

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from corpus_files import fetch_files, read_documents, write_jsonl
 from core.errors import UserError
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.resumable import read_quarantine
-from data_pipeline.engine.steps import Store
+from data_pipeline.engine.steps import Store, Workplace, make
 from data_pipeline.sources.fields import Fields, path_problem, text_and_metadata
 from data_pipeline.sources.found_files import find_files
 from data_pipeline.sources.local import fetch_records
@@ -302,6 +303,52 @@ def test_a_limit_reads_the_first_documents_and_takes_only_their_files_into_the_k
     assert {limit: key(limit) == before[limit] for limit in before} == {0: False, 4: True, 5: True}
     assert fetch_files([tmp_path / "*.jsonl"], tmp_path / "all", limit=100)["documents"] == 7
     assert LocalSource("s", paths=["x"], limit=-1).errors("") == [".limit: must be 0 or more, is -1"]
+
+
+def test_a_limited_fetch_stands_on_what_it_reads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 1 TB (sparse) is neither hashed nor read; what comes first is, and a change while it is read stops."""
+    path = tmp_path / "huge.jsonl"
+
+    def write(first: str, after: str) -> None:
+        write_jsonl(path, ["one", first, after])
+        with path.open("r+b") as stream:
+            stream.truncate(1 << 40)
+
+    def artifact(limit: int) -> tuple[Store, Any]:
+        store = Store(tmp_path / "runs")
+        return store, fetch_step(LocalSource("s", paths=[str(path)], limit=limit), None, None)
+
+    write("two", "three")
+    started = time.process_time()
+    store, step = artifact(2)
+    first = store.artifact(step).key
+    make(step, Workplace(store, LocalExecutor(1)))
+    assert time.process_time() - started < 5
+    assert [document.text for document in read_documents(store.directory(step))] == ["one", "two"]
+
+    write("two", "another")  # after the limit
+    store, step = artifact(2)
+    assert store.artifact(step).key == first and store.is_complete(step)
+    write("zwei", "three")
+    store, step = artifact(2)
+    assert store.artifact(step).key != first and not store.is_complete(step)
+    write("drei", "three")  # after the key was taken
+    with pytest.raises(UserError, match=r"fetched .*but its key was taken for .*the same command again"):
+        make(step, Workplace(store, LocalExecutor(1)))
+    assert not store.artifact(step).partial.exists()
+    store, step = artifact(2)
+    make(step, Workplace(store, LocalExecutor(1)))
+    assert [document.text for document in read_documents(store.directory(step))] == ["one", "drei"]
+
+    write_jsonl(path, ["one", "two", "three"])
+    keys = set()
+    for bad in ("", "bad\n", "worse\n"):  # what goes to quarantine is part of what is read, too
+        path.write_text(bad + "\n".join(json.dumps({"text": text}) for text in ("one", "two", "three")))
+        store, step = artifact(2)
+        keys.add(store.artifact(step).key)
+    assert len(keys) == 3
 
 
 def test_a_plugins_records_are_limited_and_at_paths_too(tmp_path: Path) -> None:

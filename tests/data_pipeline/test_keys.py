@@ -264,7 +264,7 @@ def test_a_users_benchmark_is_in_the_keys_of_what_its_code_decides(
         steps = [
             file.step,
             decontaminate("d", Documents(), given, DecontaminationSettings()),
-            write_sample("s", 1, SampleSettings(documents=100)),
+            write_sample("s", 1, SampleSettings(documents=100), {}),
         ]
         return {Store(tmp_path / "runs").artifact(step).key for step in steps}
 

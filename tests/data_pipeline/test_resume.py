@@ -22,40 +22,28 @@ from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.settings import CleaningSettings, DeduplicationSettings
 
 _PROGRAM = Path(__file__).with_name("killed_build.py")
-_BENCHMARK_ROW = (
-    "Nobody on the quay had expected that the old ferryman would ever give away his brass lantern"
-)
-
-
-def build(inputs: Path, output: Path, kind: str, kills: int) -> list[Path]:
-    """The outputs of builds that were killed so many times in all."""
-    arguments = [inputs / "[0-9].jsonl*", inputs / "lambada.jsonl", kind, output, kills, 7]
-    finished = subprocess.run(
-        [sys.executable, _PROGRAM, *map(str, arguments)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=300,
-    )
-    report = json.loads(finished.stdout)
-    assert report["killed"] == kills
-    return [Path(path) for path in report["outputs"]]
 
 
 def test_builds_killed_twenty_times_end_with_the_same_bytes(tmp_path: Path) -> None:
-    kind = "bert:400"  # which has all the stages
-    texts = [english(seed) for seed in range(60)] + [
-        english(1),
-        "short",
-        f"{english(40)} {_BENCHMARK_ROW} {english(41)}",
-    ]
-    for number in range(6):
-        name = f"{number}.jsonl" if number == 2 else f"{number}.jsonl.gz"  # the first is read in pieces
-        write_jsonl(tmp_path / name, texts[number::6])
-    write_jsonl(tmp_path / "lambada.jsonl", [_BENCHMARK_ROW])
-    (calm,) = build(tmp_path, tmp_path / "calm", kind, 0)
-    for output in build(tmp_path, tmp_path / "killed", kind, 20):
-        assert contents(output) == contents(calm)
+    """And every way through the pipeline is gone: what the program builds is in its summary."""
+    arguments = [tmp_path, "--megabytes", 0.15, "--kills", 20, "--tokens", 400, "--longest", 0.6]
+    finished = subprocess.run(
+        [sys.executable, _PROGRAM, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(_PROGRAM.parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert json.loads(finished.stdout)["killed"] == 20
+    funnel = json.loads((tmp_path / "calm" / "bert" / "funnel.json").read_text())
+    cleaned = [counts for stage, counts in funnel.items() if stage.startswith("clean ")]
+    assert sum(counts["changed"].get("pii.email", 0) for counts in cleaned) > 5
+    assert sum(counts["dropped"].get("blocklist.domain", 0) for counts in cleaned) > 1
+    assert funnel["decontaminate"]["cut"] > 1
+    assert set(funnel["deduplicate"]["dropped"]) == {"exact_duplicate", "near_duplicate"}
+    assert len(list((tmp_path / "calm" / "runs" / "fetch").glob("web-*/documents-*.parquet"))) > 4
 
 
 def test_two_builds_at_once_of_one_output(tmp_path: Path) -> None:
@@ -176,8 +164,8 @@ def test_deduplication_resumes_in_its_steps(
     settings = DeduplicationSettings(permutations=64, bands=8)
     deduplicate(shards, tmp_path / "calm", settings, executor=LocalExecutor(1))
 
-    again = _STEPS.index("comparison")  # of some bands, and of the others
-    calls = (*_STEPS[:again], "comparison", *_STEPS[again:])
+    again = _STEPS.index("comparison")  # in turns: of three parts of the bands, and of all
+    calls = (*_STEPS[:again], *["comparison"] * 3, *_STEPS[again:])
 
     class Stopped(LocalExecutor):
         """Stops at the first result of one step."""
@@ -258,6 +246,25 @@ def test_killed_and_failing_workers_are_reported() -> None:
         list(LocalExecutor(2).map(_die, [1, 2]))
     with pytest.raises(ValueError, match="item 1 is bad"):
         list(LocalExecutor(2).map(_fail, [1, 2]))
+
+
+def _process(item: int) -> int:
+    return os.getpid()
+
+
+def test_processes_are_kept_from_one_map_to_the_next_where_that_is_asked() -> None:
+    executor = LocalExecutor(2)
+    with executor.kept():
+        first = {process for _ in range(3) for process in executor.map(_process, range(8))}
+        assert len(first) <= 2
+        with pytest.raises(ValueError, match="item 1 is bad"):
+            list(executor.map(_fail, [1, 2]))
+        again = {*executor.map(_process, range(8))}
+    assert os.getpid() not in first | again
+    deadline = time.monotonic() + 10
+    while any(map(is_running, first | again)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, first | again))
 
 
 def test_no_workers_make_no_executor() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from corpus_files import write_documents
 
-from data_pipeline.deduplication import candidates, verification
+from data_pipeline.deduplication import candidates, similarity, verification
 from data_pipeline.deduplication.job import Job, Numbers, save_bits
 from data_pipeline.settings import DeduplicationSettings
 
@@ -64,9 +64,9 @@ def compared_pairs(
     inputs = tuple(write_documents(directory / "in", texts, shards=3))
     size = -(-documents // 3)
     job = Job(tuple(map(str, inputs)), directory / "out", settings, np.array([0, size, 2 * size, documents]))
-    save_bits(verification.marks_file(job), np.ones(documents, np.bool_))
+    save_bits(similarity.marks_file(job), np.ones(documents, np.bool_))
     for group in range(3):
-        verification.write_texts(job, group)
+        similarity.write_texts(job, group)
     first, second = np.triu_indices(documents, 1)
     tasks = verification.write_chained(job, first.astype(np.int64) * documents + second)
     for task in tasks.values():
@@ -92,9 +92,11 @@ def check_links(job: Job, first: Numbers, second: Numbers, truths: npt.NDArray[n
         patch.setattr(candidates, "_LARGEST_BUCKET", job.documents)
         candidates._save_buckets(job, task, members, np.array([job.documents]))
         (pair_task,) = candidates.pair_tasks(job, range(job.settings.bands))
-        verification.write_joined(job, pair_task.bands, np.empty(0, verification.LINK))
-        verification.compare(job, pair_task)
-    (links,) = verification.load_links(job, [pair_task])
+        turn = verification.Turn(0, pair_task.bands, 0.0, 1.0)
+        verification.write_joined(job, turn, np.empty(0, verification.LINK))
+        comparison = verification.Comparison(turn, pair_task)
+        verification.compare(job, comparison)
+    (links,) = verification.load_links(job, [comparison])
     alike = truths > job.settings.threshold
     groups = {
         number: {number} for number in members.tolist()

@@ -13,10 +13,13 @@ from distributed import run_distributed, run_program
 from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
+from core.errors import UserError
 from core.model_directory import build_model, save_model
 from core.parallel.mesh import initialize
 from core.program.ranks import read_model_config
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from evaluate.__main__ import build_parser, tasks_by_name
+from evaluate.predictions import check_predictions, write_predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,3 +122,76 @@ def test_models_and_tokenizers_must_belong_together(inputs: Path) -> None:
         read_model_config(inputs / "bert", tokenizer, path, causal=False)
     with pytest.raises(ValueError, match="no model here"):
         read_model_config(inputs, tokenizer, path, causal=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], r"--checkpoint: give one model or more"),
+        (
+            ["--checkpoint", "{0}/trained", "--hf", "{0}/other/trained"],
+            r"two models are called 'trained'.*NAME=DIR",
+        ),
+        (
+            ["--checkpoint", "{0}/trained", *["--tokenizer", "{0}/tokenizer.json"] * 2],
+            r"--tokenizer: .* 2 for 1",
+        ),
+        (["--checkpoint", "{0}/trained"], r"trained: holds no tokenizer; give the one .* by --tokenizer"),
+        (
+            ["--checkpoint", "a={0}/bert", "--tokenizer", "{0}/tokenizer.json"],
+            r"holds a bert model, this task needs",
+        ),
+        (["--checkpoint", "{0}/nothing", "--tokenizer", "{0}/tokenizer.json"], r"nothing: no model here"),
+    ],
+)
+def test_what_is_wrong_with_a_launch_of_several_is_said_before_it_starts(
+    inputs: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    typed = [option.format(inputs) for option in options]
+    line = [
+        "all",
+        *typed,
+        "--tasks",
+        f"lambada={inputs / 'lambada.jsonl'}",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    arguments = build_parser().parse_args(line)
+    with pytest.raises(UserError, match=message):
+        arguments.run(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (["lambada"], "'lambada' must be TASK=PATH"),
+        (["glue=a.tsv"], "no zero-shot task is called 'glue'"),
+        (["text=a/x.txt", "text=b/x.txt"], "text is asked twice of files called x.txt"),
+    ],
+)
+def test_tasks_that_cannot_be_told_are_refused(tasks: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tasks_by_name(tasks)
+
+
+def test_a_task_with_several_files_has_a_result_for_each() -> None:
+    found = tasks_by_name(["text=a/x.txt", "lambada=l=1.jsonl", "text=y.txt"])
+    assert {name: (record.name, str(path)) for name, (record, path) in found.items()} == {
+        "text-x.txt": ("text", "a/x.txt"),
+        "lambada": ("lambada", "l=1.jsonl"),
+        "text-y.txt": ("text", "y.txt"),
+    }
+
+
+def test_predictions_are_of_one_result_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
+    path, columns = tmp_path / "rows.parquet", {"row": [1], "right": [True]}
+    assert not check_predictions(path, {"data": "a"})
+    write_predictions(path, columns, {"data": "a"})
+    assert check_predictions(path, {"data": "a"})
+    with pytest.raises(UserError, match=r"rows\.parquet: what was predicted there .*data was a, is b"):
+        check_predictions(path, {"data": "b"})
+    path.write_text("notes of mine")
+    with pytest.raises(UserError, match=r"rows\.parquet: no predictions of an evaluation"):
+        check_predictions(path, {"data": "a"})
+    assert path.read_text() == "notes of mine" and [path] == list(tmp_path.iterdir())

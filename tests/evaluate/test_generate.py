@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -14,15 +15,24 @@ from distributed import run_distributed, run_program
 from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
-from core.errors import UserError
+from core.errors import ConfigurationError, UserError
 from core.flags import flag_errors
-from core.model_directory import build_model, save_model
+from core.generation.batches import generate_tokens
+from core.generation.beams import BeamSearch
+from core.generation.sampling import Sampling, draw
+from core.model_directory import build_model, load_model, save_model
 from core.models.cache import KeyValueCache
 from core.models.gpt2 import GPT2Model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.tokenization.tokenizers import load_tokenizer
-from evaluate.generate import TextStream, add_arguments, generate_texts, read_prompts, typed_prompts
-from evaluate.sampling import Sampling, draw, generate_tokens
+from evaluate.generate import (
+    TextStream,
+    add_arguments,
+    chosen_method,
+    generate_texts,
+    read_prompts,
+    typed_prompts,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,7 +126,7 @@ def _cached_logits() -> float:
     cache = KeyValueCache(CONFIG, mesh, rows=2)
     with torch.inference_mode():
         pieces = [model(piece, cache=cache) for piece in tokens.split([3, 1, 5, 1, 2], dim=1)]
-        assert cache.length == 12
+        assert cache.lengths == [12, 12]
         with pytest.raises(ValueError, match="13 tokens are more than the model's sequence_length 12"):
             model(tokens[:, :1], cache=cache)
         difference = torch.cat(pieces, 1) - model(tokens)
@@ -275,3 +285,51 @@ def _too_many_ranks(folder: Path) -> None:
 
 def test_ranks_beyond_the_tensor_group_are_refused(inputs: Path) -> None:
     run_distributed(_too_many_ranks, 2, inputs)
+
+
+def _batched(folder: Path, tensor: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The command's object: one text at a time (where one tensor group is all), in batches, and by beams."""
+    mesh = initialize(tensor)
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    model = load_model(folder / "trained", mesh)
+    prompts = ["Once", "", "too long for a model that reads two dozen", "a", "bc"]
+    drawn, search = Sampling(temperature=0.9, top_p=0.95), BeamSearch(3)
+    alone = generate_texts(model, tokenizer, mesh, iter(prompts), 20, drawn) if mesh.data_size == 1 else {}
+    batched = generate_texts(model, tokenizer, mesh, iter(prompts), 20, drawn, 2)
+    return alone, batched, generate_texts(model, tokenizer, mesh, iter(prompts), 20, search, 3)
+
+
+def test_batches_give_the_same_texts_and_are_shared_by_data_ranks(
+    inputs: Path,
+) -> None:
+    alone, batched, searched = run_distributed(_batched, 1, inputs, 1)[0]
+    assert batched == alone
+    for text in searched["texts"]:
+        assert text["prompt_tokens_left_out"] == max(0, text["prompt_tokens"] - 5), "24 - 20 + 1 are read"
+        assert text["score"] < 0
+    assert searched["settings"] == {
+        "tokens": 20,
+        "beams": 3,
+        "length_penalty": 1.0,
+        "early_stopping": "false",
+    }
+    for tensor in (1, 2):
+        for _, other, again in run_distributed(_batched, 2, inputs, tensor):
+            assert other == batched
+            assert [text["text"] for text in again["texts"]] == [text["text"] for text in searched["texts"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length-penalty", "2"], "--beams: must be 2 or more for --length-penalty and --early-stopping"),
+        (["--early-stopping", "true"], "--beams: must be 2 or more"),
+        (["--beams", "3", "--temperature", "1"], "--beams: looks for the likeliest text"),
+        (["--beams", "0"], "--beams: must be 1 or more, is 0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: list[str], message: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(ConfigurationError, match=message):
+        chosen_method(parser.parse_args(options))

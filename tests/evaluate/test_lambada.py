@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.benchmarks.lambada import Row, read_rows, split_last_word
+from data_pipeline.decontamination.texts import benchmark_texts
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.lambada import encode_rows, most_frequent_target_accuracy, with_shuffled_contexts
 
@@ -110,6 +111,59 @@ def test_rows_are_the_same_in_every_spelling_of_a_file(
     rows = read_rows(tmp_path / name)
     assert [(row.line, row.target) for row in rows] == [*((line, "two") for line in range(2, 8)), (8, "😀")]
     assert [row.context for row in rows[:-1]] == [text.removesuffix(" two") for text in texts[:-1]]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", ["", "end"])
+def test_the_authors_own_format_is_told_by_the_content(
+    tmp_path: Path, mark: str, end: str, last: str
+) -> None:
+    """One passage a line; what other readers take for line ends is text."""
+    texts = ['`` go , " she said', "say\u2028one two", "a { brace", "[ sic ] it is so"]
+    path = tmp_path / "any.name"
+    path.write_bytes((mark + end.join(["", *texts]) + (end if last else "")).encode())
+    rows = read_rows(path)
+    assert [(row.line, row.target) for row in rows] == [(2, "said"), (3, "two"), (4, "brace"), (5, "so")]
+    assert rows[1].context == "say\u2028one"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"two words\nalone\n", r"passages\.jsonl, line 2: a passage needs two words or more"),
+        (
+            b'two words\n\n{"text": "a b"}\n',
+            r"passages\.jsonl, line 3: is JSON, but the first line of the file is not",
+        ),
+        (b'{"text": "a b"}\ntwo words\n', r"passages\.jsonl, line 2: not JSON"),
+        (b"two words\nhalf \xed\xa0\xbd pair\n", r"passages\.jsonl: is not UTF-8 text, in line 2"),
+        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xb0\n", r"passages\.jsonl: is not UTF-8 text"),
+        (b"\xef\xbb\xbf \n\r\n", r"passages\.jsonl: holds no rows"),
+    ],
+)
+def test_bad_passages_are_named_in_either_format(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_rows(path)
+
+
+def test_decontamination_reads_both_formats_and_race_stays_races(tmp_path: Path) -> None:
+    (tmp_path / "lambada_test_plain_text.txt").write_text("one passage\nand another\n")
+    (tmp_path / "lambada.jsonl").write_text('{"text": "one passage"}\n{"text": "and another"}\n')
+    for name in ("lambada_test_plain_text.txt", "lambada.jsonl"):
+        assert [text.text for text in benchmark_texts(tmp_path / name, "lambada")] == [
+            "one passage",
+            "and another",
+        ]
+    (tmp_path / "1.txt").write_text(
+        json.dumps({"article": "an article", "questions": [], "options": [], "answers": []})
+    )
+    assert [text.text for text in benchmark_texts(tmp_path / "1.txt")] == ["an article"]
+    (tmp_path / "own.txt").write_bytes(b"\xef\xbb\xbffirst line\r\n\r\nsecond \xe2\x80\xa8 line")
+    found = [text.text for text in benchmark_texts(tmp_path / "own.txt", "text")]
+    assert found == ["first line", "second \u2028 line"]
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason="REAL_DATA is not set: needs 500 real LAMBADA rows")

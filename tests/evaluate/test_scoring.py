@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from core.errors import UserError
 from core.evaluation import batches_by_length, exact_sum, ratio_standard_error, scores_of_items
 from core.model_directory import build_model
 from core.parallel.mesh import Mesh, initialize
+from core.program.kept_scores import KeptScores, remove_kept
+from evaluate.perplexity import overlapping_windows
 from evaluate.scoring import Scorer
 from evaluate.sequences import ScoredSequence
-from evaluate.wikitext103 import overlapping_windows
 
 # 11 tokens padded to 16: at two tensor ranks the second holds 3 real columns and 5 of padding. Large initial
 # weights make the logits differ enough for some first choices to be right.
@@ -206,3 +208,29 @@ def test_an_id_that_is_no_token_is_an_error_on_any_layout(tensor: int) -> None:
     for scored in (False, True):
         for message in run_distributed(_no_token, tensor, CONFIG.vocabulary_size, scored, tensor):
             assert message.startswith(f"sequence 2 of 4: token id {CONFIG.vocabulary_size} is none of the")
+
+
+@pytest.mark.parametrize("kind", ["cut off", "of another cut", "of another width"])
+def test_kept_scores_that_do_not_fit_count_as_none(tmp_path: Path, kind: str) -> None:
+    """Batches of 3, 2 and 4 items: the first stretch stays, what follows is scored again."""
+    sizes, output = [3, 2, 4], tmp_path / "result.json"
+    kept = KeptScores.beside(output, {"data": "a"})
+    assert kept.read(sizes) is None
+    scores = np.arange(18.0).reshape(9, 2)
+    kept.write(0, scores[:3])
+    kept.write(1, scores[3:])
+    again = KeptScores.beside(output, {"data": "a"})
+    assert np.array_equal(again.read(sizes), scores)  # type: ignore[arg-type]
+    assert again.read(sizes) is None, "the next pass has none"
+    path = tmp_path / "result.json.partial" / "00-000000001.npy"
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:-5])
+    else:
+        np.save(path, scores[3:8] if kind == "of another cut" else scores[3:].ravel())
+    assert np.array_equal(KeptScores.beside(output, {"data": "a"}).read(sizes), scores[:3])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"what was scored there was asked .*data was a, is b; remove it"):
+        KeptScores.beside(output, {"data": "b"})
+    (tmp_path / "result.json.partial" / "asked.json").unlink()
+    assert KeptScores.beside(output, {"data": "b"}).read(sizes) is None, "nobody knows of what these are"
+    remove_kept(output)
+    assert not list(tmp_path.iterdir())

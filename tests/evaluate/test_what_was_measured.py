@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from core.config import ModelConfig
 from core.errors import UserError
+from core.generation.sampling import Sampling
 from core.model_directory import build_model, load_model, read_config, save_model
 from core.parallel.mesh import Mesh, initialize
 from data_pipeline.benchmarks.lambada import read_rows
@@ -24,7 +25,6 @@ from data_pipeline.tokenization.tokenizers import load_tokenizer
 from evaluate.__main__ import build_parser
 from evaluate.generate import generate_texts
 from evaluate.lambada import encode_rows
-from evaluate.sampling import Sampling
 from evaluate.wikitext103 import detokenize
 
 LENGTH, ROWS = 32, 300

@@ -12,17 +12,15 @@ import pytest
 
 from core.config import ModelConfig
 from core.evaluation import ratio_standard_error
+from data_pipeline.benchmarks import BENCHMARKS
+from data_pipeline.benchmarks.identity import identified
 from data_pipeline.benchmarks.wikitext103 import count_original_tokens
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from evaluate.perplexity import blocks_of_windows, overlapping_windows, stretches
 from evaluate.scoring import Totals
-from evaluate.wikitext103 import (
-    WIKITEXT103,
-    WikiText103,
-    articles,
-    blocks_of_windows,
-    detokenize,
-    overlapping_windows,
-)
+from evaluate.text import Text
+from evaluate.wikitext2 import WikiText2
+from evaluate.wikitext103 import WIKITEXT103, WikiText103, detokenize, title_places
 from recipes.schema import EvaluationSettings
 
 REAL_DATA = os.environ.get("REAL_DATA")
@@ -64,6 +62,10 @@ def test_original_tokens_count_line_ends_as_words() -> None:
     )
 
 
+def articles(text: str) -> list[str]:
+    return stretches(text, title_places(text)[1:])
+
+
 class _Letters:
     """A stand-in for a tokenizer: one token a character."""
 
@@ -79,7 +81,8 @@ def _scored(path: Path, content: str) -> tuple[list[int], dict[str, Any]]:
     path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
     benchmark = WikiText103(path, _Letters(), 8, EvaluationSettings(stride=4))  # type: ignore[arg-type]
     scored = np.array([window.scored for window in benchmark.windows])
-    totals = Totals(0.1 * scored.sum(), int(scored.sum()), 0, 0.1 * scored, 0 * scored)
+    targets = int(scored.sum())
+    totals = Totals(scored, np.full(targets, 0.1), np.zeros(targets, int), np.zeros(targets, bool))
     result = benchmark.evaluate(lambda windows: totals)
     return [int(token) for window in benchmark.windows for token in window.tokens], result
 
@@ -122,6 +125,44 @@ def test_golden_counts_of_the_validation_set() -> None:
     assert benchmark.block_words.sum() == pytest.approx(217642 - 1, abs=5)  # blanks at the ends
     exact = [part.count(" ") for part in articles((folder / "wikitext103.valid.tokens").read_text())]
     np.testing.assert_allclose(benchmark.block_words, exact, atol=60)  # windows begin every 32 tokens
+
+
+@pytest.mark.parametrize("name", ["wiki.test.tokens", "any.txt"])
+def test_the_task_chooses_the_detokeniser_not_the_path(tmp_path: Path, name: str) -> None:
+    """And a text's words are what white space separates; a mark at its start is none of it, and counts no byte."""
+    content = " \n = One = \n \n Some words , é and @-@ more . \n"
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.replace("\n", "\r\n").encode())
+    settings = EvaluationSettings(stride=4)
+    for program, spelled, words in (
+        (WikiText103, detokenize(content), len(content.strip().split(" "))),
+        (WikiText2, detokenize(content), len(content.strip().split(" "))),
+        (Text, content, len(content.split())),
+    ):
+        task = program(tmp_path / name, _Letters(), 8, settings)  # type: ignore[arg-type]
+        assert "".join(map(chr, task.token_ids)) == spelled
+        assert task.original_tokens == words
+        assert task.bytes == len(content.encode()) == len(content) + 1
+
+
+def test_plain_texts_are_divided_into_stretches(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text(" ".join(f"word{number:03}" for number in range(400)))
+    task = Text(tmp_path / "text", _Letters(), 8, EvaluationSettings(stride=8))  # type: ignore[arg-type]
+    assert len(task.block_words) == 20 and task.block_words.sum() == pytest.approx(400, abs=1)
+
+
+@pytest.mark.parametrize(("share", "is_103"), [(0.004, True), (0.026, False)])
+def test_files_of_the_two_sizes_have_as_many_words_and_are_told_apart(
+    tmp_path: Path, share: float, is_103: bool
+) -> None:
+    """WikiText-2's test set is WikiText-103's articles with more unknown words."""
+    words = ["<unk>" if number % round(1 / share) == 0 else "word" for number in range(245_566)]
+    path = tmp_path / "wiki.test.tokens"
+    path.write_text(" " + " ".join(words) + " \n")
+    for name, expected in (("wikitext103", is_103), ("wikitext2", not is_103)):
+        found = identified(BENCHMARKS[name], path, "")
+        assert found["official"] is expected
+        assert found["counts"]["words"] == 245_566
+        assert ("<unk>" in found["description"]) is not expected
 
 
 def test_a_file_is_cut_at_its_titles_or_else_between_words() -> None:

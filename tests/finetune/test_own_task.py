@@ -37,11 +37,12 @@ import numpy as np
 from riddle_data import read_riddles
 
 from finetune.pairs import PairExamples, encode_texts
+from finetune.program import Program
 from recipes.records import Column, FineTuning, add_fine_tuning
 
 
-class Riddles:
-    def __init__(self, data, tokenizer, sequence_length):
+class Riddles(Program):
+    def __init__(self, data, tokenizer, sequence_length, settings):
         self.splits = {name: read_riddles(data / f"{name}.jsonl") for name in ("train", "test")}
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
 
@@ -82,7 +83,6 @@ add_fine_tuning(
         columns=(Column("accuracy", "accuracy", "percent"),),
         published=None,
         facts=lambda result: f"accuracy {result['accuracy']:.1%}",
-        combine=lambda runs: dict(next(iter(runs.values()))),
     )
 )
 """

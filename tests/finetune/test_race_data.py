@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hub_layout import write_hub_split
 
 from core.config import ModelConfig
 from core.errors import UserError
@@ -13,11 +16,19 @@ from data_pipeline.benchmarks.race import Question, Split, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from finetune.heads import batch_of
 from finetune.pairs import PairExamples
-from finetune.race import LONGEST_QUESTION_TOKENS, RACE, encode_split, question_with_option
+from finetune.race import (
+    LONGEST_QUESTION_TOKENS,
+    RACE,
+    encode_split,
+    kind_of_question,
+    numbers,
+    question_with_option,
+    submission,
+)
 from recipes.schema import FinetuningSettings
 from tests.finetune.race_tree import VOCABULARY, write_tree, write_vocabulary
 
-GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"], "id": "x"}
+GOOD = {"article": "a", "questions": ["q"], "options": [["a", "b", "c", "d"]], "answers": ["A"]}
 
 
 @pytest.fixture
@@ -80,9 +91,87 @@ def test_all_damaged_files_are_reported_at_once(tmp_path: Path) -> None:
 def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="middle: no such folder"):
         read_split(tmp_path, "train")
-    (tmp_path / "train" / "middle").mkdir(parents=True)
+    for level in ("middle", "high"):
+        (tmp_path / "train" / level).mkdir(parents=True)
     with pytest.raises(ValueError, match="middle: holds no questions"):
         read_split(tmp_path, "train")
+
+
+def _hub_rows(tree: Path, split: str) -> list[dict[str, Any]]:
+    """The tree's questions as the hub has them."""
+    rows = []
+    for path in sorted((tree / split).rglob("*.txt")):
+        record = json.loads(path.read_text())
+        for question, options, answer in zip(
+            *(record[key] for key in ("questions", "options", "answers")), strict=True
+        ):
+            row = {"article": record["article"], "question": question, "options": options, "answer": answer}
+            rows.append(row | {"example_id": f"{path.parent.name}{path.name}"})
+    return rows
+
+
+def test_the_hubs_rows_are_the_same_split(tmp_path: Path) -> None:
+    write_tree(tmp_path / "RACE", {"test": 12})  # 10.txt is before 2.txt in a tree
+    for path in (tmp_path / "RACE").rglob("*.txt"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"id": f"{path.parent.name}{path.name}"}))
+    expected = read_split(tmp_path / "RACE", "test")
+    rows = _hub_rows(tmp_path / "RACE", "test")
+    random.Random(0).shuffle(rows)
+    rows.sort(key=lambda row: row["question"] != "who is here ?")  # questions of a passage stay in order
+    write_hub_split(tmp_path / "hub" / "all", "test", rows, files=2)
+    write_hub_split(tmp_path / "hub" / "high", "test", rows)  # a copy of the whole repository
+    assert read_split(tmp_path / "hub", "test") == expected
+    for level in ("middle", "high"):
+        own = [row for row in rows if row["example_id"].startswith(level)]
+        write_hub_split(tmp_path / "levels" / level, "test", own)
+    assert read_split(tmp_path / "levels", "test") == expected
+    for change, message in (
+        ({"answer": "E"}, r'"answers"\[1\]: must be one of'),
+        ({"options": ["a"]}, "must be a list of 4 strings"),
+        ({"article": "other"}, "two different articles are called"),
+        ({"example_id": "1.txt"}, "no file name of RACE"),
+        ({"question": None}, r'"questions"\[1\]: must be a string'),
+    ):
+        write_hub_split(tmp_path / "bad", "test", [*rows[:-1], rows[-1] | change])
+        with pytest.raises(UserError, match=rf"test-00000-of-00001\.parquet, row \d+: .*{message}"):
+            read_split(tmp_path / "bad", "test")
+
+
+def test_two_passages_of_one_id_are_named_and_empty_ones_known(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_tree(tmp_path, {"test": 2})
+    folder = tmp_path / "test"
+    (folder / "high" / "7.txt").write_text(json.dumps(GOOD | {"article": " ", "id": "e"}))
+    (folder / "middle" / "8.txt").write_text(json.dumps(GOOD | {"article": "dog " * 25_000, "id": "l"}))
+    split = read_split(tmp_path, "test")
+    assert split.empty == ["e"]
+    assert encode_split(split, tokenizer, 64).batch(np.arange(len(split.questions)))["tokens"].shape[1] == 64
+    (folder / "high" / "9.txt").write_text(json.dumps(GOOD | {"id": "l"}))
+    with pytest.raises(UserError, match=r'high/9\.txt: has the "id" of .*middle/8\.txt'):
+        read_split(tmp_path, "test")
+
+
+def test_kinds_of_questions() -> None:
+    kinds = {
+        "He is a _ .": "cloze", "What _ ?": "cloze", "In which year, and why?": "which", "Whose is it": "who",
+        "The author says that...": "other", "HOW?": "how", "somewhat of whatever": "other", "": "other",
+    }  # fmt: skip
+    assert {question: kind_of_question(question) for question in kinds} == kinds
+
+
+def test_the_numbers_and_the_answers_file_of_predictions() -> None:
+    table = {
+        "id": ["b", "b", "a"],
+        "question": ["why ?", "_", "why not"],
+        "level": ["high", "high", "middle"],
+        "answer": ["A", "B", "D"],
+        "prediction": ["A", "C", "D"],
+    }
+    found = numbers({"test": table})
+    assert found["accuracy"] == {"all": 2 / 3, "high": 0.5, "middle": 1.0}
+    assert found["total"] == {"all": 3, "high": 2, "middle": 1}
+    assert found["by_kind"]["why"] == {"correct": 2, "total": 2, "accuracy": 1.0}
+    assert found["confusion"]["B"] == {"A": 0, "B": 0, "C": 1, "D": 0}
+    assert json.loads(submission({"test": table})["answers.json"]) == {"b": ["A", "C"], "a": ["D"]}
 
 
 def test_a_folder_is_read_whole_and_what_is_no_passage_is_named(tmp_path: Path) -> None:

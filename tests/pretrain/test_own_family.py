@@ -9,6 +9,8 @@ from distributed import run_program
 from safetensors.numpy import load_file
 from tiny_inputs import recipe, write_corpus
 
+from core.tensor_files import TensorFiles
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 NETWORK = '''
@@ -60,7 +62,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     write_corpus(folder)
     saving = "checkpoint_interval = 3, asynchronous_saving = false"
-    no_dropout = "layers = 1\ndropout = 0.0\nattention_dropout = 0.0"  # whose masks differ between layouts
+    no_dropout = "layers = 2\ndropout = 0.0\nattention_dropout = 0.0"  # whose masks differ between layouts
     text = recipe(STEPS, "toy", saving).replace("layers = 1", no_dropout)
     (folder / "recipe.toml").write_text(text)
     for name, text in (("toy_network", NETWORK), ("toy", RECORD), ("deadly", DEADLY)):
@@ -68,12 +70,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _pretrain(inputs: Path, output: Path, ranks: int, *plugins: str) -> subprocess.CompletedProcess[str]:
+def _pretrain(
+    inputs: Path, output: Path, ranks: int, *plugins: str, split: str = "tensor"
+) -> subprocess.CompletedProcess[str]:
     command = ["toy", "--recipe", str(inputs / "recipe.toml"), "--model", "tiny"]
     for plugin in plugins:
         command += ["--plugin", str(inputs / f"{plugin}.py")]
     command += ["--data", str(inputs), "--tokenizer", str(inputs / "tokenizer.json")]
-    command += ["--tensor-parallel", str(ranks or 1), "--output", str(output)]
+    command += [f"--{split}-parallel", str(ranks or 1), "--output", str(output)]
     return run_program("pretrain", command, ranks or 1)
 
 
@@ -88,7 +92,12 @@ def test_two_files_are_a_family_on_every_layout_and_after_a_kill(inputs, tmp_pat
         assert run.returncode == 0, run.stderr
     assert len(_losses(tmp_path / "1")) == STEPS
     assert _losses(tmp_path / "2") == pytest.approx(_losses(tmp_path / "1"), rel=1e-5)
+    run = _pretrain(inputs, tmp_path / "stages", 2, "toy", split="pipeline")
+    assert run.returncode == 0, run.stderr
+    assert "idle" in run.stderr and "(bubble 20%)" in run.stderr
+    assert _losses(tmp_path / "stages") == pytest.approx(_losses(tmp_path / "1"), rel=1e-5)
     tensors = load_file(tmp_path / "1/model/model.safetensors")
+    assert TensorFiles(tmp_path / "stages/model").names == sorted(tensors)
     assert "token_embedding.weight" in tensors and "position_embedding.weight" not in tensors
     assert json.loads((tmp_path / "1/model/config.json").read_text())["model"]["family"] == "toy"
 

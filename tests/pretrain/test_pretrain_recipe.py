@@ -1,9 +1,13 @@
 """What pretraining reads from a recipe, and the errors it gives."""
 
 import pytest
+import torch
+from tiny_inputs import recipe as tiny_recipe
+from tiny_inputs import write_corpus
 
 from core.config import preset
 from core.errors import ConfigurationError
+from pretrain.__main__ import build_parser, pretrain
 from recipes.reader import read_model, recipe_path
 
 RECIPE = """
@@ -67,3 +71,28 @@ def test_unknown_models_and_recipes_name_the_known_ones(recipe):
         read_model(recipe, "tiny", 131)
     with pytest.raises(ConfigurationError, match=r"no such recipe \(known names: .*sample"):
         read_model(recipe_path("nonesuch"), "small", 131)
+
+
+def test_a_pipeline_that_a_model_does_not_fill_is_refused_before_anything_starts(tmp_path):
+    write_corpus(tmp_path)
+    (tmp_path / "recipe.toml").write_text(tiny_recipe(5))
+    arguments = [
+        "gpt2",
+        "--recipe",
+        str(tmp_path / "recipe.toml"),
+        "--model",
+        "tiny",
+        "--data",
+        str(tmp_path),
+    ]
+    arguments += ["--tokenizer", str(tmp_path / "tokenizer.json"), "--output", str(tmp_path / "out")]
+
+    def errors(*options: str) -> list[str]:
+        with pytest.raises(ConfigurationError) as refused:
+            pretrain(build_parser().parse_args([*arguments, *options]))
+        return refused.value.errors
+
+    stages = ("--pipeline-parallel", "2")
+    assert "model tiny: layers 1 is not divisible by the 2 stages" in errors(*stages)[0]
+    assert "--zero: must be 0 or 1 with pipeline_parallel 2, is 3" in errors(*stages, "--zero", "3")[0]
+    assert not torch.distributed.is_initialized() and not (tmp_path / "out").exists()

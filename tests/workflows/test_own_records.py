@@ -67,13 +67,14 @@ import numpy as np
 
 from colours_data import read_rows
 from finetune.pairs import PairExamples, encode_texts
-from recipes.records import Column, FineTuning, add_fine_tuning, best_of_seeds
+from finetune.program import Program
+from recipes.records import Column, FineTuning, add_fine_tuning
 
 
-class Colours:
+class Colours(Program):
     """Which of two colours does the text name?"""
 
-    def __init__(self, data, tokenizer, sequence_length):
+    def __init__(self, data, tokenizer, sequence_length, settings):
         self.rows = {split: read_rows(data, split) for split in ("train", "dev", "test")}
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
 
@@ -96,10 +97,12 @@ class Colours:
 
         return MultipleChoice(config, mesh, 2, "colours")
 
+    def on_dev(self, score):
+        return {"accuracy": score(self.examples("dev"), "dev").share["all"]}
+
     def result(self, score, controls):
         test = score(self.examples("test"), "test")
-        dev = score(self.examples("dev"), "dev")
-        return {"accuracy": test.share["all"], "total": test.total["all"], "dev_accuracy": dev.share["all"]}
+        return {"accuracy": test.share["all"], "total": test.total["all"]}
 
 
 add_fine_tuning(
@@ -112,7 +115,7 @@ add_fine_tuning(
         columns=(Column("accuracy", "accuracy", "percent"), Column("questions", "total")),
         published=None,
         facts=lambda result: f"accuracy {result['accuracy']:.0%}",
-        combine=lambda runs: best_of_seeds(runs, chosen_by="dev_accuracy", shown="accuracy"),
+        chosen_by="accuracy",
     )
 )
 '''

@@ -2,15 +2,18 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core.errors import ConfigurationError
 from recipes.reader import load_recipe
+from workflows import training
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
@@ -38,6 +41,33 @@ def test_shipped_sample_recipe_is_sound():
     assert recipe.families() == ["gpt2", "bert"]
     assert recipe.models_of(causal=True) == ["gpt2-small", "gpt2-medium"]
     assert recipe.parallel.tensor_parallel == 2
+
+
+def test_the_recipe_of_tasks_has_every_table_and_the_harder_tasks():
+    recipe = load_recipe("tasks")
+    assert {task.name for task in recipe.measured_tasks()} == {
+        *("wikitext103", "lambada"),  # table 3
+        *("mnli", "qqp", "squad", "squad_v2", "race"),  # table 5
+        *("cnn_dailymail", "cnn_dailymail_zero_shot", "dailydialog"),
+    }
+    assert recipe.models["bert"].finetuning["race"].seeds == [1, 2, 3, 4, 5]
+    sample = load_recipe("sample")
+    for name, theirs in (("gpt2", "gpt2-medium"), ("bert", "bert-small")):
+        ours, model = recipe.models[name], sample.models[theirs]
+        assert (ours.config, ours.training) == (model.config, model.training)
+
+
+def test_a_benchmark_is_wanted_from_where_it_is(tmp_path: Path):
+    path = edited(
+        tmp_path,
+        (
+            "[evaluation]",
+            '[benchmarks.rte]\nsource = "sample"\n[benchmarks.text]\nsource = "huggingface"\n[evaluation]',
+        ),
+    )
+    errors = "\n".join(errors_of(path))
+    assert "benchmarks.rte.source: the sample has no RTE; give the path of its files" in errors
+    assert "benchmarks.text.source: Plain text cannot be fetched; give the path of its files" in errors
 
 
 def test_figure_7_compares_the_orders_of_layer_norms_and_nothing_else():
@@ -219,3 +249,36 @@ def test_a_model_that_the_recipe_does_not_have(tmp_path: Path):
     )
     assert result.returncode == 2
     assert "gpt2-tiny" in result.stderr
+
+
+PIPELINE = [("tensor_parallel = 2", "pipeline_parallel = 2")]
+
+
+def test_a_pipeline_that_layers_and_batches_do_not_fill(tmp_path: Path):
+    errors = errors_of(edited(tmp_path, *PIPELINE))
+    assert any("models.gpt2-tiny: layers 1 is not divisible by the 2 stages" in error for error in errors)
+    assert any(
+        "models.gpt2-tiny.training: global_batch 4 over data_parallel 1 is 1 micro-batches of 4, fewer than "
+        "pipeline_parallel 2" in error
+        for error in errors
+    )
+    errors = errors_of(edited(tmp_path, *PIPELINE, ("batch_size = 64", "batch_size = 65")))
+    assert any(
+        "batch_size 65 is not divisible by the 2 processes beyond tensor_parallel" in e for e in errors
+    )
+
+
+def test_a_recipe_lays_pretraining_over_stages_and_the_rest_over_data_ranks(tmp_path: Path, monkeypatch):
+    text = TINY.read_text().replace(*PIPELINE[0]).replace("layers = 1", "layers = 2")
+    (tmp_path / "staged.toml").write_text(re.sub(r"(?m)^micro_batch = 4$", "micro_batch = 2", text))
+    recipe = load_recipe(str(tmp_path / "staged.toml"))
+    seen: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(
+        training, "run_ranks", lambda module, line, ranks, log: seen.append((module, " ".join(line), ranks))
+    )
+    place = SimpleNamespace(title="x", directory=lambda step: tmp_path)
+    data = SimpleNamespace(key="d", kind=None, name="d")
+    training.pretrain(recipe, "gpt2-tiny", data, data).ranks(tmp_path, place)
+    ((module, line, ranks),) = seen
+    assert (module, ranks) == ("pretrain", 2)
+    assert "--pipeline-parallel 2" in line and "--tensor-parallel 1" in line

@@ -22,6 +22,7 @@ from workflows.report_page import (
     card,
     compared,
     report_page,
+    shown,
     training_section,
     write_pages,
     written,
@@ -171,13 +172,14 @@ def test_the_papers_numbers_are_those_of_what_was_measured(page: Page):
     assert [t.rows for t in published.tables] == [[["GPT-9", "12.0", "–"]]]
     assert published.tables[0].head == ("Cloze | test, table 99", "accuracy, %", "F1")
     assert "Not comparable" in published.paragraphs[0][1]
-    assert published.tables[0].note == f"Ours: {VALIDATION}. This is NOT the paper's test set."
+    assert published.tables[0].note == f"Ours: {VALIDATION}. This is NOT what the paper's numbers are about."
 
 
 def test_only_a_number_on_the_official_test_set_stands_beside_the_papers_as_one():
     official = {"data": {"description": "the official WikiText-103 test set", "official": True}}
     other = {"data": {"description": "another file, 9 words", "official": False}}
-    assert compared([official]) == "Ours: the official WikiText-103 test set. This is the paper's test set."
+    said = "Ours: the official WikiText-103 test set. This is what the paper's numbers are about."
+    assert compared([official]) == said
     assert "NOT" in compared([official, other])
     assert compared([{}]) == ""
     headline = Column("perplexity", "ppl")
@@ -216,10 +218,10 @@ def test_both_pages_show_every_table(page: Page, tmp_path: Path):
     markdown = (tmp_path / "report.md").read_text()
     for part in page.sections:
         assert f"<h2>{part.title}</h2>".replace("'", "&#39;") in html
-        for shown in part.tables:
-            assert shown.note in markdown
-            assert shown.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
-            for cell in (cell for row in shown.rows for cell in row):
+        for table in part.tables:
+            assert table.note in markdown
+            assert table.note.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in html
+            for cell in (cell for row in table.rows for cell in row):
                 assert cell in markdown
                 assert cell.replace("'", "&#39;") in html
     assert "| tiny | 1,234 | **75.0 % ± 1.2 %** | 4,000 | exact |" in markdown
@@ -278,16 +280,25 @@ def test_values_are_written_for_people(value: Any, form: str, text: str):
 
 def test_of_seeds_the_best_on_the_development_set_is_reported_beside_the_median():
     runs = {
-        seed: {"accuracy": {"all": test}, "dev_accuracy": {"all": dev}, "total": 8}
+        seed: {"accuracy": {"all": test}, "dev": {"accuracy": {"all": dev}}, "total": 8}
         for seed, test, dev in (("3", 0.9, 0.5), ("10", 0.6, 0.75), ("2", 0.7, 0.75))
     }
-    assert best_of_seeds(runs, chosen_by="dev_accuracy.all", shown="accuracy.all") == {
+    expected = {
         "accuracy": {"all": 0.6},
-        "dev_accuracy": {"all": 0.75},
+        "dev": {"accuracy": {"all": 0.75}},
         "total": 8,
         "seed": 10,
-        "dev_accuracy_median": 0.75,
+        "dev_median": 0.75,
+        "dev_spread": [0.5, 0.75],
+        "dev_of_seeds": {"10": 0.75, "2": 0.75, "3": 0.5},
         "seeds": {"10": 0.6, "2": 0.7, "3": 0.9},
     }
+    column = Column("accuracy", "accuracy.all")
+    record = dataclasses.replace(TAGGING, combine=None, chosen_by="accuracy.all", columns=(column,))
+    assert record.of_seeds(runs) == expected
+    median = Column("median", "dev_median", "percent", spread="dev_spread")
+    assert shown(median, expected) == "75.0 % (50.0 %–75.0 %)" and shown(median, runs["2"]) == "–"
+    assert best_of_seeds(runs, "dev.accuracy.all", "accuracy.all", lower_is_better=True)["seed"] == 3
+    assert TAGGING.of_seeds({"1": {"a": 2}}) == {"a": 2}, "a task's own way"
     assert value_at(runs["3"], "accuracy.middle") is None
     assert value_at(runs["3"], "total.all") is None

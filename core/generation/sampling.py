@@ -1,30 +1,26 @@
-"""Tokens from a causal model, one after the other: the likeliest, or drawn at random.
+"""How the next token of a text is chosen: the likeliest, or drawn at random.
 
-One text at a time: what a prompt gives depends on nothing but the model, the settings, the seed and its number. Every
-rank of the tensor group computes the same choice from the same logits, so the text is the same on any layout, unless
-two candidates are equal to rounding. The likeliest token is found among the ranks' shards of the vocabulary; only to
-draw are the logits gathered.
-
-The model reads `sequence_length` tokens. When they are full, it reads the last half of them again, from position 0, and
-goes on from there.
+What a prompt gives depends on nothing but the model, the settings, the seed and its number. Every rank of the tensor
+group computes the same choice from the same logits, so the text is the same on any layout, unless two candidates are
+equal to rounding. The likeliest token is found among the ranks' shards of the vocabulary; only to draw are the logits
+gathered. Not here: reading the texts (`core.generation.batches`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from core.errors import UserError
-from core.model_directory import Network
-from core.models.cache import KeyValueCache
 from core.parallel.cross_entropy import vocabulary_parallel_argmax
 from core.parallel.mesh import Mesh
 from core.parallel.random import derived_seed
 from core.tables import out_of_range
 
-_NOT_FINITE = "the model's logits are not finite numbers; was its training stopped by an overflow?"
+NOT_FINITE = "the model's logits are not finite numbers; was its training stopped by an overflow?"
 
 
 @dataclass(frozen=True)
@@ -58,75 +54,67 @@ class Sampling:
         """The random numbers of the text with this number, from 0."""
         return torch.Generator().manual_seed(derived_seed(self.seed, "generate", number))
 
+    @property
+    def width(self) -> int:
+        """Versions of a text that are under way at a time."""
+        return 1
 
-def generate_tokens(
-    model: Network,
-    mesh: Mesh,
-    prompt: list[int],
-    count: int,
-    *,
-    stop: int,
-    sampling: Sampling,
-    number: int = 0,
-) -> Iterator[int]:
-    """Up to `count` tokens that follow `prompt`, each as soon as it is chosen; ends before the token `stop`.
+    def look(self, logits: torch.Tensor, mesh: Mesh, vocabulary_size: int) -> Sequence[Any]:
+        """What is chosen from, by row of this rank's logits [rows, padded vocabulary / tp]: the likeliest token, or to
+        draw all logits. Collective over the tensor group.
 
-    Collective over the tensor group.
-
-    Args:
-        model: in evaluation mode.
-        prompt: one token at least; of a longer one than the model reads, the last `sequence_length` are read.
-        number: of this text among those of the run; it selects the random stream.
-
-    Raises:
-        UserError: the model's logits are not finite.
-    """
-    room = model.config.sequence_length
-    cache = KeyValueCache(model.config, mesh)
-    random = sampling.stream(number)
-    text = prompt[-room:]  # what the model reads, or has read
-    unread = text
-    for _ in range(count):
-        if len(text) > room:
-            cache.clear()
-            text = unread = text[-max(1, room // 2) :]
-        token = _next_token(model, mesh, unread, cache, sampling, random)
-        if token == stop:
-            return
-        yield token
-        unread = [token]
-        text = [*text, token]
-
-
-@torch.inference_mode()
-def _next_token(
-    model: Network,
-    mesh: Mesh,
-    unread: list[int],
-    cache: KeyValueCache,
-    sampling: Sampling,
-    random: torch.Generator,
-) -> int:
-    tokens = torch.tensor([unread], device=mesh.device)
-    last = torch.tensor([len(unread) - 1], device=mesh.device)
-    logits = model(tokens, places=(torch.zeros_like(last), last), cache=cache)[0]  # [padded vocabulary / tp]
-    vocabulary_size = model.config.vocabulary_size
-    if sampling.temperature == 0:
+        Raises:
+            UserError: the logits are not finite.
+        """
+        if self.temperature:
+            return list(_gathered(logits, mesh)[:, :vocabulary_size].cpu())
         best = vocabulary_parallel_argmax(logits, group=mesh.tensor_group, vocabulary_size=vocabulary_size)
-        if best == vocabulary_size:  # of logits that are not numbers, none is the largest
-            raise UserError(_NOT_FINITE)
-        return int(best)
-    whole = _gathered(logits, mesh)[:vocabulary_size].cpu()
-    return draw(whole, sampling, torch.rand((), generator=random, dtype=torch.float64).item())
+        tokens: list[int] = best.tolist()
+        if vocabulary_size in tokens:  # of logits that are not numbers, none is the largest
+            raise UserError(NOT_FINITE)
+        return tokens
+
+    def begin(self, number: int, count: int, stop: int) -> "SampledText":
+        """A text of at most `count` tokens that ends before the token `stop`."""
+        return SampledText(self, number, count, stop)
+
+
+class SampledText:
+    """A text under way, of which there is one version (`core.generation.batches.Text`)."""
+
+    score: float | None = None
+
+    def __init__(self, sampling: Sampling, number: int, count: int, stop: int) -> None:
+        self.number = number
+        self.tokens: list[int] = []
+        self.ended = ""
+        self._sampling, self._count, self._stop = sampling, count, stop
+        self._random = sampling.stream(number)
+
+    def advance(self, rows: Sequence[Any]) -> list[tuple[int, int]]:
+        (seen,) = rows
+        token = seen if self._sampling.temperature == 0 else self._drawn(seen)
+        if token == self._stop:
+            self.ended = "stop"
+            return []
+        self.tokens.append(token)
+        if len(self.tokens) < self._count:
+            return [(0, token)]
+        self.ended = "length"
+        return []
+
+    def _drawn(self, logits: torch.Tensor) -> int:
+        uniform = torch.rand((), generator=self._random, dtype=torch.float64).item()
+        return draw(logits, self._sampling, uniform)
 
 
 def _gathered(logits: torch.Tensor, mesh: Mesh) -> torch.Tensor:
-    """[padded vocabulary / tp] on each rank → [padded vocabulary] on every rank."""
+    """[rows, padded vocabulary / tp] on each rank → [rows, padded vocabulary] on every rank."""
     if mesh.tensor_size == 1:
         return logits
     parts = [torch.empty_like(logits) for _ in range(mesh.tensor_size)]
     dist.all_gather(parts, logits.contiguous(), group=mesh.tensor_group)
-    return torch.cat(parts)
+    return torch.cat(parts, dim=-1)
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, uniform: float) -> int:
@@ -140,7 +128,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, uniform: float) -> int:
         UserError: a logit is not finite.
     """
     if not torch.isfinite(logits).all():
-        raise UserError(_NOT_FINITE)
+        raise UserError(NOT_FINITE)
     scaled = logits.double() / sampling.temperature
     if 0 < sampling.top_k < len(scaled):
         scaled = scaled.masked_fill(scaled < scaled.topk(sampling.top_k).values[-1], -torch.inf)
