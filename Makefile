@@ -4,8 +4,8 @@ PYTHON ?= python3
 TORCH ?=
 VENV := $(if $(filter-out python3,$(PYTHON) $(TORCH)),.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(TORCH:%=-torch-%),.venv)
 BIN := $(VENV)/bin
-# Of the pip that comes with Python the first thing to install is the pinned one, which needs half the time; the bytecode that pip
-# would make in one process is made in as many as there are cores. Neither is needed.
+# The pinned pip chooses versions in half the time of the one that comes with Python; bytecode, which pip makes in one process, is
+# made in as many as there are cores. Where either fails the rest works as well.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
@@ -35,7 +35,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 # Each program, worker and rank is a process of its own; where PYTHONDONTWRITEBYTECODE is set none would keep this for the next.
 compiled: install
-	@$(BIN)/python -m compileall -q $(PACKAGES) tests
+	@$(BIN)/python -m compileall -q $(PACKAGES) benchmarks tests
 
 reproduce: compiled
 	$(BIN)/luigi --module workflows FullReproduction

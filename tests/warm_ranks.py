@@ -29,5 +29,5 @@ for name in (*_NEEDED, *_PROGRAMS):
 for name in _PROGRAMS:
     sys.modules.pop(name, None)  # a rank runs it, and what it imported is there
 torch.set_num_threads(1)  # a process with threads of OpenMP must not be forked
-for precision in ("fp32", "bf16"):
+for precision in ("fp32", "bf16", "fp16"):
     measured_peak(torch.device("cpu"), precision)
