@@ -35,9 +35,7 @@ _NO_CHARACTERS = re.compile(
 )
 _MOST_DECODINGS = 8  # one after the other; nobody has seen text that was decoded wrongly more than four times
 _AS_WINDOWS = ("decode", "windows-1252")
-_LONGEST_TRIED_IN_PARTS = (
-    256  # characters without a blank that are wrong in several ways: parts of parts take n² work
-)
+_LONGEST_IN_PARTS = 256  # characters that are decoded part by part: parts of parts take n² work
 _MOST_PASSES = 3  # of all repairs: removed characters and composed letters can show a wrong decoding
 _MOST_MARKS = 64  # on one letter that are sorted together: Python sorts them in quadratic time
 
@@ -108,7 +106,7 @@ def _repairer() -> Callable[[str], str]:
     def decode_part(match: re.Match[str]) -> str:
         if not is_bad(match[0]):
             return match[0]
-        config = everything if len(match[0]) <= _LONGEST_TRIED_IN_PARTS else whole
+        config = everything if len(match[0]) <= _LONGEST_IN_PARTS else whole
         return str(ftfy.fix_encoding_and_explain(match[0], config).text)
 
     def decode(line: str) -> str:
@@ -117,10 +115,9 @@ def _repairer() -> Callable[[str], str]:
         for _ in range(_MOST_DECODINGS):
             before = line
             decoded, plan = ftfy.fix_encoding_and_explain(line, whole)
-            steps: list[tuple[str, str]] | None = None
-            if plan and _AS_WINDOWS in plan:
-                steps = [*plan[: plan.index(_AS_WINDOWS) - 1]]
-            line = decoded if steps is None else str(ftfy.apply_plan(line, steps))
+            steps = [(kind, how) for kind, how in plan or ()]
+            as_windows = steps.index(_AS_WINDOWS) if _AS_WINDOWS in steps else 0
+            line = str(ftfy.apply_plan(line, steps[: as_windows - 1])) if as_windows else decoded
             if is_bad(line):
                 line = UTF8_DETECTOR_RE.sub(decode_part, line)
             if line == before:
