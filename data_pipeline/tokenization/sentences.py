@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ def _import_punkt() -> Any:
     """
     if "nltk" in sys.modules:
         return importlib.import_module("nltk.tokenize.punkt")
-    path = None
+    path: Sequence[str] | None = None
     try:
         for name in ("nltk", "nltk.tokenize"):
             found = importlib.machinery.PathFinder.find_spec(name, path)
