@@ -26,7 +26,7 @@ from recipes.records import FINE_TUNING, FineTuning
 from recipes.schema import FinetuningSettings
 
 DESCRIPTION = """\
-Fine-tune a pretrained BERT on a task of the paper's section 5.3, then score it. Ends by printing one JSON object.
+Fine-tune a pretrained model on a task (paper section 5.3, and harder ones), then score it. Ends by printing one JSON object.
 
   torchrun --nproc-per-node 2 -m finetune race --checkpoint bert --tokenizer vocab.txt --data RACE/ --output race
 

@@ -4,6 +4,7 @@ Rajpurkar et al. 2016, section 6.1, and 2018: texts are compared without case, p
 a question's score is that of the answer it fits best.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -85,4 +86,10 @@ def best_threshold(scores: np.ndarray, no_answer: np.ndarray, answerable: np.nda
     lowest = 0.0 if ordered[0] > 0 else float(ordered[0]) - 1.0
     possible = np.concatenate([[True], ordered[:-1] < ordered[1:], [True]])
     best = int(np.argmax(np.where(possible, values, -np.inf)))
-    return Threshold(float(values[best]) / len(scores), lowest if best == 0 else float(ordered[best - 1]))
+    threshold = lowest if best == 0 else float(ordered[best - 1])
+    return Threshold(mean(np.where(no_answer > threshold, ~answerable, scores)), threshold)
+
+
+def mean(values: np.ndarray) -> float:
+    """Of a correctly rounded sum: the same digits in any order."""
+    return math.fsum(values.tolist()) / len(values)

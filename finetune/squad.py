@@ -17,7 +17,7 @@ from core.config import ModelConfig
 from core.errors import UserError
 from data_pipeline.benchmarks.squad import SPLITS, Split, is_placed, read_split
 from data_pipeline.tokenization.tokenizers import Tokenizer
-from finetune.answers import Score, best_threshold, score
+from finetune.answers import Score, best_threshold, mean, score
 from finetune.metrics import question_word
 from finetune.pairs import SPECIAL_TOKENS, encode_texts
 from finetune.program import Program
@@ -210,14 +210,14 @@ class _Answered:
 
     def numbers(self) -> dict[str, Any]:
         """The official scores, as shares."""
-        return {"f1": float(self.f1.mean()), "exact": float(self.exact.mean()), **self.thresholds}
+        return {"f1": mean(self.f1), "exact": mean(self.exact), **self.thresholds}
 
     def by_group(self, groups: np.ndarray) -> dict[str, Any]:
         """The same of the questions of each group."""
         return {
             str(group): {
-                "f1": float(self.f1[groups == group].mean()),
-                "exact": float(self.exact[groups == group].mean()),
+                "f1": mean(self.f1[groups == group]),
+                "exact": mean(self.exact[groups == group]),
                 "total": int((groups == group).sum()),
             }
             for group in np.unique(groups)

@@ -42,6 +42,7 @@ TIERS = {
     "workflows/test_own_records.py": "chain",
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
+    "data_pipeline/test_plugins.py::*--ray*": "chain",
     "core/test_cuda.py": "ranks",
     "core/test_ranks.py": "ranks",
 }

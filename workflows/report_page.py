@@ -109,7 +109,10 @@ def measured_on(result: Mapping[str, Any]) -> str | None:
     if described is None:
         return None
     facts = {name: result.get(name) for name in ("sequence_length", "stride", "precision")}
-    return ", ".join([described, *(f"{words(name)} {value}" for name, value in facts.items() if value)])
+    rule = [result["rule"]] if "rule" in result else []
+    return ", ".join(
+        [described, *(f"{words(name)} {value}" for name, value in facts.items() if value), *rule]
+    )
 
 
 def is_official(result: Mapping[str, Any]) -> bool:
@@ -155,7 +158,8 @@ def task_section(task: Task, measured: Sequence[Measurement], models: Mapping[st
     errors = f"± is the standard error over {' or '.join(sorted(over))}." if over else ""
     note = " ".join(filter(None, [task.note, errors]))
     styles = {head[2]: "best", head[-1]: "left"}
-    return Section(f"{task.title}, {how}", [Table(head, rows, note, styles)])
+    title = task.title if task.title.endswith(how) else f"{task.title}, {how}"
+    return Section(title, [Table(head, rows, note, styles)])
 
 
 def training_section(models: Mapping[str, Any], curves: Mapping[str, Records]) -> Section:

@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in _HEAVY:
         importlib.import_module(name)
     if options.module:
+        program = f"{options.training_script}.__main__"
         with contextlib.suppress(ModuleNotFoundError):  # the ranks will say so
-            importlib.import_module(f"{options.training_script}.__main__")
+            importlib.import_module(program)
+            del sys.modules[program]  # what it imports stays; running one that is there already is warned of
     config, _, _ = torchrun.config_from_args(options)
     config.start_method = "fork"
     torchrun.elastic_launch(config, _rank)(options)

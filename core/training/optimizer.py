@@ -87,7 +87,7 @@ def clip_gradients(
     gradients = [gradient for _, gradient in given]
     local = [gradient._local_tensor for gradient in gradients]
     mesh = gradients[0].device_mesh
-    squares = torch.stack(torch._foreach_norm(local)).double().square()
+    norms = torch._foreach_norm(local)
     # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
     of_dimensions: dict[tuple[int, ...], list[int]] = {}
     for index, (parameter, gradient) in enumerate(given):
@@ -97,11 +97,12 @@ def clip_gradients(
         of_dimensions.setdefault(split, []).append(index)
     by_dimensions: dict[tuple[int, ...], torch.Tensor] = {}
     for split in sorted(of_dimensions):
-        by_dimensions[split] = squares[of_dimensions[split]].sum()
+        of_split = torch.stack([norms[index] for index in of_dimensions[split]])
+        by_dimensions[split] = of_split.double().square().sum()
         for dimension in split:
             if mesh.size(dimension) > 1:
                 dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
-    total = sum(value.item() for value in by_dimensions.values())
+    total = torch.stack(list(by_dimensions.values())).sum().item()  # the host waits for the device here
     if pipeline is not None:
         of_stages = torch.tensor([total], dtype=torch.float64, device=local[0].device)
         dist.all_reduce(of_stages, group=pipeline)

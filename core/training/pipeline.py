@@ -72,6 +72,8 @@ class Pipeline:
             sums = self._pass(_Passing(batches, totals, step, loss_scale, True))
         complete_gradients(self.model, self.mesh)
         for parameter in self.tied:
+            if parameter.grad is None:  # used at the other end only
+                parameter.grad = torch.zeros_like(parameter)
             assert isinstance(parameter.grad, DTensor)
             dist.all_reduce(parameter.grad.to_local(), group=self._ends)
         values = torch.zeros(len(totals), dtype=torch.float64, device=self.mesh.device)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from core.config import ParallelConfig
 from core.errors import ConfigurationError
 from core.models.transformer import PretrainingObjective
 from core.parallel.mesh import Mesh
@@ -37,7 +38,9 @@ class IdleTime:
         self._passing.append((started, self._now()))
 
     def taken(self) -> tuple[float, float]:
-        """(computing, passing) since the last call; on a GPU, which must have done it."""
+        """(computing, passing) since the last call."""
+        if self._on_device:
+            torch.cuda.synchronize()
         result = self._seconds(self._computing), self._seconds(self._passing)
         self._computing, self._passing = [], []
         return result
@@ -69,10 +72,16 @@ def whole_shapes(model: nn.Module, mesh: Mesh) -> dict[str, list[int]]:
     return {name: shape for shapes in _gathered(own, mesh) for name, shape in shapes.items()}
 
 
-def stage_errors(model: nn.Module, mesh: Mesh) -> list[str]:
-    """Why a model cannot be computed in stages, one line each."""
-    if mesh.pipeline_size == 1:
-        return []
+def stage_errors(model: nn.Module, mesh: Mesh, zero: int = 1, schedule: str = "1f1b") -> list[str]:
+    """Why a model cannot be trained in stages, one line each."""
+    layout: dict[str, Any] = {
+        "pipeline_parallel": mesh.pipeline_size,
+        "pipeline_chunks": mesh.pipeline_chunks,
+        "pipeline_schedule": schedule,
+        "zero": zero,
+    }
+    if errors := ParallelConfig(**layout).errors("layout"):
+        return errors
     remedy = "train it with pipeline_parallel 1"
     if not isinstance(model, PretrainingObjective):
         return [

@@ -107,10 +107,11 @@ def train(
         + config.layout_errors(
             mesh.data_size, pipeline_parallel=mesh.pipeline_size, pipeline_chunks=mesh.pipeline_chunks
         )
-        + stage_errors(task.model, mesh)
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
     )
+    if mesh.pipeline_size > 1:
+        errors += stage_errors(task.model, mesh, options.zero, options.pipeline_schedule)
     if not errors and config.validation_interval and task.validation is None:
         errors.append(
             f"training.validation_interval: is {config.validation_interval}, but nothing is held out to validate on: "

@@ -149,7 +149,7 @@ class _Reading:
         passage = self._passages.setdefault(context, len(self._passages))
         if passage == len(self.split.passages):
             self.split.passages.append(context)
-        answers = tuple(Answer(answer["text"], answer["answer_start"]) for answer in _answers(row))
+        answers = tuple(Answer(answer["text"], answer["answer_start"]) for answer in _answers(row) or ())
         self.split.questions.append(Question(row["id"], passage, row["question"], answers))
         for answer in answers:
             if not is_placed(answer, context):

@@ -294,8 +294,9 @@ def write_rows(task: SummaryTask, rows: Rows, folder: Path) -> None:
 
 
 def _count(task: SummaryTask, folder: Path) -> dict[str, Any]:
-    """Pairs, those included that cannot be used."""
-    splits = {name: read_split(folder, task, name) for name in SPLITS}
+    """Pairs of the splits that are there, those included that cannot be used."""
+    there = [name for name in SPLITS if files_of_split(folder, {name}, ROW_SUFFIXES)]
+    splits = {name: read_split(folder, task, name) for name in there}
     return {
         name: {"articles": len(split.rows) + sum(map(len, split.left_out.values()))}
         for name, split in splits.items()

@@ -41,9 +41,8 @@ def _goes_on(line: str, start: int, end: int) -> bool:
     word = line[max(start, end - _LONGEST_WORD) : end].split()[-1].rstrip(_CLOSING)
     if len(word) == 2 and word[0].isupper() and word[1] == "." and word != "I.":
         return True
-    following = _WORD.match(line, end)
-    known = abbreviation(word)
-    return bool(known and following) and ends_sentence(known, following[1]) is False
+    known, following = abbreviation(word), _WORD.match(line, end)
+    return bool(known) and following is not None and ends_sentence(known, following[1]) is False
 
 
 def first_sentences(text: str, count: int) -> str:

@@ -6,9 +6,8 @@ one. Finding and removing duplicates in a corpus lives in `data_pipeline.dedupli
 
 import functools
 import hashlib
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,7 @@ _SEED = 1909_08053
 _GROUP_CHARACTERS = 1 << 16  # of so many at a time the arrays stay in the processor's cache
 _SET_CHARACTERS = 1 << 20
 _TABLE_HASHES = 1 << 20  # more are sorted
-_TABLE_BITS = {np.uint16: 18, np.uint32: 20}  # small ones stay in the processor's cache
+_TABLE_BITS: dict[Any, int] = {np.uint16: 18, np.uint32: 20}  # small ones stay in the processor's cache
 _FEW_HASHES = 1 << 10  # for which arrays take longer than Python's sets
 _WORD_BYTES = 8
 _LAST_ASCII = 127
@@ -74,7 +73,7 @@ def normalise(text: str) -> Codes:
 def text_hash(codes: Codes) -> bytes:
     """16 bytes that are equal for texts that are the same when normalised."""
     digest = hashlib.sha256(bytes([codes.itemsize]))
-    digest.update(codes)
+    digest.update(codes.data)
     return digest.digest()[:16]
 
 
@@ -234,29 +233,17 @@ def jaccard(first: Hashes, second: Hashes) -> float:
     return found.common / together if together else 1.0
 
 
-def _polynomial(
-    values: npt.NDArray[Any], size: int, base: Any, spare: Sequence[npt.NDArray[Any]] = ()
-) -> npt.NDArray[Any]:
-    """Of each `size` consecutive values one hash, in their own integer type: [values - size + 1].
-
-    Args:
-        spare: two arrays as large as the values, in one of which the result is.
-    """
+def _polynomial(values: npt.NDArray[Any], size: int, base: Any) -> npt.NDArray[Any]:
+    """Of each `size` consecutive values one hash, in their own integer type: [values - size + 1]."""
     hashes, length = values, 1
-    free = itertools.cycle(spare or (np.empty_like(values), np.empty_like(values)))
-
-    def joined(after: npt.NDArray[Any], length_after: int) -> npt.NDArray[Any]:
-        """The hashes of runs, each followed by such a one."""
-        count = len(values) - length - length_after + 1
-        result = next(free)[:count]
-        np.multiply(hashes[:count], base**length_after, out=result)
-        result += after[length : length + count]
-        return result
-
     for bit in bin(size)[3:]:  # a run's hash from those of its halves
-        hashes, length = joined(hashes, length), 2 * length
+        count = len(values) - 2 * length + 1
+        hashes = hashes[:count] * base**length + hashes[length : length + count]
+        length *= 2
         if bit == "1":
-            hashes, length = joined(values, 1), length + 1
+            count -= 1
+            hashes = hashes[:count] * base + values[length : length + count]
+            length += 1
     return hashes.copy() if size == 1 else hashes
 
 
@@ -268,13 +255,12 @@ def _mix64(hashes: Hashes) -> None:
     hashes ^= hashes >> np.uint64(32)
 
 
-def _mix32(hashes: Signatures, spare: Signatures) -> None:
-    """The same for 32 bits; `spare` is another array of their number."""
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        np.right_shift(hashes, np.uint32(shift), out=spare)
-        hashes ^= spare
-        if factor > 1:
-            hashes *= np.uint32(factor)
+def _mix32(hashes: Signatures) -> None:
+    """The same for 32 bits."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        hashes ^= hashes >> np.uint32(shift)
+        hashes *= np.uint32(factor)
+    hashes ^= hashes >> np.uint32(16)
 
 
 def signatures(texts: Iterable[Codes], shingles: Shingles, values: int) -> Signatures:
@@ -330,29 +316,20 @@ def _groups(pieces: Iterator[Codes]) -> Iterator[list[Codes]]:
 
 def _minima(group: list[Codes], size: int, values: int) -> Signatures:
     """[pieces, values]: of each piece and bin the least hash of a shingle, or the largest value."""
+    lengths = np.array([len(units) for units in group])
+    flat = np.concatenate(group).astype(np.uint32, copy=False)
+    cells = np.repeat(np.arange(len(group)) * values, lengths)
+    ends = np.cumsum(lengths)[lengths > 0]
+    cells[(ends[:, None] - np.arange(1, size)).ravel()] = len(group) * values  # these would cross pieces
     result = np.full((len(group) + 1) * values, _NO_HASH)
-    edges = np.cumsum([0, *map(len, group)]).tolist()
-    flat, cells, *spare = _work_arrays(max(edges[-1], 2 * _GROUP_CHARACTERS + size))
-    flat = np.concatenate(group, out=flat[: edges[-1]], casting="same_kind")
-    if len(flat) >= size:
-        hashes = _polynomial(flat, size, _SHORT_BASE, [array[: len(flat)] for array in spare])
-        other = flat[: len(hashes)]
-        _mix32(hashes, other)
+    if len(flat):
+        hashes = _polynomial(flat, size, _SHORT_BASE)
+        _mix32(hashes)
         cells = cells[: len(hashes)]
-        for piece, (start, end) in enumerate(itertools.pairwise(edges)):
-            cells[start:end] = piece * values
-            cells[max(start, end - size + 1) : end] = len(group) * values  # these would cross pieces
         if values > 1:
-            cells += np.right_shift(hashes, np.uint32(33 - values.bit_length()), out=other)
+            cells += hashes >> np.uint32(33 - values.bit_length())
         np.minimum.at(result, cells, hashes)
     return result.reshape(-1, values)[:-1]
-
-
-@functools.lru_cache(maxsize=1)
-def _work_arrays(size: int) -> tuple[npt.NDArray[Any], ...]:
-    """Arrays to work in: to be given new ones for each group, by the system, would take a fifth of the time."""
-    kinds = (np.uint32, np.int64, np.uint32, np.uint32)
-    return tuple(np.empty(size, kind) for kind in kinds)
 
 
 def _densify(result: Signatures) -> None:

@@ -115,9 +115,6 @@ class Chain:
         """The artifacts whose documents come first."""
         return [made for made in self.all() if made.stage in DOCUMENT_STAGES and not made.before]
 
-    def of_stage(self, stage: str) -> list[Made]:
-        return [made for made in self.all() if made.stage == stage]
-
     def missing(self) -> Iterator[str]:
         """Inputs that are gone, a line each."""
         for made in self.all():

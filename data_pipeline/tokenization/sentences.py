@@ -8,7 +8,11 @@ numbers, dots), on the next one. So what a word says can be remembered (`WordEnd
 """
 
 import functools
+import importlib.machinery
+import importlib.util
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -24,24 +28,46 @@ _LIMIT_BYTES = 4_000_000
 _MOST_SHARDS = 256
 
 
+def _import_punkt() -> Any:
+    """nltk's Punkt alone, in a tenth of a second.
+
+    nltk's own `__init__` imports all of nltk, and with it scipy.stats, scikit-learn and pandas where they are: seconds and
+    a hundred megabytes in every process. So here its packages are there without having run, and what was imported below
+    them is taken out of `sys.modules` again: whoever else imports nltk gets the whole of it.
+    """
+    if "nltk" in sys.modules:
+        return importlib.import_module("nltk.tokenize.punkt")
+    path: Sequence[str] | None = None
+    try:
+        for name in ("nltk", "nltk.tokenize"):
+            found = importlib.machinery.PathFinder.find_spec(name, path)
+            if found is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            sys.modules[name] = package = importlib.util.module_from_spec(found)
+            path = package.__path__
+        return importlib.import_module("nltk.tokenize.punkt")
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "nltk"]:
+            del sys.modules[name]
+
+
 @functools.cache
 def _punkt() -> SimpleNamespace:
     """Punkt's trainer and splitter with English abbreviations known, whatever a corpus says of them."""
-    from nltk.tokenize import punkt
+    punkt = _import_punkt()
+    if hasattr(punkt, "redos"):  # from nltk 3.10 on
+        # Five seconds for one paragraph are few for a book in one line, and Punkt's patterns take linear time.
+        punkt.redos.DEFAULT_TIMEOUT = None
 
-    try:
-        from nltk import redos
-    except ImportError:  # before nltk 3.10
-        pass
-    else:  # five seconds for one paragraph are few for a book in one line, and Punkt's patterns take linear time
-        redos.DEFAULT_TIMEOUT = None
+    trainer: Any = punkt.PunktTrainer
+    splitter: Any = punkt.PunktSentenceTokenizer
 
-    class Trainer(punkt.PunktTrainer):
+    class Trainer(trainer):
         def _first_pass_annotation(self, token: Any) -> None:
             super()._first_pass_annotation(token)
             _mark_known(token)
 
-    class Splitter(punkt.PunktSentenceTokenizer):
+    class Splitter(splitter):
         def _first_pass_annotation(self, token: Any) -> None:
             super()._first_pass_annotation(token)
             _mark_known(token)
@@ -64,7 +90,7 @@ def _punkt() -> SimpleNamespace:
             reason: str | None = super()._second_pass_annotation(token, following)
             return reason
 
-    return SimpleNamespace(Trainer=Trainer, Splitter=Splitter, Parameters=punkt.PunktParameters)
+    return SimpleNamespace(Trainer=Trainer, Splitter=Splitter, Parameters=punkt.PunktParameters, module=punkt)
 
 
 def _mark_known(token: Any) -> None:

@@ -19,40 +19,34 @@ from core.config import ModelConfig
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import RunOptions, train
 
-DROPS = [Mode(drops=True, recompute="full"), Mode("bert", drops=True, recompute="selective")]
+DROPS = Mode(drops=True, recompute="full")
 MODES = {  # by (pipeline, data, tensor)
     (2, 1, 1): [
         Mode(),
         Mode(schedule="gpipe", recompute="full"),
         Mode(micro_batch=3),  # 3, 3 and 2 samples
-        Mode("bert"),
         replace(CHUNKS, model="bert", recompute="selective"),
-        Mode("post-norm bert", micro_batch=4),
         replace(CHUNKS, model="post-norm bert"),
         Mode(precision="bf16"),
         replace(CHUNKS, precision="fp16"),
-        *DROPS,
-        replace(CHUNKS, drops=True, recompute="full"),
+        DROPS,
+        replace(CHUNKS, model="bert", drops=True, recompute="selective"),
     ],
     (2, 2, 1): [
         Mode(zero=0),
-        Mode(schedule="gpipe", recompute="selective"),
-        replace(CHUNKS, zero=0, recompute="full"),
-        Mode("bert"),
-        replace(CHUNKS, model="post-norm bert"),
+        replace(CHUNKS, recompute="full"),
+        Mode("bert", schedule="gpipe"),
         replace(CHUNKS, precision="bf16", zero=0),
     ],
     (2, 1, 2): [
         replace(CHUNKS, sequence_parallel=True, recompute="selective"),
         Mode("bert", sequence_parallel=True),
-        replace(CHUNKS, model="post-norm bert", sequence_parallel=True),
-        DROPS[0],
+        DROPS,
     ],
     (4, 1, 1): [
         Mode(),
         Mode("bert", schedule="gpipe", recompute="full"),
         Mode("post-norm bert"),
-        DROPS[0],
     ],
 }  # fmt: skip
 

@@ -13,14 +13,14 @@ import argparse, atexit, json, os, sys, time
 from core.errors import UserError
 from core.program.ranks import run_on_ranks
 
-seconds = json.loads(os.environ["FAILS_AFTER"])[int(os.environ["LOCAL_RANK"])]
-
 def command(arguments):
+    seconds = json.loads(os.environ["FAILS_AFTER"])[int(os.environ["LOCAL_RANK"])]
     atexit.register(time.sleep, 1)  # as an interpreter on a busy machine: torchrun does not know of the failure yet
     time.sleep(seconds if seconds >= 0 else 60)
     raise UserError("no such file")
 
-sys.exit(run_on_ranks(argparse.ArgumentParser, command))
+if __name__ == "__main__":
+    sys.exit(run_on_ranks(argparse.ArgumentParser, command))
 """
 
 
@@ -35,10 +35,12 @@ def test_one_message_under_torchrun_whoever_fails_first(
     tmp_path: Path, launcher: str, fails_after: str
 ) -> None:
     """[seconds until rank 0 fails, rank 1]; -1: it does not fail, and would go on for a minute."""
-    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program/__main__.py").write_text(PROGRAM)
     command = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [*command, str(tmp_path / "program.py")],
+        [*command, "-m", "program"],
+        cwd=tmp_path,
         env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -47,3 +49,4 @@ def test_one_message_under_torchrun_whoever_fails_first(
     )
     assert run.returncode != 0
     assert run.stderr.count("error: no such file") == 1, run.stderr
+    assert "RuntimeWarning" not in run.stderr

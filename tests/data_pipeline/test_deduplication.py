@@ -1,5 +1,6 @@
 """Deduplication against brute force, what is kept, and settings that cannot be."""
 
+import functools
 import json
 import random
 from pathlib import Path
@@ -38,6 +39,7 @@ def edited(seed: int, text: str, share: float) -> str:
     return " ".join("zorb" if draw.random() < share else word for word in text.split(" "))
 
 
+@functools.cache
 def shingle_set(text: str) -> set[str]:
     """Written without the pipeline's code: strings of five characters of the lower-cased text."""
     normal = " ".join(text.lower().split())

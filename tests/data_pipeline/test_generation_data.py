@@ -107,6 +107,13 @@ def test_a_split_that_is_not_there_or_cannot_be_used_is_named(tmp_path: Path) ->
         summaries.read_split(folder, XSUM, "test")
 
 
+def test_a_test_set_alone_is_counted(tmp_path: Path) -> None:
+    """Zero-shot evaluation needs no other."""
+    folder = _lines(tmp_path / "test.jsonl", GOOD, {**GOOD, "id": 2, "summary": ""})
+    origin = BENCHMARKS["xsum"].origin
+    assert origin and origin.count(folder) == {"test": {"articles": 2}}
+
+
 def test_dialogues_of_every_layout(tmp_path: Path) -> None:
     turns = ["Hi\u2028there ?", " How are you ? ", "Fine ."]
     _lines(

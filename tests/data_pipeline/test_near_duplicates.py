@@ -17,6 +17,7 @@ from corpus_files import english
 
 import data_pipeline.deduplication.job as job_module
 from benchmarks import near_duplicates
+from benchmarks.texts import write_shards
 from core.files import atomic_write
 from data_pipeline.deduplication import (
     candidates,
@@ -414,6 +415,32 @@ def test_pairs_and_memory_are_linear_in_documents_whatever_the_size_of_clusters(
 
     assert _peak_bytes(work) < 80 * bands * documents
     assert pairs == documents - documents // size
+
+
+@pytest.mark.parametrize("size", [1, 30, 300])
+def test_a_document_is_compared_about_once_however_many_tasks_share_its_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What is alike in one band is joined before other bands are looked at, and what may be alike comes last of all."""
+    monkeypatch.setattr(candidates, "_LEAST_MEMBERS", 200)
+    draw = random.Random(1)
+    texts = []
+    for _ in range(600 // size):
+        words = [
+            "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(100)
+        ]
+        for _ in range(size):
+            share = draw.uniform(0.0, 0.06) * (size > 1)
+            copy = ["".join(draw.choices("xyz", k=4)) if draw.random() < share else word for word in words]
+            texts.append(" ".join(copy))
+    draw.shuffle(texts)
+    shards = write_shards(texts, tmp_path / "in", 200)
+    counts = deduplication.deduplicate(
+        shards, tmp_path / "out", DeduplicationSettings(), executor=LocalExecutor(1)
+    )
+    assert counts["documents"] == 600 // size
+    removed = 600 - counts["documents"]
+    assert removed * 0.9 <= counts["compared_pairs"] <= 1.3 * removed  # some are copies
 
 
 def test_a_large_bucket_in_parts_has_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,9 @@ def inputs(folder: Path) -> Path:
     return write_jsonl(folder / "in.jsonl", [english(1), FERRY, english(2)])
 
 
-@pytest.mark.parametrize("options", [("--workers", "1"), ("--workers", "2"), ("--ray", "local")])
+@pytest.mark.parametrize(
+    "options", [("--workers", "1"), ("--workers", "2"), ("--ray", "local")], ids=" ".join
+)
 def test_a_filter_of_the_users_drops_documents_under_its_name(
     tmp_path: Path, plugin: Path, options: tuple[str, str]
 ) -> None:
@@ -99,7 +101,7 @@ def test_editing_the_plugin_or_what_it_imports_changes_the_key(tmp_path: Path, p
     assert len(stages(tmp_path / "out", "clean")) == 3
 
 
-@pytest.mark.parametrize("options", [("--workers", "2"), ("--ray", "local")])
+@pytest.mark.parametrize("options", [("--workers", "2"), ("--ray", "local")], ids=" ".join)
 def test_a_source_of_the_users_is_built_like_any_other(
     tmp_path: Path, plugin: Path, options: tuple[str, str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Where sentences end: hard cases, whatever the corpus says of them; and what of a corpus is learned from."""
 
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def test_no_title_ends_a_sentence_in_real_novels(tmp_path: Path) -> None:
 
 def test_a_paragraph_of_any_length_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """nltk allows its expressions some seconds of processor time, those of whoever reads what they find included."""
-    redos = pytest.importorskip("nltk.redos")
+    redos = getattr(sentences._punkt().module, "redos", None)
+    if redos is None:
+        pytest.skip("this nltk has no time limits")
     nothing = {"abbreviations": [], "collocations": [], "sentence_starters": [], "orthographic_context": {}}
     split = SentenceSplitter(nothing)
     assert redos.DEFAULT_TIMEOUT is None
@@ -139,3 +142,12 @@ def test_a_small_corpus_is_learned_from_whole(tmp_path: Path) -> None:
     texts = [english(seed) for seed in range(8)]
     summary = train_sentence_splitter(write_documents(tmp_path / "in", texts, shards=3), tmp_path)
     assert (summary["documents"], summary["characters"]) == (8, sum(map(len, texts)))
+
+
+def test_a_process_that_splits_sentences_imports_no_more_of_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nltk"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "nltk.collocations", None)  # importing all of nltk fails
+    punkt = sentences._import_punkt()
+    assert punkt.PunktSentenceTokenizer().tokenize("He came. She left.") == ["He came.", "She left."]
+    assert "nltk" not in sys.modules, "who imports nltk gets the whole of it"

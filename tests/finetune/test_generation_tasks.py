@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from distributed import run_distributed
@@ -100,6 +101,11 @@ def _result(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _losses(folder: Path) -> list[float]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
 def _transformers(path: Path) -> Any:
     import transformers
 
@@ -150,16 +156,13 @@ def test_dialogue_is_learned_from_its_context(world: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["2x1", "1x2"])
 def test_a_layout_changes_nothing(world: Path, layout: str) -> None:
-    first, other = (
-        [json.loads(line)["losses"]["dialogue"] for line in (world / name / "metrics.jsonl").open()]
-        for name in ("1x1", layout)
-    )
+    first, other = _losses(world / "1x1"), _losses(world / layout)
     assert len(first) >= 20
-    assert other[:20] == pytest.approx(first[:20], abs=2e-5)
-    # All examples in a batch: the first loss is the pretrained model's, over all answers' tokens.
+    assert other[:20] == pytest.approx(first[:20], abs=1e-5)
     expected, found = _result(world / "1x1"), _result(world / layout)
     assert found["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-3)
-    assert found["bleu"] == pytest.approx(expected["bleu"], abs=1e-6)
+    texts = [read_predictions(world / name)["test"]["prediction"] for name in ("1x1", layout)]
+    assert sum(a == b for a, b in zip(*texts, strict=True)) >= len(texts[0]) - 1
 
 
 def test_the_first_loss_is_over_the_answers_tokens_only(world: Path) -> None:
@@ -168,9 +171,7 @@ def test_the_first_loss_is_over_the_answers_tokens_only(world: Path) -> None:
     losses = losses_by_transformers(_transformers(world / "theirs"), pairs)
     by_example = [(loss, len(answer)) for loss, (_, answer) in zip(losses, pairs, strict=True)]
     assert len(by_example) > DIALOGUES.batch_size
-    first = json.loads((world / "1x1" / "metrics.jsonl").open().readline())["losses"]["dialogue"]
-    import numpy as np
-
+    first = _losses(world / "1x1")[0]
     chosen = np.random.RandomState([1, 0]).permutation(len(by_example))[: DIALOGUES.batch_size]
     expected = sum(by_example[i][0] for i in chosen) / sum(by_example[i][1] for i in chosen)
     assert first == pytest.approx(expected, abs=1e-5)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from distributed import run_distributed
 
-from core.config import ModelConfig, TrainingConfig
+from core.config import TrainingConfig
 from core.errors import UserError
 from core.interop.huggingface import import_model
-from core.model_directory import build_model, load_parameters, read_config, save_model
+from core.model_directory import load_parameters, read_config
 from core.parallel.mesh import Mesh, initialize
 from core.training.trainer import train
 from data_pipeline.benchmarks.squad import read_split
@@ -23,7 +23,7 @@ from finetune.spans import SpanModel, Spans, best_spans, of_questions, predicted
 from finetune.squad import encode_split
 from finetune.tuner import Epochs
 from finetune.windows import WindowExamples
-from tests.finetune.race_tree import VOCABULARY, write_vocabulary
+from tests.finetune.race_tree import write_vocabulary
 from tests.finetune.squad_files import write_animals
 
 LENGTH = 32
@@ -119,64 +119,12 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np
     return folder, _their(folder)
 
 
-def _ours(folder: Path, expected: dict[str, np.ndarray], tensor: int) -> dict[str, Any]:
-    mesh = initialize(tensor)
-    model = SpanModel(read_config(folder / "ours"), mesh, "loss")
-    load_parameters(model.network, folder / "ours")
-    batch = {
-        name: torch.from_numpy(expected[name])
-        for name in ("tokens", "token_types", "attention_mask", "answers")
-    }
-    with torch.inference_mode():
-        for name, parameter in model.span_head.named_parameters():
-            parameter.to_local().copy_(torch.from_numpy(expected[name]))
-        answers = batch.pop("answers")
-        model.eval()
-
-        def loss(rows: Any, columns: int = LENGTH) -> float:
-            chosen = {name: values[rows, :columns] for name, values in batch.items()}
-            return model(**chosen, answers=answers[rows])["loss"].item()
-
-        return {
-            "logits": model.scores(**batch).numpy(),
-            "full": loss(slice(0, 2)),
-            "padded": loss(slice(2, 4)),
-            "cut": loss(slice(2, 3), 5) + loss(slice(3, 4), 17),
-            "names": [name for name, _ in model.named_parameters()],
-        }
-
-
-@pytest.mark.parametrize("tensor", [1, 2])
-def test_the_logits_and_the_loss_are_those_of_transformers(theirs: Any, tensor: int) -> None:
-    folder, expected = theirs
-    for found in run_distributed(_ours, tensor, folder, expected, tensor):
-        assert np.abs(expected["logits"]).max() > 0.5, "the test needs logits that differ"
-        np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-4)
-        mask = expected["attention_mask"] > 0
-        for ours, wanted, row in zip(found["logits"], expected["logits"], mask, strict=True):
-            assert _tried(ours, row, row, 30)[0][1:] == _tried(wanted, row, row, 30)[0][1:]
-        assert found["full"] / 2 == pytest.approx(float(expected["loss"]), abs=1e-4)
-        assert found["padded"] == pytest.approx(found["cut"], abs=1e-4), "padding is no place of an answer"
-        assert not [name for name in found["names"] if "pooler" in name], "no gradient would reach it"
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("layouts")
+    folder = tmp_path_factory.mktemp("data")
     write_vocabulary(folder / "vocab.txt")
     write_animals(folder / "SQuAD", {"train": 12, "dev": 14}, "1.1")
-    run_distributed(_write_model, 1, folder / "bert")
     return folder
-
-
-def _write_model(directory: Path) -> None:
-    mesh = initialize(1)
-    shape = {"layers": 1, "hidden": 32, "heads": 4, "sequence_length": LENGTH}
-    vocabulary = {"vocabulary_size": len(VOCABULARY), "vocabulary_multiple": 64}
-    config = ModelConfig(
-        family="bert", **shape, **vocabulary, dropout=0.0, attention_dropout=0.0, initial_std=0.3
-    )
-    save_model(build_model(config, mesh), directory, mesh)
 
 
 def _examples(inputs: Path, split: str) -> WindowExamples:
@@ -184,6 +132,36 @@ def _examples(inputs: Path, split: str) -> WindowExamples:
     return encode_split(
         read_split(inputs / "SQuAD", split, "1.1"), tokenizer, LENGTH, training=split == "train"
     )
+
+
+def _model(folder: Path, expected: dict[str, np.ndarray], mesh: Mesh) -> SpanModel:
+    """Their weights."""
+    model = SpanModel(read_config(folder / "ours"), mesh, "span")
+    load_parameters(model.network, folder / "ours")
+    with torch.no_grad():
+        for name, parameter in model.span_head.named_parameters():
+            parameter.to_local().copy_(torch.from_numpy(expected[name]))
+    return model
+
+
+def _as_theirs(model: SpanModel, expected: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What ours says of their batch."""
+    names = ("tokens", "token_types", "attention_mask", "answers")
+    batch = {name: torch.from_numpy(expected[name]) for name in names}
+    answers = batch.pop("answers")
+
+    def loss(rows: slice, columns: int = LENGTH) -> float:
+        chosen = {name: values[rows, :columns] for name, values in batch.items()}
+        return model(**chosen, answers=answers[rows])["span"].item()
+
+    with torch.inference_mode():
+        return {
+            "logits": model.scores(**batch).numpy(),
+            "full": loss(slice(0, 2)),
+            "padded": loss(slice(2, 4)),
+            "cut": loss(slice(2, 3), 5) + loss(slice(3, 4), 17),
+            "names": [name for name, _ in model.named_parameters()],
+        }
 
 
 def _one_by_one(model: SpanModel, examples: WindowExamples) -> list[tuple[float, int, int, float]]:
@@ -205,46 +183,89 @@ def _one_by_one(model: SpanModel, examples: WindowExamples) -> list[tuple[float,
     return [(*span, lowest) for span, lowest in zip(best, none, strict=True)]
 
 
-def _model(inputs: Path, mesh: Mesh) -> SpanModel:
-    model = SpanModel(read_config(inputs / "bert"), mesh, "span")
-    model.load_pretrained(inputs / "bert", seed=3)
-    return model
-
-
-def _layout(inputs: Path, output: Path, tensor: int) -> dict[str, Any]:
-    """Answers before training, at several batch sizes, and the losses of a training."""
+def _asked(
+    folder: Path, expected: dict[str, np.ndarray], inputs: Path, output: Path, tensor: int
+) -> dict[str, Any]:
+    """All that is asked of one layout: their batch, answers at several batch sizes, the losses of a training."""
     mesh = initialize(tensor)
-    model = _model(inputs, mesh).eval()
+    model = _model(folder, expected, mesh).eval()
     examples = _examples(inputs, "dev")
-    answers = {size: predicted_spans(Scorer(model, mesh, size), examples, "dev") for size in (1, 3, 32)}
-    expected = _one_by_one(model, examples)
+    found = {
+        "theirs": _as_theirs(model, expected),
+        "answers": {size: predicted_spans(Scorer(model, mesh, size), examples, "dev") for size in (1, 3, 32)},
+        "one by one": _one_by_one(model, examples),
+    }
     config = TrainingConfig(steps=5, global_batch=8, micro_batch=2, learning_rate=1e-3, schedule="linear")
-    task = Epochs(_model(inputs, mesh), _examples(inputs, "train"), mesh, epochs=4, seed=3, batch_size=8)
+    task = Epochs(
+        _model(folder, expected, mesh), _examples(inputs, "train"), mesh, epochs=4, seed=3, batch_size=8
+    )
     train(task, mesh, config, output)
     records = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
-    return {"answers": answers, "expected": expected, "losses": [record["loss"] for record in records]}
+    found["losses"] = [record["loss"] for record in records]
+    with torch.no_grad():
+        model.span_head.bias.to_local().fill_(torch.nan)
+    with pytest.raises(UserError) as error:
+        predicted_spans(Scorer(model, mesh, 8), examples, "dev")
+    return {**found, "message": str(error.value)}
 
 
-def test_answers_and_losses_are_the_same_at_any_layout_and_batch_size(inputs: Path, tmp_path: Path) -> None:
-    losses = {}
-    wanted: Spans | None = None
-    for world, tensor in ((1, 1), (2, 1), (2, 2)):
-        for found in run_distributed(_layout, world, inputs, tmp_path / f"{world}{tensor}", tensor):
-            losses[world, tensor] = found["losses"]
-            for size, spans in found["answers"].items():
-                wanted = wanted or spans
-                where = f"{world} ranks, {tensor} of them tensor ranks, batches of {size}"
+@pytest.fixture(scope="module")
+def ranks(
+    theirs: Any, inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, Any]]]:
+    """What each rank says, by layout."""
+    layouts = {
+        "1 × 1": (1, 1),
+        "2 × 1": (2, 1),
+        "1 × 2": (2, 2),
+    }  # data × tensor ranks: processes, tensor ranks
+    output = tmp_path_factory.mktemp("trained")
+    return {
+        name: run_distributed(_asked, world, *theirs, inputs, output / str(place), tensor)
+        for place, (name, (world, tensor)) in enumerate(layouts.items())
+    }
+
+
+@pytest.mark.parametrize("layout", ["1 × 1", "1 × 2"])
+def test_the_logits_and_the_loss_are_those_of_transformers(theirs: Any, ranks: Any, layout: str) -> None:
+    _, expected = theirs
+    assert np.abs(expected["logits"]).max() > 0.5, "the test needs logits that differ"
+    for rank in ranks[layout]:
+        found = rank["theirs"]
+        np.testing.assert_allclose(found["logits"], expected["logits"], rtol=0, atol=1e-4)
+        mask = expected["attention_mask"] > 0
+        for ours, wanted, row in zip(found["logits"], expected["logits"], mask, strict=True):
+            assert _tried(ours, row, row, 30)[0][1:] == _tried(wanted, row, row, 30)[0][1:]
+        assert found["full"] / 2 == pytest.approx(float(expected["loss"]), abs=1e-4)
+        assert found["padded"] == pytest.approx(found["cut"], abs=1e-4), "padding is no place of an answer"
+        assert not [name for name in found["names"] if "pooler" in name], "no gradient would reach it"
+
+
+def test_answers_are_the_same_at_any_layout_and_batch_size(ranks: Any) -> None:
+    wanted: Spans = ranks["1 × 1"][0]["answers"][1]
+    for layout, found in ranks.items():
+        for rank in found:
+            for size, spans in rank["answers"].items():
+                where = f"{layout}, batches of {size}"
                 for name in ("firsts", "lasts"):
                     assert (getattr(spans, name) == getattr(wanted, name)).all(), where
                 np.testing.assert_allclose(spans.scores, wanted.scores, atol=1e-5)
                 np.testing.assert_allclose(spans.no_answer, wanted.no_answer, atol=1e-5)
-                for row, (score, first, last, none) in enumerate(found["expected"]):
+                for row, (score, first, last, none) in enumerate(rank["one by one"]):
                     assert (spans.firsts[row, 0], spans.lasts[row, 0]) == (first, last), where
                     assert spans.scores[row, 0] == pytest.approx(score, abs=1e-5)
                     assert spans.none[row] == pytest.approx(none, abs=1e-5)
-    assert len(losses[1, 1]) == 5
-    assert losses[2, 1] == pytest.approx(losses[1, 1], rel=1e-4)
-    assert losses[2, 2] == pytest.approx(losses[1, 1], rel=1e-4)
+
+
+def test_losses_agree_over_layouts(ranks: Any) -> None:
+    losses = {layout: found[0]["losses"] for layout, found in ranks.items()}
+    assert len(losses["1 × 1"]) == 5
+    for layout in ("2 × 1", "1 × 2"):
+        assert losses[layout] == pytest.approx(losses["1 × 1"], rel=1e-4)
+
+
+def test_scores_that_are_no_numbers_are_named(ranks: Any) -> None:
+    assert "are not finite numbers (dev)" in ranks["2 × 1"][0]["message"]
 
 
 def test_the_best_of_several_windows_are_the_questions(inputs: Path) -> None:
@@ -264,17 +285,3 @@ def test_the_best_of_several_windows_are_the_questions(inputs: Path) -> None:
     assert spans.firsts[several].tolist() == [start, 3] and spans.lasts[several].tolist() == [start, 4]
     assert spans.scores[several].tolist() == [4.0, 1.0]
     assert spans.no_answer[(several + 1) % len(spans.none)] == 0.0, "no span at all"
-
-
-def _with_broken_weights(inputs: Path) -> str:
-    mesh = initialize(1)
-    model = _model(inputs, mesh).eval()
-    with torch.no_grad():
-        model.span_head.bias.to_local().fill_(torch.nan)
-    with pytest.raises(UserError) as error:
-        predicted_spans(Scorer(model, mesh, 8), _examples(inputs, "dev"), "dev")
-    return str(error.value)
-
-
-def test_scores_that_are_no_numbers_are_named(inputs: Path) -> None:
-    assert "are not finite numbers (dev)" in run_distributed(_with_broken_weights, 1, inputs)[0]

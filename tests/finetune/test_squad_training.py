@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, dict[str, Any]]:
-    return run_distributed(_finetune, 2, folder)[0]
+    return run_distributed(_finetune, 1, folder)[0]
 
 
 def _command(folder: Path, task: str, *options: str) -> None:
@@ -66,7 +66,7 @@ def _finetune(folder: Path) -> dict[str, dict[str, Any]]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             _command(folder, task, *settings, "--controls")
-        found[task] = json.loads(printed.getvalue() or "{}")  # only the main rank prints
+        found[task] = json.loads(printed.getvalue())
     return found
 
 
@@ -95,7 +95,7 @@ def test_it_learns_what_blind_models_cannot(folder: Path, results: dict[str, Any
     assert result["total"] == 24 and result["by_question_word"]["who"]["total"] == 24
     assert result["dev"]["f1"] == result["f1"] and 1 <= result["epoch"] <= 6
     assert result["data"]["counts"]["dev"] == {"questions": 24}
-    assert 0 <= result["standard_error"]["f1"] < 0.1 and "24 passages" in result["standard_error_over"]
+    assert 0 <= result["standard_error"]["f1"] < 0.1 and "passages" in result["standard_error_over"]
     for column in FINE_TUNING[task].columns:
         if column.path != "dev_median":  # of several seeds
             assert isinstance(value_at(result, column.path), float), column.path
@@ -111,7 +111,7 @@ def test_the_official_files_have_the_official_scores(
     answers = {row.id: [answer.text for answer in row.answers] for row in questions}
     scores = np.array([_official(predictions[name], right) for name, right in answers.items()])
     assert scores.mean(axis=0) == pytest.approx([results[task]["exact"], results[task]["f1"]], abs=1e-12)
-    table = read_predictions(output, "dev")
+    table = read_predictions(output)["dev"]
     assert dict(zip(table["id"], table["prediction"], strict=True)) == predictions
     assert table["exact"] == scores[:, 0].tolist()
     assert table["best_span"] == [spans[0] for spans in table["spans"]]
@@ -153,7 +153,7 @@ def test_training_takes_answers_by_their_characters(tmp_path: Path, tokenizer: T
         "misplaced": [("Dog", 3)],
         "blank": [(" ", 4)],
         "nothing": [("", 4)],
-        "last": [("Dog", 21)],
+        "last": [("Dog", context.index("Dog"))],
     }
     rows = [question(name, "who is here ?", found) for name, found in answers.items()]
     write_squad(tmp_path / "train-v1.1.json", [(context, rows)])
@@ -181,7 +181,7 @@ def test_questions_are_cut_to_64_tokens_and_leave_half_of_a_short_sequence(
         assert len(examples.questions[0]) == kept and examples.room(0) == length - kept - 3
 
 
-def test_the_papers_numbers_and_settings(folder: Path) -> None:
+def test_the_papers_numbers_and_settings(folder: Path, results: dict[str, Any]) -> None:
     published = {name: dict(FINE_TUNING[name].published.rows) for name in VERSIONS}  # type: ignore[union-attr]
     assert published["squad"]["BERT 3.9B"] == (95.5, 90.0)
     assert published["squad_v2"] == {

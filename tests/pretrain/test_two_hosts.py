@@ -41,7 +41,8 @@ def _hosts(
 ) -> Iterator[list[subprocess.Popen]]:
     """`hosts` agents of a training on the layout (2, tensor); nothing of them is left running."""
     output.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(hosts)]
+    agent = "torch.distributed.run" if hosts > 1 else "core.program.start"  # takes the same, is quicker
+    command = [sys.executable, "-m", agent, "--nnodes", str(hosts)]
     command += ["--nproc-per-node", str(2 * tensor // hosts), "--rdzv-backend", "c10d", "--rdzv-id", "test"]
     command += ["--rdzv-endpoint", f"127.0.0.1:{_free_port()}", "--local-addr", "127.0.0.1"]
     command += ["tests/pretrain/placed_pretrain.py", "gpt2", "--recipe", str(inputs / f"{recipe}.toml")]
