@@ -74,7 +74,7 @@ class Lambada:
     ) -> None:
         self.path = path
         content = read_text(path)
-        self.plain = is_plain(content)
+        self.plain = is_plain(content, path)
         self.rows = rows_in(content, path)
         self.tokenizer = tokenizer
         self.sequence_length = sequence_length

@@ -297,7 +297,8 @@ class EmbeddedTransformer(nn.Module):
                     f"{length} tokens are more than the model's sequence_length {self.config.sequence_length}"
                 )
             positions = torch.arange(length, device=tokens.device)
-        return self.add_positions(self.token_embedding(tokens), self.part_of_sequence(positions))
+        positions = self.part_of_sequence(positions)
+        return self.add_positions(self.token_embedding(tokens), positions)
 
     def part_of_sequence(self, places: torch.Tensor) -> torch.Tensor:
         """[..., sequence] → under sequence parallelism this rank's part of it, else all.

@@ -26,7 +26,7 @@ from data_pipeline.benchmarks.benchmark import (
 from data_pipeline.sample.text import DECIDED_KINDS, Guard, Writer, scene, words_of
 from data_pipeline.sample.vocabulary import TOPICS
 from data_pipeline.sample.world import World
-from data_pipeline.text_files import at_line, json_lines, read_text
+from data_pipeline.text_files import at_line, json_lines, name_of, read_text
 
 _SAMPLE_ROWS = {"product": 110, "animal": 110, "workplace": 110, "food": 80, "tool": 90}  # by kind of answer
 _FAR_SHARE = 0.4  # of rows, whose clues are far from the answer
@@ -54,10 +54,11 @@ def read_rows(path: Path) -> list[Row]:
 def rows_in(content: str, path: Path) -> list[Row]:
     """The rows in a file's content, see `read_rows`."""
     where = f"{path}, "
+    plain = is_plain(content, path)
     rows = []
-    for number, text in _passages(content, where):
+    for number, text in _passages(content, plain, where):
         with at_line(number, where):
-            rows.append(_row(text, number, "a passage" if is_plain(content) else '"text"'))
+            rows.append(_row(text, number, "a passage" if plain else '"text"'))
     if not rows:
         raise UserError(
             f'{path}: holds no rows; one JSON object {{"text": ...}} a line is expected, or one passage a line'
@@ -65,14 +66,17 @@ def rows_in(content: str, path: Path) -> list[Row]:
     return rows
 
 
-def is_plain(content: str) -> bool:
-    """Whether a file's content is in the authors' own format."""
+def is_plain(content: str, path: Path | None = None) -> bool:
+    """Whether a file's content is in the authors' own format: never where its name says that it is JSON, or damage in its
+    first character would make passages of code."""
+    if path is not None and name_of(path).suffix in (".jsonl", ".ndjson", ".json"):
+        return False
     return not content.lstrip().startswith(("{", "["))
 
 
-def _passages(content: str, where: str = "") -> Iterator[tuple[int, str]]:
+def _passages(content: str, plain: bool, where: str = "") -> Iterator[tuple[int, str]]:
     """The passages with the numbers of their lines."""
-    if is_plain(content):
+    if plain:
         for number, line in enumerate(content.split("\n"), start=1):
             if line.strip():
                 with at_line(number, where):
@@ -104,7 +108,7 @@ def split_last_word(text: str) -> tuple[str, str]:
 
 
 def _texts(content: str) -> Iterator[BenchmarkText]:
-    for _, text in _passages(content):
+    for _, text in _passages(content, is_plain(content)):
         yield BenchmarkText(text)
 
 

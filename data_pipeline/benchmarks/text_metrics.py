@@ -12,7 +12,7 @@ from core.errors import UserError
 from data_pipeline.tokenization.abbreviations import abbreviation, ends_sentence
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-_END = re.compile(r"""[.!?]+["'”’)\]]*(?=\s)""")
+_END = re.compile(r"""(?<![.!?])[.!?]++["'”’)\]]*+(?=\s)""")
 _WORD = re.compile(r"\s*(\S{1,40})")
 _CLOSING = "\"'”’)]"
 _LONGEST_WORD = 40  # of those that are looked up among abbreviations

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS, Benchmark, BenchmarkText
-from data_pipeline.text_files import COMPRESSIONS, files_below, name_of, read_text
+from data_pipeline.text_files import COMPRESSIONS, check_characters, files_below, name_of, read_text
 
 _TRAIN = re.compile(
     r"train([-_].*)?", re.IGNORECASE
@@ -86,14 +86,30 @@ def _is_train(file: Path, root: Path) -> bool:
 
 
 def _record(file: Path, name: str) -> Benchmark | None:
-    """The record that reads a file: the one of this name, else the first whose files are called so, or may be."""
+    """The record that reads a file: the one of this name; of rows that nobody named none, for their fields tell; else the
+    first whose files are called so. What the named record's files are called, too, but another's first of all, is that
+    one's where it can be read so: RACE's passages lie beside LAMBADA in the files of plain text."""
+    from data_pipeline.sources.formats import kind_of
+
     suffix = name_of(file).suffix
-    if name in BENCHMARKS and suffix in BENCHMARKS[name].suffixes:
-        return BENCHMARKS[name]
+    named = next((BENCHMARKS[known] for known in BENCHMARKS if known == name), None)
+    if named and suffix == named.suffix:
+        return named
+    if kind_of(file) in _TABLES:
+        return named if named and suffix in named.suffixes else None
     records = [BENCHMARKS[known] for known in BENCHMARKS]
     fitting = [record for record in records if suffix == record.suffix]
+    if named and suffix in named.other_suffixes:
+        return fitting[0] if fitting and _reads(fitting[0], file) else named
     fitting += [record for record in records if suffix in record.other_suffixes]
     return fitting[0] if fitting else None
+
+
+def _reads(record: Benchmark, file: Path) -> bool:
+    try:
+        return record.texts is not None and any(True for _ in record.texts(read_text(file)))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _is_known(file: Path, name: str) -> bool:
@@ -113,10 +129,7 @@ def _rows(file: Path, name: str) -> Iterator[BenchmarkText]:
     from data_pipeline.sources.formats import place_name, raw_records
     from data_pipeline.sources.records import fields_of
 
-    readers: list[list[Benchmark | None]] = [
-        [_record(file, name)],
-        [BENCHMARKS[known] for known in BENCHMARKS],
-    ]
+    readers = [[BENCHMARKS[known] for known in BENCHMARKS]]
     if name in BENCHMARKS:
         readers.insert(0, [BENCHMARKS[name]])
     for record in raw_records(file):
@@ -125,19 +138,23 @@ def _rows(file: Path, name: str) -> Iterator[BenchmarkText]:
         try:
             if record.problem:
                 raise UserError(record.problem)
-            yield from _row_texts(fields_of(record), readers)
+            row = fields_of(record)
+            for value in row.values():
+                if isinstance(value, str):
+                    check_characters(value)
+            yield from _row_texts(row, readers)
         except UserError as error:
             raise UserError(f"{place_name(file)} {record.number}: {error}") from error
 
 
-def _row_texts(row: dict[str, Any], readers: list[list[Benchmark | None]]) -> list[BenchmarkText]:
+def _row_texts(row: dict[str, Any], readers: list[list[Benchmark]]) -> list[BenchmarkText]:
     """What the first readers find that know the row's fields: where two of a kind do, what both find."""
     problems: list[UserError] = []
     for reader in readers:
         texts: list[BenchmarkText] = []
         fits = False
         for record in reader:
-            if record is not None and record.row_texts is not None:
+            if record.row_texts is not None:
                 try:
                     texts += record.row_texts(row)
                     fits = True

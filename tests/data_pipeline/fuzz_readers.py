@@ -228,8 +228,10 @@ def passages(path: Path) -> list[tuple[int, str, str]]:
 
 def passage(path: Path) -> Any:
     split, record = Split(), _read_passage(path)
-    if errors := [record] if isinstance(record, str) else _add_passage(record, "high", split):
-        raise UserError("\n".join(errors))
+    if isinstance(record, str):
+        raise UserError(record)
+    if errors := _add_passage(record, "high", split):
+        raise UserError("\n".join(f"{path}: {error}" for error in errors))
     questions = [(found.question, list(found.options), found.answer) for found in split.questions]
     return split.passages[0], questions
 

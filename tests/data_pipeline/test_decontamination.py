@@ -235,7 +235,7 @@ def test_a_record_reads_its_own_files_though_another_has_their_suffix(
     path.write_text(json.dumps({"question": _ROW}))
     text = f"{english(1)} {_ROW} {english(2)}"
     assert run([text], tmp_path, {"quiz": path})["hits"] == {"quiz": 1}
-    with pytest.raises(BenchmarkError, match="cannot be read as LAMBADA"):
+    with pytest.raises(BenchmarkError, match="cannot be read as rows with the fields of a benchmark"):
         run([text], tmp_path / "unnamed", {"other": path})
 
 
@@ -299,10 +299,10 @@ def test_what_in_a_folder_is_not_read_is_named(
         (
             "x.jsonl",
             b'{"text": "a"}\n{"text": "half \\ud83d"}',
-            "LAMBADA .line 2: half a surrogate pair at character 5",
+            "benchmark .line 2: half a surrogate pair at character 5",
         ),
-        ("x.jsonl", b'{"text": "a"}\n\n{"text": "\xff"}', "LAMBADA .line 3: invalid UTF-8"),
-        ("x.jsonl", b"[" * 100_000, "LAMBADA .line 1: .*nested"),
+        ("x.jsonl", b'{"text": "a"}\n\n{"text": "\xff"}', "benchmark .line 3: invalid UTF-8"),
+        ("x.jsonl", b"[" * 100_000, "benchmark .line 1: .*nested"),
         ("x.txt", b'{"article": "half \\ud83d"}', "RACE .half a surrogate pair at character 5"),
         ("x.txt.gz", gzip.compress(b"{}", mtime=0)[:-1], "RACE .*cut off or corrupt"),
         ("x.json", b'[{"text": "a"}, {"body": "b"}]', "record 2: must be an object with a string"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import UserError
 from data_pipeline.benchmarks.lambada import Row, read_rows, split_last_word
 from data_pipeline.decontamination.texts import benchmark_texts
 from data_pipeline.tokenization.tokenizers import load_tokenizer
@@ -131,19 +132,19 @@ def test_the_authors_own_format_is_told_by_the_content(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"two words\nalone\n", r"passages\.jsonl, line 2: a passage needs two words or more"),
+        (b"two words\nalone\n", r"passages\.txt, line 2: a passage needs two words or more"),
         (
             b'two words\n\n{"text": "a b"}\n',
-            r"passages\.jsonl, line 3: is JSON, but the first line of the file is not",
+            r"passages\.txt, line 3: is JSON, but the first line of the file is not",
         ),
-        (b'{"text": "a b"}\ntwo words\n', r"passages\.jsonl, line 2: not JSON"),
-        (b"two words\nhalf \xed\xa0\xbd pair\n", r"passages\.jsonl: is not UTF-8 text, in line 2"),
-        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xb0\n", r"passages\.jsonl: is not UTF-8 text"),
-        (b"\xef\xbb\xbf \n\r\n", r"passages\.jsonl: holds no rows"),
+        (b'{"text": "a b"}\ntwo words\n', r"passages\.txt, line 2: not JSON"),
+        (b"two words\nhalf \xed\xa0\xbd pair\n", r"passages\.txt: is not UTF-8 text, in line 2"),
+        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \xb0\n", r"passages\.txt: is not UTF-8 text"),
+        (b"\xef\xbb\xbf \n\r\n", r"passages\.txt: holds no rows"),
     ],
 )
 def test_bad_passages_are_named_in_either_format(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "passages.jsonl"
+    path = tmp_path / "passages.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_rows(path)
@@ -173,3 +174,11 @@ def test_real_rows() -> None:
     sequences = encode_rows(rows, load_tokenizer(folder / "gpt2-vocab.json"), sequence_length=1024)
     assert len(rows) == 500
     assert sum(sequence.scored > 1 for sequence in sequences) == 121  # as the data's notes say
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.JSON", "x.ndjson"])
+def test_a_damaged_file_of_json_is_not_plain_text(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text('z"text": "one two"}\n{"text": "three four"}\n')
+    with pytest.raises(UserError, match=rf"{path}, line 1: "):
+        read_rows(path)
