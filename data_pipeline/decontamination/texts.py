@@ -138,11 +138,7 @@ def _rows(file: Path, name: str) -> Iterator[BenchmarkText]:
         try:
             if record.problem:
                 raise UserError(record.problem)
-            row = fields_of(record)
-            for value in row.values():
-                if isinstance(value, str):
-                    check_characters(value)
-            yield from _row_texts(row, readers)
+            yield from _row_texts(fields_of(record), readers)
         except UserError as error:
             raise UserError(f"{place_name(file)} {record.number}: {error}") from error
 
@@ -164,4 +160,7 @@ def _row_texts(row: dict[str, Any], readers: list[list[Benchmark]]) -> list[Benc
                     problems.append(UserError(f"{type(error).__name__}: {error}"))
         if fits:
             return texts
+    for value in row.values():
+        if isinstance(value, str):
+            check_characters(value)  # which says more than what the first reader misses
     raise problems[0]
