@@ -1,6 +1,8 @@
 """A run's records as event files for TensorBoard, with the optional package `tensorboard`."""
 
 import importlib.util
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ _FOLDER = "logs/tensorboard"
 MISSING = (
     "--tensorboard: the package tensorboard is not installed; pip install -e '.[tensorboard]' in the checkout"
 )
+_LONGEST_WAIT = 5.0  # seconds; longer, and the clock was set back
+_log = logging.getLogger(__name__)
 
 
 def installed() -> bool:
@@ -30,6 +34,7 @@ class TensorBoardLog(Observer):
         from torch.utils.tensorboard import SummaryWriter
 
         self._first_step = first_step
+        _wait_for_a_later_name(output / _FOLDER)
         purge_step = first_step + 1 if first_step else 0
         self._writer = SummaryWriter(str(output / _FOLDER), purge_step=purge_step)
 
@@ -70,3 +75,23 @@ class TensorBoardLog(Observer):
 
     def ended(self) -> None:
         self._writer.close()
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Let the clock pass the second in the names of the files that are there.
+
+    Readers take event files in the order of their names, which begin with the second and go on with the host and the
+    process: of two files of one second the later may come first, and then hides what it goes on from.
+    """
+    seconds = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    latest = max((int(second) for second in seconds if second.isdecimal()), default=0)
+    wait = latest + 1 - time.time()
+    if wait > _LONGEST_WAIT:
+        _log.warning(
+            "%s: the event files are %.0f s ahead of this machine's clock; until it has passed them, TensorBoard shows "
+            "a resumed run's points in the wrong order",
+            folder,
+            wait,
+        )
+    elif wait > 0:
+        time.sleep(wait)

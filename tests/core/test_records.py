@@ -32,6 +32,7 @@ from core.training.peak import Peak
 from core.training.progress import ProgressLine, fitting
 from core.training.records import read_state
 from core.training.schedule import WholeModel
+from core.training.tensorboard import TensorBoardLog
 from core.training.throughput import Throughput, ThroughputMeter
 from core.training.trainer import RunOptions, train
 
@@ -203,6 +204,22 @@ def test_event_files_hold_every_point_once_after_a_resume(tmp_path, die_at):
     assert len(_events(tmp_path, "throughput/MFU")) == TRAINING.steps
     rates = _lines(tmp_path, "logs/throughput.jsonl")
     assert [rate["step"] for rate in rates] == list(range(1, 8)), "lines of lost steps are cut off"
+
+
+def test_event_files_of_one_second_are_read_in_the_order_of_writing(tmp_path, monkeypatch, caplog):
+    """Names end with the host: these put the later file first, were it of the same second."""
+    metrics = {"loss": 1.0, "learning_rate": 1.0, "gradient_norm": 1.0}
+    rates = Throughput(1.0, 1.0, 1.0, 1.0, 0.5, 0)
+    for host, first_step, done in (("z", 0, 3), ("a", 2, 4)):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        log = TensorBoardLog(tmp_path, first_step)
+        for step in range(first_step + 1, done + 1):
+            log.step_done({"step": step, **metrics}, rates)
+        log.ended()
+    assert [step for step, _ in _events(tmp_path, "loss/training")] == [1, 2, 3, 4]
+    (tmp_path / "logs/tensorboard/events.out.tfevents.9999999999.z.1.0").touch()
+    TensorBoardLog(tmp_path, 2).ended()
+    assert "ahead of this machine's clock" in caplog.text
 
 
 def test_without_the_package_the_option_says_what_to_install(monkeypatch):
