@@ -73,7 +73,8 @@ def _is_scalar(values: torch.Tensor) -> bool:
 
 def _is_for_onednn(values: torch.Tensor) -> bool:
     return (
-        torch.is_inference_mode_enabled()
+        not torch.compiler.is_compiling()  # which asks for gradients, and would break the graph at the next question
+        and torch.is_inference_mode_enabled()
         and values.dtype == torch.float32
         and values.numel() >= _FEWEST_ROWS * values.shape[-1]
         and torch.backends.mkldnn.is_available()
