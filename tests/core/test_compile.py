@@ -13,7 +13,8 @@ from objectives import BERT, GPT2, RandomTask
 
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
-from core.training.trainer import RunOptions, release_errors, train
+from core.training.preparation import release_errors
+from core.training.trainer import RunOptions, train
 
 TRAINING = TrainingConfig(
     steps=3, global_batch=4, micro_batch=2, learning_rate=1e-3, schedule="constant", validation_interval=2,
