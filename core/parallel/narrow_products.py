@@ -81,9 +81,14 @@ def _is_for_onednn(values: torch.Tensor) -> bool:
     )
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def has_products(dtype: torch.dtype) -> bool:
     """Whether this processor multiplies matrices of the type by instructions of its own."""
+    return _has_products(dtype)
+
+
+@functools.cache
+def _has_products(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if dtype == torch.float16:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from unittest import mock
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from distributed import run_distributed
 from objectives import GPT2, RandomTask, whole
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,9 +19,11 @@ from core.config import TrainingConfig
 from core.models.transformer import TransformerLayer
 from core.parallel import layers, parts
 from core.parallel.mesh import Mesh, initialize
+from core.training.batches import global_counts
 from core.training.data_parallel import complete_gradients, shard_over_data
 from core.training.observers import Observer
 from core.training.optimizer import build_optimizer, scale_gradients, squared_norm
+from core.training.schedule import WholeModel
 from core.training.trainer import train
 
 _CONFIG = TrainingConfig(steps=3, global_batch=4, micro_batch=4, learning_rate=1e-2, warmup_steps=0)
@@ -91,6 +96,35 @@ def test_a_lean_step_gives_the_bits_of_dtensors_own() -> None:
         assert found["strides"] == (4, 1), "an optimizer's kernel reads a gradient in its parameter's order"
         assert found["values"] == torch.arange(16.0).view(4, 4).T.tolist()
         assert found["unused"]
+
+
+def _narrow(precision: str) -> list[bool]:
+    """Three steps of two micro-batches and a validation on one rank: by narrow copies, and by `fully_shard`."""
+    mesh = initialize(1)
+    sides = []
+    for data_size in (1, 2):  # of one data rank it is told that there are two
+        task = RandomTask(GPT2, mesh)
+        told = cast(Mesh, SimpleNamespace(data_size=data_size, device_mesh=mesh.device_mesh))
+        shard_over_data(task.model, told, precision)
+        assert isinstance(task.model, FSDPModule) == (data_size == 2)
+        optimizer, schedule = build_optimizer(task.model, _CONFIG), WholeModel(task.model, mesh, 1, 1)
+        found = []
+        for step in range(3):
+            batches = [(task.batch(np.arange(2) + 4 * step + 2 * number), 1.0) for number in range(2)]
+            totals = global_counts(task, batches, mesh)
+            found += [*schedule.train(batches, totals, step, 4.0).values()]
+            found += [parameter.grad.full_tensor() for parameter in task.model.parameters()]
+            optimizer.step()
+            optimizer.zero_grad()
+            found += [*schedule.evaluate(batches).values()]
+        sides.append(found)
+    return [one.dtype == two.dtype and torch.equal(one, two) for one, two in zip(*sides, strict=True)]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_narrow_copies_give_the_bits_of_fully_shard(precision: str) -> None:
+    (same,) = run_distributed(_narrow, 1, precision)
+    assert len(same) > 80 and all(same)
 
 
 def _sums_in_bf16() -> tuple[list[np.ndarray], list[np.ndarray]]:
