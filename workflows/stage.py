@@ -22,7 +22,7 @@ from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.steps import Step, Store, Workplace, make
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import console
+from workflows import central, console
 from workflows.plan import Plan, plan_of
 
 
@@ -46,7 +46,13 @@ class FolderParameter(luigi.Parameter):
 
 
 class RecipeTask(luigi.Task):
-    """What all tasks share: the recipe, where artifacts go, and how many processes pipeline stages may use."""
+    """What all tasks share: the recipe, where artifacts go, and how many processes pipeline stages may use.
+
+    Attributes:
+        makes: where its output goes and what is in it, for `--help`; its documentation says what it is.
+    """
+
+    makes: ClassVar[str] = "an artifact below runs/"
 
     recipe = RecipeParameter(default="sample", description="name of a recipe, or path of a .toml file")
     runs = FolderParameter(default="runs", description="folder of all artifacts (default: ./runs)")
@@ -184,6 +190,7 @@ class Stage(RecipeTask):
     def complete(self) -> bool:
         """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
         nowhere and not to be reached, a file that is gone), for then nothing can be planned."""
+        central.check_answers()
         if not self.is_one():
             return all(member.complete() for member in self.members())
         try:

@@ -258,13 +258,15 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
         partial = place.store.start(step)
         record = RunRecord(partial, layout, step.kind.libraries)
         if step.ranks is None:
-            _finish(step, place, artifact.partial, record)
+            with record.attempt():
+                _finish(step, place, artifact.partial, record)
             return True
-    step.ranks(partial, place)
-    with exclusive(artifact.own, waiting):
-        if artifact.is_complete():
-            return False
-        _finish(step, place, artifact.partial, record)
+    with record.attempt():
+        step.ranks(partial, place)
+        with exclusive(artifact.own, waiting):
+            if artifact.is_complete():
+                return False
+            _finish(step, place, artifact.partial, record)
     return True
 
 
