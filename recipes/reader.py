@@ -319,7 +319,8 @@ class _Reader:
                 self.errors.append(f"benchmarks.{name}.source: {why}; give the path of its files")
         measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
-            if recipe.models and name not in measured:
+            inherited = self.read_from.origin(f"benchmarks.{name}") != self.read_from.path
+            if recipe.models and name not in measured and not inherited:  # what is extended may know more models
                 self.errors.append(
                     f"benchmarks.{name}: no model of the recipe is measured on it; leave it out, or add such a model"
                 )
