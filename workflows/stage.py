@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from core.errors import ConfigurationError, message_for_user
 from core.processes import available_cores
 from data_pipeline.engine.artifacts import DAMAGED, Artifact
 from data_pipeline.engine.executors import make_executor
+from data_pipeline.engine.lock_file import NotPinnedError
 from data_pipeline.engine.steps import Step, Store, Workplace, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
@@ -292,10 +293,20 @@ def to_run(root: luigi.Task, is_finished: Callable[[Stage], bool] = Stage.comple
             if is_finished(task):
                 return
             found.add(task.task_id)
-        for below in task.deps():
+        for below in _needed_by(task):
             visit(below)
 
     visit(root)
+    return found
+
+
+def _needed_by(task: luigi.Task) -> Sequence[luigi.Task]:
+    """What luigi looks at below a task that is not complete."""
+    try:
+        found: Sequence[luigi.Task] = task.deps()
+    except NotPinnedError:  # so it is not made, either
+        assert isinstance(task, Stage)
+        return task.stands_on()
     return found
 
 
@@ -322,10 +333,17 @@ class Pipeline(RecipeTask, luigi.WrapperTask):
         if not any(Path(self.runs).glob(f"*/*{DAMAGED}*")):
             return required
         below = {stage.task_id: stage for task in required for stage in walk(task)}
-        return required + [stage for stage in below.values() if set_aside_of(stage) and not stage.complete()]
+        return required + [stage for stage in below.values() if _waits_for_repair(stage)]
 
     def complete(self) -> bool:
         return all(task.complete() for task in self.deps())
+
+
+def _waits_for_repair(stage: Stage) -> bool:
+    try:
+        return set_aside_of(stage) is not None and not stage.is_made()
+    except NotPinnedError:
+        return False
 
 
 def set_aside_of(stage: Stage) -> Path | None:

@@ -24,7 +24,7 @@ from data_pipeline.engine.artifacts import (
 from data_pipeline.engine.integrity import verify
 
 ADOPTED, ADOPTED_AS = "adopted", "adopted_as"
-_NOTHING = "nothing"
+NOTHING = "nothing"  # in place of a value that one of two does not have
 
 
 class Difference(NamedTuple):
@@ -79,7 +79,7 @@ def differences(other: Finished, artifact: Artifact) -> list[Difference]:
     old = dict(_values({name: other.manifest.get(name, {}) for name in DETERMINANTS}))
     new = dict(_values(artifact.determinants()))
     return [
-        Difference(where, old.get(where, _NOTHING), new.get(where, _NOTHING))
+        Difference(where, old.get(where, NOTHING), new.get(where, NOTHING))
         for where in sorted(old.keys() | new.keys())
         if old.get(where) != new.get(where)
     ]
