@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from core.errors import told_to_user
-from workflows import adopt, compare_layouts, show_plan, verify
+from workflows import adopt, compare_layouts, show_plan, verify, why
 from workflows.source_hashes import write_table
 
-_COMMANDS = (show_plan, adopt, compare_layouts, verify)
+_COMMANDS = (show_plan, why, adopt, compare_layouts, verify)
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run, why, and what it costs
   python -m workflows plan --recipe my.toml --task EvaluateLambada
+  python -m workflows why deduplicate --set deduplicate.threshold=0.8
   python -m workflows adopt                          finished artifacts of other keys, and what differs
   python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
   python -m workflows compare-layouts --model gpt2-small --layouts 1,1,1 2,1,1

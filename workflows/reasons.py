@@ -5,7 +5,7 @@ library's, a file's, a stage's.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -93,8 +93,15 @@ def _made_at(one: Finished) -> int:
 
 def changes_from(step: Step, found: Sequence[Difference]) -> list[Change]:
     """Differences in words, a stage's own first."""
-    changes = [Change(*difference, _told(step, difference)) for difference in found]
+    titles = {role: input_title(used) for role, used in step.inputs.items()}
+    changes = [Change(*one, told(step.kind.name, one, titles, step.files)) for one in found]
     return sorted(changes, key=lambda change: change.where.startswith("inputs."))
+
+
+def input_title(step: Step) -> str:
+    """The task that makes a step's artifact, as it is typed."""
+    face = Stage.faces[step.kind.group or step.kind.name]
+    return " ".join([face.__name__, *step.selectors.values()])
 
 
 def in_a_line(changes: Sequence[Change]) -> str:
@@ -104,40 +111,40 @@ def in_a_line(changes: Sequence[Change]) -> str:
     return ", ".join(texts) + (f", and {rest} more" if rest else "")
 
 
-def _told(step: Step, difference: Difference) -> str:
-    """ "deduplicate.threshold 0.7 → 0.8" """
+def told(
+    stage: str,
+    difference: Difference,
+    inputs: Mapping[str, str] | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> str:
+    """ "deduplicate.threshold 0.7 → 0.8"
+
+    Args:
+        stage: the name of its kind.
+        inputs, files: what they are called, by role, where something knows it.
+    """
     kind, _, name = difference.where.partition(".")
-    if kind == "version":
-        return f"version {shown(difference.old)} → {shown(difference.new)}"
     if kind == "inputs":
-        return f"upstream {_input_title(step, name)} {_how(difference)}"
+        return f"upstream {(inputs or {}).get(name, name)} {how(difference)}"
     if kind == "files":
-        return f"file {step.files.get(name, name)} {_how(difference)}"
+        return f"file {(files or {}).get(name, name)} {how(difference)}"
     if kind == "parameters" and "plug" in name.partition(".")[0]:
-        return f"plug-in of {step.kind.name} {_how(difference)}"
+        return f"plug-in of {stage} {how(difference)}"
     if kind == "parameters":
-        name = f"{step.kind.name}.{name}"
-    return f"{name} {shown(difference.old)} → {shown(difference.new)}"
+        name = f"{stage}.{name}"
+    return f"{name or kind} {shown(difference.old)} → {shown(difference.new)}"
 
 
-def _input_title(step: Step, role: str) -> str:
-    """The task that makes an input, as it is typed."""
-    used = step.inputs.get(role)
-    if used is None:
-        return repr(role)
-    face = Stage.faces[used.kind.group or used.kind.name]
-    return " ".join([face.__name__, *used.selectors.values()])
-
-
-def _how(difference: Difference) -> str:
+def how(difference: Difference) -> str:
+    """ "changed", "is new", "is gone" """
     if difference.old == NOTHING:
         return "is new"
     return "is gone" if difference.new == NOTHING else "changed"
 
 
-def shown(value: str) -> str:
+def shown(value: str, longest: int = _LONGEST_VALUE) -> str:
     """A value, which is given as JSON, for people: texts without quotes, what is long cut."""
     text = value
     if value.startswith('"'):
         text = json.loads(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

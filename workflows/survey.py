@@ -4,7 +4,6 @@ The order, and what is needed, are luigi's: below a complete stage nothing is lo
 """
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from data_pipeline.engine.inventory import Entry, inventory
 from data_pipeline.engine.lock_file import NotPinnedError
 from workflows.progress import Progress, progress_of
 from workflows.reasons import Reason, reason_of
-from workflows.stage import RecipeTask, Stage, to_run, walk
+from workflows.stage import RecipeTask, Stage, offline, to_run, walk
 
 Status = Literal["done", "adopted", "partial", "to run", "not needed"]
 
@@ -51,23 +50,9 @@ def survey(root: RecipeTask, entries: list[Entry] | None = None) -> list[Standin
     """
     found = inventory(Path(root.runs)) if entries is None else entries
     stages = list(walk(root))
-    with _offline(stages):
+    with offline(stages):
         needed = to_run(root, _is_finished)
         return [_standing(stage, stage.task_id in needed, found) for stage in stages]
-
-
-@contextlib.contextmanager
-def _offline(stages: list[Stage]) -> Iterator[None]:
-    """While inside, no remote source is asked what it is."""
-    stores = {stage.store for stage in stages}
-    asked = {store: store.asks for store in stores}
-    for store in stores:
-        store.asks = False
-    try:
-        yield
-    finally:
-        for store in stores:
-            store.asks = asked[store]
 
 
 def _is_finished(stage: Stage) -> bool:

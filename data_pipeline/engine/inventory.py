@@ -82,10 +82,11 @@ def size_of(directory: Path) -> int:
 
 def inventory(root: Path) -> list[Entry]:
     """What is in a folder of artifacts; nothing where there is none."""
-    return [_entry(path) for path in artifact_folders(root)] if Path(root).is_dir() else []
+    return [entry_of(path) for path in artifact_folders(root)] if Path(root).is_dir() else []
 
 
-def _entry(path: Path) -> Entry:
+def entry_of(path: Path) -> Entry:
+    """What one folder is that is an artifact, or is called like one."""
     if DAMAGED in path.name:
         return Entry(path, "aside")
     if path.name.endswith(PARTIAL_SUFFIX):
