@@ -28,7 +28,7 @@ from data_pipeline.summary import SUMMARY_FILE
 
 MADE_FILE = ".made.jsonl"
 _IN_USE = ".in-use.lock"
-_REMOVED = ".removed"
+REMOVED = ".removed"  # the trash: what is renamed into it is as good as gone
 
 
 class Old(NamedTuple):
@@ -131,8 +131,40 @@ def _used_by(output: Path, made: Collection[str], there: Mapping[str, Finished])
         return {key for key in there if key[:KEY_CHARACTERS] in made}
 
 
+def outputs_using(root: Path) -> dict[str, str]:
+    """Keys of artifacts, whole or as their folders' names have them, that outputs of commands stand on, and which output:
+    as its summary says, or all that was begun for it."""
+    there = {artifact.key: artifact for artifact in finished_in(root)}
+    begun: dict[str, set[str]] = {}
+    for line in _noted(root):
+        begun.setdefault(line["output"], set()).add(line["artifact"][-KEY_CHARACTERS:])
+    found: dict[str, str] = {}
+    for output, keys in begun.items():
+        finished_output = (root / output / SUMMARY_FILE).exists()
+        used = _used_by(root / output, keys, there)
+        if not finished_output and (root / output).is_dir():
+            used |= keys
+        found |= dict.fromkeys(used, os.path.normpath(root / output))
+    return found
+
+
 def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
+
+
+@contextlib.contextmanager
+def not_in_use(root: Path) -> Iterator[None]:
+    """Keep commands from working in a folder of artifacts (`in_use`).
+
+    Raises:
+        UserError: one does.
+    """
+    with (root / _IN_USE).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _busy(root) from error
+        yield
 
 
 @contextlib.contextmanager
@@ -142,24 +174,27 @@ def _alone_in(root: Path) -> Iterator[None]:
     Raises:
         UserError: a command or a stage of a workflow is at work there.
     """
-    with (root / _IN_USE).open("a") as stream:
+    with not_in_use(root):
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in sorted(root.glob("[!.]*/*.lock")):
                 with FileLock(path).acquire(timeout=0):
                     pass
-        except (BlockingIOError, Timeout) as error:
-            raise UserError(
-                f"{root}: something is being made there, so nothing was removed: clean when that is done"
-            ) from error
+        except Timeout as error:
+            raise _busy(root) from error
         yield
+
+
+def _busy(root: Path) -> UserError:
+    return UserError(
+        f"{root}: something is being made there, so nothing was removed: clean when that is done"
+    )
 
 
 def _remove(root: Path, old: Iterable[Old]) -> None:
     """Remove folders, each at once: a kill leaves none in parts where it was. Call it while `_alone_in` the folder."""
     for folder in old:
-        target = root / _REMOVED / f"{folder.directory.name}-{secrets.token_hex(4)}"
+        target = root / REMOVED / f"{folder.directory.name}-{secrets.token_hex(4)}"
         target.parent.mkdir(exist_ok=True)
         with FileLock(f"{str(folder.directory).removesuffix(PARTIAL_SUFFIX)}.lock").acquire(timeout=0):
             os.replace(folder.directory, target)
-    shutil.rmtree(root / _REMOVED, ignore_errors=True)
+    shutil.rmtree(root / REMOVED, ignore_errors=True)

@@ -6,14 +6,16 @@ import sys
 from typing import Any
 
 from core.errors import told_to_user
-from workflows import adopt, compare_layouts, show_plan, verify, why
+from workflows import adopt, compare_layouts, gc, show_plan, status, verify, why
 from workflows.source_hashes import write_table
 
-_COMMANDS = (show_plan, why, adopt, compare_layouts, verify)
+_COMMANDS = (show_plan, why, status, gc, adopt, compare_layouts, verify)
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run, why, and what it costs
   python -m workflows plan --recipe my.toml --task EvaluateLambada
   python -m workflows why deduplicate --set deduplicate.threshold=0.8
+  python -m workflows status --watch 5               what is running, how far, and who
+  python -m workflows gc                             what nothing needs any more; --yes removes it
   python -m workflows adopt                          finished artifacts of other keys, and what differs
   python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
   python -m workflows compare-layouts --model gpt2-small --layouts 1,1,1 2,1,1

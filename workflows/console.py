@@ -38,12 +38,16 @@ class Session:
 
     Args:
         not_needed: how many more there are whose artifacts are gone, below others that are complete.
+        held: is kept as long as the process lives.
     """
 
-    def __init__(self, root: str, stages: Sequence[Planned], not_needed: int = 0) -> None:
+    def __init__(
+        self, root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None
+    ) -> None:
         self.root = root
         self.stages = list(stages)
         self.not_needed = not_needed
+        self.held = held
         self.started = time.monotonic()
         self.process = os.getpid()
         self.finished_before = {stage.task_id for stage in self.stages if stage.complete()}
@@ -82,12 +86,12 @@ def current() -> Session | None:
     return _session
 
 
-def begin(root: str, stages: Sequence[Planned], not_needed: int = 0) -> None:
+def begin(root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None) -> None:
     """Start the session of this process, once: header, signals, log lines, and the summary at exit."""
     global _session
     if _session is not None:
         return
-    _session = Session(root, stages, not_needed)
+    _session = Session(root, stages, not_needed, held)
     done = len(_session.finished_before)
     if done < len(stages):
         say(f"{root}: {_stages(len(stages))}" + (f", {done} already done" if done else ""))

@@ -26,6 +26,7 @@ from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
+from workflows.noted import begin_work
 from workflows.plan import Plan, plan_of
 
 
@@ -331,10 +332,11 @@ def _needed_by(task: luigi.Task) -> Sequence[luigi.Task]:
 def _begin_session(task: RecipeTask, *_: Any) -> None:
     """The first task that luigi says anything about is the root; later it may start one in a forked worker."""
     if console.current() is None:
+        held = begin_work(Path(task.runs), task.settings.path)
         wanted = to_run(task)
         stages = list(walk(task))
         shown = [stage for stage in stages if stage.task_id in wanted or stage.complete()]
-        console.begin(type(task).__name__, shown, not_needed=len(stages) - len(shown))
+        console.begin(type(task).__name__, shown, not_needed=len(stages) - len(shown), held=held)
     elif console.in_luigi_worker():
         console.start_luigi_worker()
 

@@ -24,7 +24,7 @@ _LOCK, _HOLDER = ".lock", ".lock.holder"
 Condition = Literal["finished", "damaged", "partial", "aside"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One folder that is, was or will be an artifact.
 
@@ -126,6 +126,11 @@ def with_inputs(keys: Iterable[str], there: Mapping[str, Finished]) -> set[str]:
             found.add(key)
             pending += there[key].manifest["inputs"].values() if key in there else []
     return found
+
+
+def locks_in(root: Path) -> list[Path]:
+    """The artifacts that have, or had, a lock: their folders when they are finished."""
+    return [path.with_name(path.name.removesuffix(_LOCK)) for path in sorted(root.glob(f"[!.]*/*{_LOCK}"))]
 
 
 def is_locked(own: Path) -> bool:
