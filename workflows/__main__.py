@@ -1,4 +1,4 @@
-"""`python -m workflows plan|adopt|compare-layouts|verify|refresh-hashes`: what would run, which artifacts of other keys are
+"""`python -m workflows init|plan|adopt|compare-layouts|verify|refresh-hashes`: what would run, which artifacts of other keys are
 accepted for it, whether layouts agree, whether artifacts are intact, and the table that notices changed stages. The work itself is started by `luigi --module workflows …`."""
 
 import argparse
@@ -12,6 +12,7 @@ from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.integrity import repair, verify_store
 from data_pipeline.engine.lock_file import NotPinnedError
 from recipes.overrides import SET, SET_HELP
+from workflows import init
 from workflows.adopt import adopt_artifacts
 from workflows.compare_layouts import Layout, compare_layouts
 from workflows.source_hashes import write_table
@@ -23,6 +24,7 @@ _REPAIR = "python -m workflows verify --repair"
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run
   python -m workflows plan --recipe my.toml --task EvaluateLambada
+  python -m workflows init books/ --output my.toml   a recipe for text of your own
   python -m workflows adopt                          finished artifacts of other keys, and what differs
   python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
   python -m workflows compare-layouts --model gpt2-small --layouts 1,1,1 2,1,1
@@ -85,8 +87,15 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(SET, default="", metavar="KEY=VALUE,…", help=SET_HELP)
     for command in (plan, taking):
         command.add_argument("--task", default="FullReproduction", choices=workflows.__all__, metavar="TASK")
+    starting = commands.add_parser(
+        "init",
+        help="write a recipe for files of your own, and show what it would run",
+        description="Look at files of text, guess their format and fields, write a commented recipe that runs as it is, and "
+        "show its plan. A small part of the text is held out, beside the recipe, to measure the model.",
+    )
+    init.add_arguments(starting)
     check = commands.add_parser("verify", help="check every finished artifact against its manifest")
-    for command in (plan, taking, comparing, check):
+    for command in (plan, taking, comparing, check, starting):
         command.add_argument("--runs", default="runs", help="folder of the artifacts (default: ./runs)")
     check.add_argument(
         "--repair", action="store_true", help="set damaged artifacts aside: the next run makes them anew"
@@ -151,6 +160,9 @@ def verify_artifacts(runs: Path, mend: bool) -> int:
 def main() -> int:
     arguments = build_parser().parse_args()
     try:
+        if arguments.command == "init":
+            print(init.write_recipe(arguments.files, arguments.output, arguments.text_field))
+            return show_plan(workflows.FullReproduction(recipe=str(arguments.output), runs=arguments.runs))
         if arguments.command in ("plan", "adopt"):
             root: RecipeTask = getattr(workflows, arguments.task)(
                 recipe=arguments.recipe, set=arguments.set, runs=arguments.runs
