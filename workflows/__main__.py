@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from core.errors import told_to_user
-from workflows import adopt, compare_layouts, gc, show_plan, status, verify, why
+from workflows import adopt, compare_layouts, gc, init, show_plan, status, verify, why
 from workflows.source_hashes import write_table
 
-_COMMANDS = (show_plan, why, status, gc, adopt, compare_layouts, verify)
+_COMMANDS = (init, show_plan, why, status, gc, adopt, compare_layouts, verify)
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run, why, and what it costs
   python -m workflows plan --recipe my.toml --task EvaluateLambada
+  python -m workflows init books/ --output my.toml   a recipe for text of your own
   python -m workflows why deduplicate --set deduplicate.threshold=0.8
   python -m workflows status --watch 5               what is running, how far, and who
   python -m workflows gc                             what nothing needs any more; --yes removes it
