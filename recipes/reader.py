@@ -230,7 +230,7 @@ class _Reader:
     def with_files(self, source: LocalSource, where: str) -> LocalSource:
         paths = [self.expand(path, where) for path in source.paths]
         for path in paths:
-            if "${" not in path and not any(glob.iglob(path, recursive=True)):
+            if "${" not in path and not os.path.exists(path) and not any(glob.iglob(path, recursive=True)):
                 self.errors.append(f"{where}: no file matches {path}")
         return dataclasses.replace(source, paths=paths)
 

@@ -135,7 +135,7 @@ class Hearing:
         if found is None:
             return
         self._told = time.monotonic()
-        done, total = (float(found[name].replace(",", "")) for name in ("done", "total"))
+        done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
         before = text[len(self._title) : found.start()]
         what = self._title + _BAR.sub("", before).removesuffix("step ").rstrip(" :")
         first, started = self._seen.setdefault(what, (done, time.time()))
