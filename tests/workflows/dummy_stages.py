@@ -15,7 +15,10 @@ import os, sys, time
 from pathlib import Path
 from core.errors import TransientError, UserError
 from data_pipeline.engine.steps import StageKind, Step
+import workflows.stage
 from workflows.stage import Stage
+
+workflows.stage._RETRY_SECONDS = 0.05
 
 def first(directory, place):
     trace("first")
@@ -59,6 +62,13 @@ class Second(Stage):
     stage = "second"
     def make_step(self):
         return SECOND
+
+class Unplannable(Stage):
+    stage = "third"
+    def make_step(self):
+        return Step(StageKind("third", 1, ()), "tiny", second, label="third of the test")
+    def stands_on(self):
+        raise KeyError("frog")
 
 def trace(word):
     with open(os.environ["TRACE"], "a") as stream:

@@ -90,7 +90,6 @@ def test_another_process_is_waited_for(four: Path, capsys: pytest.CaptureFixture
         process.kill()
     with devices_for(2, "auto") as found:
         assert found == ["0", "1"]
-        assert how == "ends" or not process.is_alive() or True
     process.join()
     if how == "ends":
         assert "waiting for 2 of the CUDA devices 0, 1, 2, 3" in capsys.readouterr().out
