@@ -36,7 +36,7 @@ def _set_luigi_defaults() -> None:
 
 _set_luigi_defaults()
 central.install()
-command_line.install()
+command_line.install(lambda: [globals()[name] for name in __all__])
 
 from workflows.corpus_report import BuildCorpus, CorpusReport  # noqa: E402  (Luigi's defaults come before its tasks)
 from workflows.report import FullReproduction, Report  # noqa: E402

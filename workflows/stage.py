@@ -244,12 +244,12 @@ class Stage(RecipeTask):
 
     def reporter(self, log: Path) -> Callable[[Progress], None] | None:
         """What tells luigi's daemon, for its page, how far the stage is; None without a daemon."""
-        tell: Any = getattr(self, "set_status_message", None)  # while luigi runs the task
+        luigis: Any = self  # which has these while luigi runs it
+        tell, percent = luigis.set_status_message, luigis.set_progress_percentage
         if tell is None or luigi.interface.core().local_scheduler:
             return None
-        percent: Any = self.set_progress_percentage  # type: ignore[attr-defined]
         with contextlib.suppress(luigi.rpc.RPCError):
-            self.set_tracking_url(log.as_uri())  # type: ignore[attr-defined]
+            luigis.set_tracking_url(log.as_uri())
 
         def report(progress: Progress) -> None:
             with contextlib.suppress(luigi.rpc.RPCError):  # a daemon that is away ends no stage
