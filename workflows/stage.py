@@ -30,7 +30,8 @@ from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import central, console
+from workflows import central, console, warm_ranks
+from workflows.devices import visible_devices
 from workflows.noted import begin_work
 from workflows.plan import Plan, plan_of
 
@@ -181,6 +182,10 @@ class Stage(RecipeTask):
     def is_one(self) -> bool:
         """False for a task that stands for all its members."""
         return all(getattr(self, name) for name in self.selectors)
+
+    def is_on_ranks(self) -> bool:
+        """Whether its work is done by a program on ranks."""
+        return self.step.layout is not None and "tensor_parallel" in self.step.layout
 
     def _matches(self, member: Mapping[str, str]) -> bool:
         return all(getattr(self, name) in ("", member[name]) for name in self.selectors)
@@ -407,6 +412,9 @@ def _begin_session(task: RecipeTask, *_: Any) -> None:
         shown = [stage for stage in stages if stage.task_id in wanted or stage.complete()]
         workers = luigi.interface.core().workers
         console.begin(type(task).__name__, shown, len(stages) - len(shown), held, workers)
+        on_ranks = [stage for stage in shown if stage.task_id in wanted and stage.is_on_ranks()]
+        if len(on_ranks) > 1 and task.settings.launch.kind != "slurm" and not visible_devices():
+            warm_ranks.start()
     elif console.in_luigi_worker():
         console.start_luigi_worker()
 

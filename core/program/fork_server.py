@@ -1,11 +1,12 @@
 """A process that has imported what programs on ranks import, and forks them when it is asked to: for many in a row.
 
 torch and what is beside it take seconds to import, before every program of a workflow. Whoever starts this server asks it
-over a socket that only he can reach; it and all that it forked end when he does. A fork is no way to start CUDA: where
-there are devices programs are started anew (`core.program.start`).
+over a pair of sockets that nobody else has; it and all that it forked end when he does. A fork is no way to start CUDA:
+where there are devices programs are started anew (`core.program.start`).
 
-A connection is a program: it begins with a `Request` and the descriptor that it prints to. Each byte that follows is the
-number of a signal for it; the connection's end kills it. The answer is its exit code, once it has one: four bytes.
+For each program the server is given one end of another pair, and the descriptor that the program prints to. There the
+`Request` comes first. Each byte that follows is the number of a signal for the program; when the other end is closed it is
+killed. The answer is its exit code, once it has one: four bytes.
 """
 
 import contextlib
@@ -63,22 +64,22 @@ class Request:
             main(self.words)
 
 
-def ask(address: str, request: Request, output: int) -> socket.socket:
-    """Have a program started; what it prints goes to `output`.
+def ask(server: socket.socket, request: Request, output: int) -> socket.socket:
+    """Have a program started, which prints to `output`; returns our end of its pair.
 
     Raises:
         OSError: the server is not there.
     """
-    connection = socket.socket(socket.AF_UNIX)
+    ours, theirs = socket.socketpair()
     try:
-        connection.connect(address)
+        with theirs:
+            socket.send_fds(server, [b"."], [theirs.fileno(), output])
         text = json.dumps(vars(request)).encode()
-        socket.send_fds(connection, [len(text).to_bytes(_LENGTH_BYTES, "big")], [output])
-        connection.sendall(text)
+        ours.sendall(len(text).to_bytes(_LENGTH_BYTES, "big") + text)
     except BaseException:
-        connection.close()
+        ours.close()
         raise
-    return connection
+    return ours
 
 
 def exit_code(answer: bytes) -> int:
@@ -86,7 +87,7 @@ def exit_code(answer: bytes) -> int:
     return int.from_bytes(answer, "big", signed=True) if len(answer) == _CODE_BYTES else -signal.SIGKILL
 
 
-def serve(listener: socket.socket, programs: Sequence[str]) -> Request:
+def serve(client: socket.socket, programs: Sequence[str]) -> Request:
     """Import, then fork what is asked for; returns in a forked process only, which then is to run the request."""
     for name in _NEEDED:
         with contextlib.suppress(ImportError):  # another release of torch has other modules
@@ -96,14 +97,13 @@ def serve(listener: socket.socket, programs: Sequence[str]) -> Request:
         del sys.modules[
             f"{program}.__main__"
         ]  # what it imported stays; running one that is there already is warned of
+    children: dict[int, socket.socket] = {}
     with selectors.DefaultSelector() as selector:
-        selector.register(listener, selectors.EVENT_READ, None)
-        children: dict[int, socket.socket] = {}
+        selector.register(client, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj is listener:
-                    connection, _ = listener.accept()
-                    request = _take(connection, selector, children)
+                if key.fileobj is client:
+                    request = _take(client, selector, children)
                     if request is not None:
                         return request
                 elif isinstance(key.fileobj, socket.socket):
@@ -113,34 +113,44 @@ def serve(listener: socket.socket, programs: Sequence[str]) -> Request:
 
 
 def _take(
-    connection: socket.socket, selector: selectors.BaseSelector, children: dict[int, socket.socket]
+    client: socket.socket, selector: selectors.BaseSelector, children: dict[int, socket.socket]
 ) -> Request | None:
     """Read a request and fork; the request in the forked process, None in the server."""
-    header, (output, *_), _, _ = socket.recv_fds(connection, _LENGTH_BYTES, 1)
-    length, text = int.from_bytes(header, "big"), b""
-    while len(text) < length:
-        block = connection.recv(length - len(text))
-        if not block:  # its sender is gone
-            os.close(output)
-            connection.close()
-            return None
-        text += block
-    child = os.fork()
-    if child == 0:
+    asked, descriptors, _, _ = socket.recv_fds(client, 1, 2)
+    if not asked:  # nobody can ask any more
+        sys.exit(0)
+    pair, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+    text = read(pair, int.from_bytes(read(pair, _LENGTH_BYTES), "big"))
+    child = os.fork() if text else 0
+    if text and child == 0:
         os.setsid()
         die_with_parent()
         for stream in (1, 2):
             os.dup2(output, stream)
         os.close(output)
         selector.close()
-        for other in (connection, *children.values()):
+        for other in (client, pair, *children.values()):
             other.close()
         return Request(**json.loads(text))
     os.close(output)
-    children[child] = connection
-    selector.register(connection, selectors.EVENT_READ, child)
+    if not text:  # he who asked is gone
+        pair.close()
+        return None
+    children[child] = pair
+    selector.register(pair, selectors.EVENT_READ, child)
     selector.register(os.pidfd_open(child), selectors.EVENT_READ, child)
     return None
+
+
+def read(pair: socket.socket, length: int) -> bytes:
+    """So many bytes, or none where they do not come."""
+    text = b""
+    while len(text) < length:
+        block = pair.recv(length - len(text))
+        if not block:
+            return b""
+        text += block
+    return text
 
 
 def _obey(connection: socket.socket, child: int, selector: selectors.BaseSelector) -> None:
@@ -169,13 +179,12 @@ def _bury(descriptor: int, child: int, connection: socket.socket, selector: sele
     connection.close()
 
 
-def start(listener: socket.socket, programs: Sequence[str]) -> None:
+def start(client: socket.socket, programs: Sequence[str]) -> None:
     """What the server's process does."""
     die_with_parent()
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ends}  # he who started it decides
-    request = serve(listener, programs)
-    listener.close()
+    request = serve(client, programs)
     for number, handler in before.items():
         signal.signal(number, handler)
     request.run()
