@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import luigi
 import luigi.interface
 import luigi.rpc
+from luigi.cmdline_parser import CmdlineParser
 
 from core.errors import ConfigurationError, TransientError, message_for_user
 from core.files import atomic_write
@@ -222,7 +223,7 @@ class Stage(RecipeTask):
     def complete(self) -> bool:
         """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
         nowhere and not to be reached, a file that is gone), for then nothing can be planned."""
-        central.check_answers()
+        _begin_command()
         if not self.is_one():
             return all(member.complete() for member in self.members())
         try:
@@ -398,6 +399,21 @@ def _needed_by(task: luigi.Task) -> Sequence[luigi.Task]:
         assert isinstance(task, Stage)
         return task.stands_on()
     return found
+
+
+_begun = False
+
+
+def _begin_command() -> None:
+    """What comes first in a luigi command, before it forks: luigi says nothing of a task that stands on no other."""
+    global _begun
+    parser = CmdlineParser.get_instance()
+    if _begun or parser is None:
+        return
+    _begun = True
+    central.check_answers()
+    if isinstance(root := parser.get_task_obj(), RecipeTask):
+        _begin_session(root)
 
 
 @RecipeTask.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)

@@ -63,6 +63,18 @@ class Second(Stage):
     def make_step(self):
         return SECOND
 
+def sleep(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+def pooled(directory, place):
+    list(place.executor.map(sleep, [str(directory / "a"), str(directory / "b")]))
+
+class Pooled(Stage):
+    stage = "pooled"
+    def make_step(self):
+        return Step(StageKind("pooled", 1, ()), "tiny", pooled, label="a pool of the test")
+
 class Unplannable(Stage):
     stage = "third"
     def make_step(self):

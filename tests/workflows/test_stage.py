@@ -1,14 +1,17 @@
 """The base stage: keys, locks, resumption, failure. With small stages of the tests' own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from dummy_stages import Luigi
 
 from core.errors import ConfigurationError, StoppedError, TransientError, UserError
+from core.processes import is_running
 from core.training.errors import LostRank
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.executors import LocalExecutor
@@ -112,6 +115,23 @@ def test_only_what_another_attempt_may_mend_is_tried_again(
     with pytest.raises(type(error)):
         task.make_again()
     assert len(made) == attempts
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGHUP, 2), (signal.SIGINT, 1)])
+def test_a_signal_ends_a_stage_with_its_pool(luigi_run: Luigi, number: signal.Signals, workers: int):
+    """SIGTERM and SIGKILL, trainings and evaluations: `test_reproduction.py`; all of them by hand: `signals.py`."""
+    process = luigi_run.start(task="Pooled", options=("--workers", str(workers), "--cpu-workers", "2"))
+    pool: list[Path] = []
+    while len(pool) < 2 or not all(path.read_text() for path in pool):
+        time.sleep(0.02)
+        pool = [*luigi_run.folder.glob("runs/pooled/*.partial/[ab]")]
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in output
+    assert not any(is_running(int(path.read_text())) for path in pool)
+    (segment,) = json.loads((luigi_run.artifact("pooled") / RUN_RECORD).read_text())["segments"]
+    assert segment["ended"] == "stopped"
 
 
 def test_a_task_that_cannot_be_planned_is_another_exit_code(luigi_run: Luigi):
