@@ -15,10 +15,10 @@ import os, sys, time
 from pathlib import Path
 from core.errors import TransientError, UserError
 from data_pipeline.engine.steps import StageKind, Step
-import workflows.stage
+import workflows.attempts
 from workflows.stage import Stage
 
-workflows.stage._RETRY_SECONDS = 0.05
+workflows.attempts._WAIT_SECONDS = 0.05
 
 def first(directory, place):
     trace("first")

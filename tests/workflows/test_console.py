@@ -8,7 +8,7 @@ import luigi
 import pytest
 
 from core.progress import Progress
-from workflows import Pretrain, console
+from workflows import Pretrain, central, console
 
 TINY = str(Path(__file__).resolve().parents[1] / "recipes" / "tiny.toml")
 HALF = Progress("pretrain gpt2-tiny", "step", 300, 600, 300, 0.0, "loss 3.2")
@@ -46,16 +46,16 @@ def test_a_daemons_page_hears_how_far_a_stage_is(stage: Pretrain, monkeypatch: p
         done.set()
 
     log = Path("/runs/pretrain/gpt2-tiny-0.partial/logs/pretrain.log")
-    assert stage.reporter(log) is None, "outside luigi"
+    assert central.reporter(stage, log) is None, "outside luigi"
     monkeypatch.setattr(stage, "set_status_message", lambda text: heard.update(message=text), raising=False)
     monkeypatch.setattr(stage, "set_tracking_url", lambda url: heard.update(url=url), raising=False)
     monkeypatch.setattr(stage, "set_progress_percentage", percentage, raising=False)
     monkeypatch.setattr(luigi.interface, "core", lambda: types.SimpleNamespace(local_scheduler=True))
-    assert stage.reporter(log) is None, "nobody looks at a scheduler of its own"
+    assert central.reporter(stage, log) is None, "nobody looks at a scheduler of its own"
     monkeypatch.setattr(luigi.interface, "core", lambda: types.SimpleNamespace(local_scheduler=False))
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    watch = console.Watch(stage, stage.reporter(log))
+    watch = console.Watch(stage, central.reporter(stage, log))
     now[0] = 6.0
     watch(HALF)
     assert done.wait(10)
@@ -73,6 +73,6 @@ def test_a_daemon_that_is_away_ends_no_stage(stage: Pretrain, monkeypatch: pytes
     for name in ("set_status_message", "set_tracking_url", "set_progress_percentage"):
         monkeypatch.setattr(stage, name, away, raising=False)
     monkeypatch.setattr(luigi.interface, "core", lambda: types.SimpleNamespace(local_scheduler=False))
-    report = stage.reporter(Path("/log"))
+    report = central.reporter(stage, Path("/log"))
     assert report is not None
     report(HALF)

@@ -17,7 +17,7 @@ from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import Workplace
 from data_pipeline.sources.download import GivenUpError
-from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, stage
+from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts, stage
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
 
@@ -89,7 +89,7 @@ def test_a_stage_goes_on_by_itself_when_a_process_was_lost(luigi_run: Luigi):
 
 
 @pytest.mark.parametrize(
-    "error, attempts",
+    "error, expected",
     [
         (TransientError("a rank was lost"), 3),
         (GivenUpError("the server is away"), 3),
@@ -101,20 +101,18 @@ def test_a_stage_goes_on_by_itself_when_a_process_was_lost(luigi_run: Luigi):
     ],
 )
 def test_only_what_another_attempt_may_mend_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, attempts: int
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: int
 ):
     made: list[int] = []
 
-    def make(stage: Pretrain) -> bool:
+    def make() -> None:
         made.append(1)
         raise error
 
-    monkeypatch.setattr(Pretrain, "make", make)
-    monkeypatch.setattr(stage, "_RETRY_SECONDS", 0.0)
-    task = Pretrain(recipe=TINY, runs=str(tmp_path), model="gpt2-tiny", retries=2)
+    monkeypatch.setattr(attempts, "_WAIT_SECONDS", 0.0)
     with pytest.raises(type(error)):
-        task.make_again()
-    assert len(made) == attempts
+        attempts.again(make, 2, "a stage")
+    assert len(made) == expected
 
 
 @pytest.mark.parametrize("number, workers", [(signal.SIGHUP, 2), (signal.SIGINT, 1)])
