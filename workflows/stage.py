@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 import luigi
 import luigi.interface
-import luigi.rpc
 from luigi.cmdline_parser import CmdlineParser
 
 from core.errors import ConfigurationError, message_for_user
