@@ -95,6 +95,7 @@ class Summaries:
             method=Sampling(temperature=1.0, top_k=TOP_K),
             places=score.batch_size,
             title=score.title,
+            keep=score.keep,
         )
         texts = [first_sentences(self.tokenizer.decode(text.tokens), SENTENCES) for text in produced]
         return texts, prompts.cut
