@@ -206,9 +206,13 @@ class Measuring:
             tokenizer=model.tokenizer_source,
             accept_tokenizer=self.options.accept_tokenizer,
         )
+
+        def load(folder: Path) -> Tokenizer:
+            return model.tokenizer if folder.samefile(model.tokenizer_source) else load_tokenizer(folder)
+
         return self._cached(
             ("tokenizer", model.checkpoint),
-            lambda: from_main(mesh, lambda: check_tokenizer(given, model.tokenizer, load_tokenizer)),
+            lambda: from_main(mesh, lambda: check_tokenizer(given, model.tokenizer, load)),
         )
 
     def _asked(self, pair: Pair) -> dict[str, Any]:

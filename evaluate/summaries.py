@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.benchmarks.summaries import (
     HINT,
+    LIBRARIES,
     TASKS,
     SummaryTask,
     measured,
@@ -162,6 +163,7 @@ def _record(task: SummaryTask, program: type[Summaries]) -> ZeroShot:
         facts=lambda result: f"ROUGE-1 {result['rouge1']:.1%}",
         note=f"F measures of the first {SENTENCES} sentences that follow an article and TL;DR:. Beside them ROUGE-1 "
         f"of the article's first {SENTENCES} sentences, of another article's summary, without the hint, of an untrained model.",
+        libraries=LIBRARIES,
         settings=("precision",),
         errors=_errors,
     )
