@@ -8,6 +8,7 @@ from data_pipeline.engine.steps import Step
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, ZeroShot
 from workflows.evaluation import ENSEMBLE, EVALUATE, FINETUNE
 from workflows.stage import Pipeline, Stage
+from workflows.texts import TEXTS
 from workflows.training import PRETRAIN
 
 
@@ -169,6 +170,19 @@ class Evaluate(ModelStage):
 
     def make_step(self) -> Step:
         return self.plan.evaluate(self.task, self.model)
+
+
+class GenerateTexts(ModelStage):
+    """A few texts that a model writes, for the report."""
+
+    stage = TEXTS
+    selectors = ("model",)
+
+    def choices(self) -> list[dict[str, str]]:
+        return [{"model": model} for model in self.settings.models_of(causal=True)]
+
+    def make_step(self) -> Step:
+        return self.plan.texts(self.model)
 
 
 class Finetune(ModelStage):
