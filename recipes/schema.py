@@ -4,7 +4,7 @@ The settings of models, training and the pipeline's stages have their dataclasse
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,14 +34,19 @@ class Identity:
         name: of its artifacts and report.
         description: for its report.
         seed: of generated data.
+        corpus: of several recipes with the same corpora, what they call them: then they share the artifacts, and, in one
+            folder, the lock file; the recipe's name without it.
     """
 
     name: str
     description: str = ""
     seed: int = 1
+    corpus: str = ""
 
     def errors(self, where: str) -> list[str]:
-        return name_errors(self.name, f"{where}.name") + out_of_range(self, where, seed=(0, LARGEST_SEED))
+        names = {"name": self.name, **({"corpus": self.corpus} if self.corpus else {})}
+        problems = [error for key, name in names.items() for error in name_errors(name, f"{where}.{key}")]
+        return problems + out_of_range(self, where, seed=(0, LARGEST_SEED))
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class FinetuningSettings:
         precision: "fp32", or "bf16" compute with fp32 master weights; what is trained is scored in fp32.
         sequence_length: longest input in tokens; the model's for 0.
         seeds: of the new head, the order and dropout: one run each.
+        data_parallel: copies of the model, where its layout has more than the batch has examples for; the layout's for 0.
     """
 
     epochs: int = 3
@@ -94,10 +100,12 @@ class FinetuningSettings:
     precision: Literal["fp32", "bf16"] = "fp32"
     sequence_length: int = 0
     seeds: list[int] = field(default_factory=lambda: [1])
+    data_parallel: int = 0
 
     def errors(self, where: str) -> list[str]:
         at_least_one = dict.fromkeys(("epochs", "batch_size", "micro_batch"), (1, math.inf))
-        problems = out_of_range(self, where, **at_least_one, sequence_length=(0, math.inf))
+        at_least_zero = dict.fromkeys(("sequence_length", "data_parallel"), (0, math.inf))
+        problems = out_of_range(self, where, **at_least_one, **at_least_zero)
         problems += not_positive(self, where, "learning_rate")
         problems += out_of_range(self, where, warmup_fraction=(0, 1), weight_decay=(0, math.inf))
         if self.micro_batch > self.batch_size >= 1:
@@ -117,13 +125,21 @@ class FinetuningSettings:
     def significant(self, drops: bool) -> dict[str, Any]:
         """What a run's numbers depend on, besides its seed; `drops` as in `TrainingConfig.significant`."""
         facts = asdict(self)
-        del facts["seeds"]
+        del facts["seeds"], facts["data_parallel"]
         if not drops:
             del facts["micro_batch"]
         return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
+    def layout(self, model: ParallelConfig) -> ParallelConfig:
+        """The layout of a fine-tuning of a model that is laid out so: no pipeline."""
+        copies = self.data_parallel or model.task_data_parallel
+        return replace(model, data_parallel=copies, pipeline_parallel=1, pipeline_chunks=1)
+
     def layout_errors(self, data_parallel: int, where: str) -> list[str]:
-        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each; those of `data_parallel` of its own, to
+        these."""
+        if self.data_parallel:
+            data_parallel = self.data_parallel
         if self.batch_size % data_parallel:
             return [
                 f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
@@ -160,12 +176,14 @@ class Model:
     Attributes:
         config: its shape; the vocabulary's size is a stand-in until its tokenizer exists.
         finetuning: by task.
+        parallel: its layout: the recipe's, and what its own table says.
     """
 
     name: str
     config: ModelConfig
     training: TrainingConfig
     finetuning: dict[str, FinetuningSettings]
+    parallel: ParallelConfig
 
     def fits(self, task: Task) -> bool:
         """Whether a task is for models of this one's family."""
@@ -177,11 +195,16 @@ class Recipe:
     """A checked recipe; paths in it are absolute.
 
     Attributes:
+        files: all files that it was read from, its own last: what it extends comes first.
+        overrides: what the command line set, as the text of `--set`.
         plugins: modules of the user's own, already imported.
         corpora: as the recipe lists them.
+        parallel: the layout of models that have none of their own.
     """
 
     path: Path
+    files: tuple[Path, ...]
+    overrides: str
     plugins: tuple[str, ...]
     identity: Identity
     sample: SampleSettings | None
@@ -201,8 +224,14 @@ class Recipe:
         return self.identity.name
 
     @property
+    def corpus_name(self) -> str:
+        return self.identity.corpus or self.name
+
+    @property
     def lock_path(self) -> Path:
         """The file beside the recipe that pins its remote sources."""
+        if self.identity.corpus:
+            return self.path.with_name(f"{self.identity.corpus}.lock.json")
         return self.path.with_suffix(".lock.json")
 
     def ordered_corpora(self) -> list[Source]:

@@ -11,6 +11,7 @@ from core.errors import told_to_user
 from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.integrity import repair, verify_store
 from data_pipeline.engine.lock_file import NotPinnedError
+from recipes.overrides import SET, SET_HELP
 from workflows.adopt import adopt_artifacts
 from workflows.compare_layouts import Layout, compare_layouts
 from workflows.source_hashes import write_table
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--recipe", default="sample", help="name of a recipe, or path of a .toml file (default: sample)"
         )
+        command.add_argument(SET, default="", metavar="KEY=VALUE,…", help=SET_HELP)
     for command in (plan, taking):
         command.add_argument("--task", default="FullReproduction", choices=workflows.__all__, metavar="TASK")
     check = commands.add_parser("verify", help="check every finished artifact against its manifest")
@@ -107,9 +109,8 @@ def _state(stage: Stage) -> tuple[str, str]:
     return "adopted" if ADOPTED in stage.artifact.manifest() else "done", where
 
 
-def show_plan(recipe: str, runs: str, task: str) -> int:
+def show_plan(root: RecipeTask) -> int:
     """Print one line a stage: whether it is done, its label and its directory."""
-    root: RecipeTask = getattr(workflows, task)(recipe=recipe, runs=runs)
     stages = list(walk(root))
     pending = 0
     for stage in stages:
@@ -150,16 +151,18 @@ def verify_artifacts(runs: Path, mend: bool) -> int:
 def main() -> int:
     arguments = build_parser().parse_args()
     try:
-        if arguments.command == "plan":
-            return show_plan(arguments.recipe, arguments.runs, arguments.task)
-        if arguments.command == "adopt":
+        if arguments.command in ("plan", "adopt"):
             root: RecipeTask = getattr(workflows, arguments.task)(
-                recipe=arguments.recipe, runs=arguments.runs
+                recipe=arguments.recipe, set=arguments.set, runs=arguments.runs
             )
+            if arguments.command == "plan":
+                return show_plan(root)
             return adopt_artifacts(list(walk(root)), arguments.folders, arguments.yes)
         if arguments.command == "compare-layouts":
             face: Any = Pretrain  # Luigi's parameters are keywords that no type checker knows
-            stage = face(recipe=arguments.recipe, runs=arguments.runs, model=arguments.model)
+            stage = face(
+                recipe=arguments.recipe, set=arguments.set, runs=arguments.runs, model=arguments.model
+            )
             alike = compare_layouts(
                 stage, arguments.model, arguments.layouts, arguments.steps, arguments.micro_batch
             )

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from safetensors import safe_open
 from core.config import ModelConfig, ParallelConfig, TrainingConfig
 from core.errors import ConfigurationError, UserError
 from core.flags import by_flag, to_flags
+from recipes.overrides import SET
 from recipes.schema import Recipe
 from workflows.launch import failure, run_ranks
 from workflows.stage import Stage
+from workflows.training import recipe_arguments
 
 # The largest relative difference that is rounding: some hundred times the spacing of the numbers that are computed with.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
@@ -161,13 +164,15 @@ def compare_layouts(
         if not store.is_complete(step):
             task = f"luigi --module workflows {type(stage.face_of(step)).__name__}"
             told = f"--recipe {stage.recipe} --runs {stage.runs}"
+            told += f" {SET} {shlex.quote(stage.set)}" if stage.set else ""
             raise UserError(f"{step.label}: is not made yet; run {task} {told}")
         paths[role] = store.directory(step)
     shape, training = recipe.models[model].config, recipe.models[model].training
     training = dataclasses.replace(training, micro_batch=micro_batch or training.micro_batch)
     training = dataclasses.replace(training, steps=steps, warmup_steps=0)
     errors = [by_flag(error) for error in training.errors("")]
-    errors += [error for layout in layouts for error in _errors(shape, training, recipe.parallel, layout)]
+    parallel = recipe.models[model].parallel
+    errors += [error for layout in layouts for error in _errors(shape, training, parallel, layout)]
     if errors:
         raise ConfigurationError(list(dict.fromkeys(errors)))
     tolerance = TOLERANCES[training.precision]
@@ -235,9 +240,9 @@ def _run(
     directory: Path,
 ) -> None:
     log = directory / "log"
-    line = ["--recipe", str(recipe.path), "--model", model, *told, "--output", str(directory)]
+    line = [*recipe_arguments(recipe, model), *told, "--output", str(directory)]
     line += ["--data", str(paths["data"]), "--tokenizer", str(paths["tokenizer"])]
-    line += to_flags(_parallel(recipe.parallel, layout), leave_out=("data_parallel",))
+    line += to_flags(_parallel(recipe.models[model].parallel, layout), leave_out=("data_parallel",))
     for plugin in recipe.plugins:
         line += ["--plugin", plugin]
     if run_ranks("pretrain.layout_record", line, ranks=layout.ranks, log=log):

@@ -19,7 +19,7 @@ from data_pipeline.inspection.pages import write_page
 from data_pipeline.inspection.show import data_page
 from data_pipeline.inspection.view import ShowSettings
 from workflows.report_page import origins
-from workflows.stage import LinkedStage, Pipeline, RecipeParameter
+from workflows.stage import LinkedStage, Pipeline
 
 DATA_PAGE = "data.html"
 CORPUS = StageKind("corpus", 2, ("workflows.corpus_report",), unhashed=(DATA_PAGE,))
@@ -90,5 +90,4 @@ class BuildCorpus(Pipeline):
     )
 
     def requires(self) -> list[luigi.Task]:
-        recipe = RecipeParameter().normalize(self.corpus) if self.corpus else self.recipe
-        return [self.clone(CorpusReport, recipe=recipe)]
+        return [self.clone(CorpusReport, recipe=self.corpus or self.recipe)]

@@ -61,7 +61,8 @@ def evaluate(
         line += ["--output", str(directory / RESULT), "--controls"]
         return line + to_flags(settings, leave_out=unused)
 
-    run = program(kind, recipe, "evaluate", arguments)
+    layout = recipe.models[model].parallel
+    run = program(kind, recipe, layout, "evaluate", arguments)
 
     def work(directory: Path, place: Workplace) -> Summary:
         run(directory, place)
@@ -82,7 +83,7 @@ def evaluate(
         files=data.files("benchmark"),
         selectors={"task": record.name, "model": model},
         facts=record.facts,
-        layout=dataclasses.asdict(recipe.parallel),
+        layout=dataclasses.asdict(layout),
     )
 
 
@@ -102,7 +103,7 @@ def finetune(
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
         line += ["--output", str(directory), "--seed", str(seed), "--controls"]
-        return line + to_flags(settings, leave_out=("seeds",))
+        return line + to_flags(settings, leave_out=("seeds", "data_parallel"))
 
     def collect(directory: Path) -> Summary:
         if not (directory / RESULT).exists():
@@ -110,6 +111,7 @@ def finetune(
         return read_json(directory / RESULT)
 
     seeds = f", seed {seed}" if len(settings.seeds) > 1 else ""
+    layout = settings.layout(recipe.models[model].parallel)
     return Step(
         kind,
         f"{model}-seed{seed}",
@@ -124,8 +126,8 @@ def finetune(
         files=data.files("benchmark"),
         selectors={"task": record.name, "model": model, "seed": str(seed)},
         facts=record.facts,
-        layout=dataclasses.asdict(recipe.parallel),
-        ranks=program(kind, recipe, "finetune", arguments),
+        layout=dataclasses.asdict(layout),
+        ranks=program(kind, recipe, layout, "finetune", arguments),
     )
 
 

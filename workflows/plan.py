@@ -23,7 +23,7 @@ class Plan:
         self.recipe = recipe
         self.corpus = Corpus(
             CorpusSettings(
-                name=recipe.name,
+                name=recipe.corpus_name,
                 sources=recipe.ordered_corpora(),
                 lock=LockFile(recipe.lock_path),
                 cleaning=recipe.cleaning,
@@ -116,6 +116,6 @@ class Plan:
 
 
 @functools.cache
-def plan_of(recipe: str) -> Plan:
-    """The plan of a recipe by its name or path."""
-    return Plan(load_recipe(recipe))
+def plan_of(recipe: str, overrides: str = "") -> Plan:
+    """The plan of a recipe by its name or path, and what `--set` says."""
+    return Plan(load_recipe(recipe, overrides))

@@ -20,22 +20,11 @@ from core.processes import available_cores
 from data_pipeline.engine.artifacts import Artifact
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.steps import Step, Store, Workplace, make
+from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
 from workflows.plan import Plan, plan_of
-
-
-class RecipeParameter(luigi.Parameter):
-    """A recipe's name or path; errors in it end the command at once, all listed, with exit code 2."""
-
-    def normalize(self, value: str) -> str:
-        try:
-            load_recipe(value)
-        except ConfigurationError as error:
-            print(f"{error}\n{len(error.errors)} error(s) in the recipe; nothing was run", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
-        return value
 
 
 class FolderParameter(luigi.Parameter):
@@ -48,7 +37,8 @@ class FolderParameter(luigi.Parameter):
 class RecipeTask(luigi.Task):
     """What all tasks share: the recipe, where artifacts go, and how many processes pipeline stages may use."""
 
-    recipe = RecipeParameter(default="sample", description="name of a recipe, or path of a .toml file")
+    recipe = luigi.Parameter(default="sample", description="name of a recipe, or path of a .toml file")
+    set = luigi.Parameter(default="", description=SET_HELP)
     runs = FolderParameter(default="runs", description="folder of all artifacts (default: ./runs)")
     cpu_workers = luigi.IntParameter(
         default=0, significant=False, description="processes of a pipeline stage (default: all cores)"
@@ -59,13 +49,22 @@ class RecipeTask(luigi.Task):
         description='pipeline stages work on the Ray cluster at this address ("auto", or "local" to start one)',
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Errors in the recipe end the command at once, all listed, with exit code 2."""
+        super().__init__(*args, **kwargs)
+        try:
+            load_recipe(self.recipe, self.set)
+        except ConfigurationError as error:
+            print(f"{error}\n{len(error.errors)} error(s) in the recipe; nothing was run", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+
     @property
     def settings(self) -> Recipe:
-        return load_recipe(self.recipe)
+        return load_recipe(self.recipe, self.set)
 
     @property
     def plan(self) -> Plan:
-        return plan_of(self.recipe)
+        return plan_of(self.recipe, self.set)
 
     @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi asks for a number, however made

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.config import ParallelConfig
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
@@ -18,6 +19,7 @@ from core.tensor_files import count_parameters
 from data_pipeline.engine.hashes import ChangedFileError, hash_file
 from data_pipeline.engine.run_record import MACHINE_FILE
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, log_of
+from recipes.overrides import SET, of_models
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
 from workflows.launch import failure, run_ranks
@@ -60,17 +62,18 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
     shape = dataclasses.asdict(model.config)
     del shape["vocabulary_size"]  # the tokenizer's
 
-    read = hash_file(recipe.path)
+    read = {file: hash_file(file) for file in recipe.files}
 
     def arguments(directory: Path, place: Workplace) -> list[str]:
-        if hash_file(recipe.path) != read:  # the ranks read it, too
-            raise ChangedFileError(
-                f"{recipe.path}: was changed since this command began; the same command again takes it as it is now"
-            )
-        line = [family, "--recipe", str(recipe.path), "--model", name]
+        for file, digest in read.items():
+            if hash_file(file) != digest:  # the ranks read it, too
+                raise ChangedFileError(
+                    f"{file}: was changed since this command began; the same command again takes it as it is now"
+                )
+        line = [family, *recipe_arguments(recipe, name)]
         line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
         line += ["--output", str(directory)]
-        return line + to_flags(recipe.parallel, leave_out=("data_parallel", "tensor_parallel", "device"))
+        return line + to_flags(model.parallel, leave_out=("data_parallel", "tensor_parallel", "device"))
 
     def collect(directory: Path) -> Summary:
         return {
@@ -94,23 +97,33 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
         inputs={"data": data, "tokenizer": tokenizer},
         selectors={"model": name},
         facts=facts,
-        layout=dataclasses.asdict(recipe.parallel),
-        ranks=program(kind, recipe, "pretrain", arguments),
+        layout=dataclasses.asdict(model.parallel),
+        ranks=program(kind, recipe, model.parallel, "pretrain", arguments),
     )
 
 
+def recipe_arguments(recipe: Recipe, model: str) -> list[str]:
+    """What tells a program on ranks to take a model of a recipe."""
+    overrides = of_models(recipe.overrides)
+    return ["--recipe", str(recipe.path), "--model", model, *([SET, overrides] if overrides else [])]
+
+
 def program(
-    kind: StageKind, recipe: Recipe, module: str, arguments: Callable[[Path, Workplace], list[str]]
+    kind: StageKind,
+    recipe: Recipe,
+    layout: ParallelConfig,
+    module: str,
+    arguments: Callable[[Path, Workplace], list[str]],
 ) -> Callable[[Path, Workplace], None]:
-    """What runs one of our programs on the recipe's ranks, its output in the stage's log."""
+    """What runs one of our programs on the ranks of a layout, its output in the stage's log."""
 
     def run(directory: Path, place: Workplace) -> None:
-        line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
-        line += ["--device", recipe.parallel.device]
+        line = [*arguments(directory, place), "--tensor-parallel", str(layout.tensor_parallel)]
+        line += ["--device", layout.device]
         line += ["--title", place.title, "--machine", str(directory / MACHINE_FILE)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
-        run_ranks(module, line, ranks=recipe.parallel.world_size, log=log_of(kind, directory))
+        run_ranks(module, line, ranks=layout.world_size, log=log_of(kind, directory))
 
     return run
 
