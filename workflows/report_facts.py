@@ -3,6 +3,7 @@ again. The report's tables and pictures are made of it; it holds times, so nothi
 
 import datetime
 import json
+import math
 import shlex
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,14 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import read_json
-from data_pipeline.engine.artifacts import KEY_CHARACTERS, RUN_RECORD
+from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.steps import Step, Workplace
+from recipes.documents import RECIPES
+from recipes.overrides import SET
 from recipes.schema import Recipe
 from workflows.stage import Stage
 
 _THROUGHPUT = Path("logs") / "throughput.jsonl"
-_RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def command_of(recipe: Recipe, step: Step) -> str:
     face = Stage.faces.get(step.kind.group or step.kind.name)
     words = ["luigi", "--module", "workflows", face.__name__ if face else "FullReproduction"]
     words += ["--recipe", recipe_argument(recipe)]
+    words += [SET, recipe.overrides] if recipe.overrides else []
     for name, value in step.selectors.items() if face else ():
         words += [f"--{name}", value]
     return shlex.join(words)
@@ -130,17 +133,24 @@ def command_of(recipe: Recipe, step: Step) -> str:
 
 def recipe_argument(recipe: Recipe) -> str:
     """What a command calls a recipe: its name where it is one of ours, else its file."""
-    return recipe.path.stem if recipe.path.parent == _RECIPES else str(recipe.path)
-
-
-def short_key(key: str) -> str:
-    return key[:KEY_CHARACTERS]
+    return recipe.path.stem if recipe.path.parent == RECIPES else str(recipe.path)
 
 
 def machine_of(segment: Segment) -> str:
     """What a segment computed on; on another kind of processor the last digits are others."""
     names = ("processor", "instruction_set", "device")
     return ", ".join(str(segment.machine[name]) for name in names if name in segment.machine)
+
+
+def layout_of(fact: Fact) -> tuple[int, str]:
+    """Devices (processes) of a step's last attempt, and how they share its model and its data, for people; 0 and a dash
+    where nothing says it."""
+    if not fact.segments:
+        return 0, "–"
+    layout = fact.segments[-1].layout
+    sizes = {word: int(layout.get(f"{word}_parallel", 1)) for word in ("tensor", "data", "pipeline")}
+    text = " × ".join(f"{size}-way {word}" for word, size in sizes.items() if size > 1)
+    return math.prod(sizes.values()), text or "one device"
 
 
 def throughput(directory: Path) -> dict[str, float]:

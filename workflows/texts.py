@@ -31,13 +31,14 @@ def texts(recipe: Recipe, model: str, trained_model: Step, tokenizer: Step) -> S
     """Texts of one model."""
     kind, config = texts_kind(), recipe.models[model].config
     settings: dict[str, Any] = {**_SETTINGS, "seed": recipe.identity.seed}
-    ranks = recipe.parallel.tensor_parallel if _parameters(config) > _LARGEST_ON_ONE_PROCESS else 1
+    layout = recipe.models[model].parallel
+    ranks = layout.tensor_parallel if _parameters(config) > _LARGEST_ON_ONE_PROCESS else 1
 
     def work(directory: Path, place: Workplace) -> Summary:
         line = ["generate", "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--output", str(directory / FILE)]
         line += ["--prompt", ""] * _COUNT
-        line += ["--batch-size", str(_COUNT), "--tensor-parallel", str(ranks), "--device", recipe.parallel.device]
+        line += ["--batch-size", str(_COUNT), "--tensor-parallel", str(ranks), "--device", layout.device]
         for name, value in settings.items():
             line += [f"--{name.replace('_', '-')}", str(value)]
         for plugin in recipe.plugins:

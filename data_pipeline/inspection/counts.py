@@ -67,7 +67,9 @@ def more_by_cutting(counts: Mapping[str, Any]) -> int | None:
 
 def reasons(counts: Mapping[str, Any]) -> str:
     """Why documents were dropped, most frequent first, and how many were cut."""
-    cut = f"{counts['cut']:,} cut, not dropped" if counts.get("cut") else ""
+    more = more_by_cutting(counts) if "documents" in counts else None
+    made = f", which makes {more:,} more" if more else ""
+    cut = f"{counts['cut']:,} cut{made}" if counts.get("cut") else ""
     return "; ".join(filter(None, [listed(dropped(counts)), cut]))
 
 

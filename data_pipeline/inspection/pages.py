@@ -48,7 +48,7 @@ class Table:
     @property
     def width(self) -> str:
         """How soon it is too wide for a screen, as a class of the style sheet."""
-        return "widest" if len(self.head) > 7 else "wide" if len(self.head) > 3 else "narrow"
+        return "widest" if len(self.head) > 6 else "wide" if len(self.head) > 2 else "narrow"
 
 
 @dataclass(frozen=True)
