@@ -221,7 +221,7 @@ class _Reader:
     def with_files(self, source: LocalSource, where: str) -> LocalSource:
         paths = [self.expand(path, where) for path in source.paths]
         for path in paths:
-            if "${" not in path and not any(glob.iglob(path, recursive=True)):
+            if "${" not in path and not os.path.exists(path) and not any(glob.iglob(path, recursive=True)):
                 self.errors.append(f"{where}: no file matches {path}")
         return dataclasses.replace(source, paths=paths)
 
@@ -319,7 +319,10 @@ class _Reader:
                 self.errors.append(f"benchmarks.{name}.source: {why}; give the path of its files")
         measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
-            if recipe.models and name not in measured:
+            inherited = self.read_from.origin(f"benchmarks.{name}") != self.read_from.path
+            if (
+                recipe.models and name not in measured and not inherited
+            ):  # what is extended may know more models
                 self.errors.append(
                     f"benchmarks.{name}: no model of the recipe is measured on it; leave it out, or add such a model"
                 )

@@ -34,11 +34,20 @@ class Planned(Protocol):
 
 
 class Session:
-    """The stages of one command, numbered in the order in which they run."""
+    """The stages of one command, numbered in the order in which they run.
 
-    def __init__(self, root: str, stages: Sequence[Planned]) -> None:
+    Args:
+        not_needed: how many more there are whose artifacts are gone, below others that are complete.
+        held: is kept as long as the process lives.
+    """
+
+    def __init__(
+        self, root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None
+    ) -> None:
         self.root = root
         self.stages = list(stages)
+        self.not_needed = not_needed
+        self.held = held
         self.started = time.monotonic()
         self.process = os.getpid()
         self.finished_before = {stage.task_id for stage in self.stages if stage.complete()}
@@ -60,7 +69,8 @@ class Session:
         done = sum(stage.complete() for stage in self.stages)
         seconds = format_seconds(time.monotonic() - self.started)
         if before == total:
-            return f"{self.root}: nothing to run, {_stages(total)} already done ({seconds})"
+            gone = f", {self.not_needed} gone and not needed" if self.not_needed else ""
+            return f"{self.root}: nothing to run, {_stages(total)} already done{gone} ({seconds})"
         line = f"{self.root}: {_stages(done - before)} run, {before} already done"
         if done < total:
             reason = "interrupted" if self.interrupted else "failed"
@@ -76,12 +86,12 @@ def current() -> Session | None:
     return _session
 
 
-def begin(root: str, stages: Sequence[Planned]) -> None:
+def begin(root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None) -> None:
     """Start the session of this process, once: header, signals, log lines, and the summary at exit."""
     global _session
     if _session is not None:
         return
-    _session = Session(root, stages)
+    _session = Session(root, stages, not_needed, held)
     done = len(_session.finished_before)
     if done < len(stages):
         say(f"{root}: {_stages(len(stages))}" + (f", {done} already done" if done else ""))

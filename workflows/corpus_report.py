@@ -75,6 +75,7 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
         label="write the funnel",
         parameters={"recipe": recipe},
         inputs={step.name: step for step in corpora},
+        reads=tuple(walk(corpora)),
         facts=lambda summary: f"of {', '.join(summary['families'])}",
         layout={"processes": 1},
     )

@@ -56,6 +56,7 @@ def report(plan: Plan) -> Step:
         label="write the report",
         parameters={"recipe": recipe.name, "description": recipe.identity.description},
         inputs={f"{step.kind.name} {step.name}": step for step in wanted},
+        reads=tuple(walk(wanted)),
         facts=lambda summary: f"of {', '.join(summary['models'])}",
         layout={"processes": 1},
     )

@@ -5,11 +5,12 @@ selectors, the console and Luigi's questions. A task with a selector left empty 
 stands for all of its members.
 """
 
+import contextlib
 import functools
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,15 @@ import luigi
 
 from core.errors import ConfigurationError, message_for_user
 from core.processes import available_cores
-from data_pipeline.engine.artifacts import Artifact
+from data_pipeline.engine.artifacts import DAMAGED, Artifact
 from data_pipeline.engine.executors import make_executor
+from data_pipeline.engine.lock_file import NotPinnedError
 from data_pipeline.engine.steps import Step, Store, Workplace, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
+from workflows.noted import begin_work
 from workflows.plan import Plan, plan_of
 
 
@@ -170,15 +173,27 @@ class Stage(RecipeTask):
         """The task of another step of this recipe."""
         return self.clone(Stage.faces[step.kind.group or step.kind.name], **step.selectors)
 
-    def requires(self) -> list["Stage"]:
+    def stands_on(self) -> list["Stage"]:
+        """The stages whose artifacts it reads; of a task that stands for all its members, these."""
         if not self.is_one():
             return self.members()
-        return [self.face_of(used) for used in dict.fromkeys(self.step.inputs.values())]
+        return [self.face_of(used) for used in dict.fromkeys((*self.step.inputs.values(), *self.step.reads))]
+
+    def requires(self) -> list["Stage"]:
+        return self.stands_on()
 
     def output(self) -> Any:
         if not self.is_one():
             return [member.output() for member in self.members()]
         return ArtifactTarget(self.store, self.step)
+
+    def is_made(self) -> bool:
+        """Whether its artifact is there."""
+        return self.store.is_complete(self.step)
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do for it."""
+        return self.is_made()
 
     def complete(self) -> bool:
         """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
@@ -186,7 +201,7 @@ class Stage(RecipeTask):
         if not self.is_one():
             return all(member.complete() for member in self.members())
         try:
-            return self.store.is_complete(self.step)
+            return self.is_finished()
         except Exception as error:
             if (message := message_for_user(error)) is None:
                 raise
@@ -225,8 +240,16 @@ class LinkedStage(Stage):
     def link(self) -> Path:
         return Path(self.runs) / "latest" / self.link_name
 
-    def complete(self) -> bool:
-        return super().complete() and self.link.resolve() == self.directory.resolve()
+    def is_linked(self) -> bool:
+        """Whether `link` leads to its artifact."""
+        return self.link.resolve() == self.directory.resolve()
+
+    def is_finished(self) -> bool:
+        return self.is_made() and self.is_linked()
+
+    def requires(self) -> list[Stage]:
+        """Nothing where only the link is to be set."""
+        return [] if self.is_made() else self.stands_on()
 
     def run(self) -> None:
         super().run()
@@ -242,6 +265,20 @@ def _store(runs: str) -> Store:
     return Store(Path(runs))
 
 
+@contextlib.contextmanager
+def offline(stages: Iterable[Stage]) -> Iterator[None]:
+    """While inside, no remote source is asked what it is."""
+    stores = {stage.store for stage in stages}
+    asked = {store: store.asks for store in stores}
+    for store in stores:
+        store.asks = False
+    try:
+        yield
+    finally:
+        for store in stores:
+            store.asks = asked[store]
+
+
 def walk(root: luigi.Task) -> Iterator[Stage]:
     """Every stage that `root` stands on and is, each once, inputs first."""
     seen: set[str] = set()
@@ -250,12 +287,43 @@ def walk(root: luigi.Task) -> Iterator[Stage]:
         if task.task_id in seen:
             return
         seen.add(task.task_id)
-        for requirement in task.deps():
-            yield from visit(requirement)
+        for below in task.stands_on() if isinstance(task, Stage) else task.deps():
+            yield from visit(below)
         if isinstance(task, Stage) and task.is_one():
             yield task
 
     return visit(root)
+
+
+def to_run(root: luigi.Task, is_finished: Callable[[Stage], bool] = Stage.complete) -> set[str]:
+    """The task ids of the stages that luigi runs for `root`: it looks below a task only where that is not complete, so
+    what is gone below a complete stage is not made again."""
+    found: set[str] = set()
+    seen: set[str] = set()
+
+    def visit(task: luigi.Task) -> None:
+        if task.task_id in seen:
+            return
+        seen.add(task.task_id)
+        if isinstance(task, Stage) and task.is_one():
+            if is_finished(task):
+                return
+            found.add(task.task_id)
+        for below in _needed_by(task):
+            visit(below)
+
+    visit(root)
+    return found
+
+
+def _needed_by(task: luigi.Task) -> Sequence[luigi.Task]:
+    """What luigi looks at below a task that is not complete."""
+    try:
+        found: Sequence[luigi.Task] = task.deps()
+    except NotPinnedError:  # so it is not made, either
+        assert isinstance(task, Stage)
+        return task.stands_on()
+    return found
 
 
 @RecipeTask.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)
@@ -264,10 +332,40 @@ def walk(root: luigi.Task) -> Iterator[Stage]:
 def _begin_session(task: RecipeTask, *_: Any) -> None:
     """The first task that luigi says anything about is the root; later it may start one in a forked worker."""
     if console.current() is None:
-        console.begin(type(task).__name__, list(walk(task)))
+        held = begin_work(Path(task.runs), task.settings.path)
+        wanted = to_run(task)
+        stages = list(walk(task))
+        shown = [stage for stage in stages if stage.task_id in wanted or stage.complete()]
+        console.begin(type(task).__name__, shown, not_needed=len(stages) - len(shown), held=held)
     elif console.in_luigi_worker():
         console.start_luigi_worker()
 
 
 class Pipeline(RecipeTask, luigi.WrapperTask):
     """Several stages under one name."""
+
+    def deps(self) -> list[luigi.Task]:
+        """What it requires, and what of it was found damaged, set aside, and not made again since."""
+        required: list[luigi.Task] = super().deps()
+        if not any(Path(self.runs).glob(f"*/*{DAMAGED}*")):
+            return required
+        below = {stage.task_id: stage for task in required for stage in walk(task)}
+        return required + [stage for stage in below.values() if _waits_for_repair(stage)]
+
+    def complete(self) -> bool:
+        return all(task.complete() for task in self.deps())
+
+
+def _waits_for_repair(stage: Stage) -> bool:
+    try:
+        return set_aside_of(stage) is not None and not stage.is_made()
+    except NotPinnedError:
+        return False
+
+
+def set_aside_of(stage: Stage) -> Path | None:
+    """Where a stage's artifact was set aside as damaged; None where it is there, or was not."""
+    own = stage.artifact.own
+    if own.exists():
+        return None
+    return max(own.parent.glob(f"{own.name}{DAMAGED}*"), default=None)

@@ -31,6 +31,7 @@ from core.files import (
 from data_pipeline.engine.hashes import hash_file
 
 RUN_RECORD = "run.json"
+MADE_OF = ".made-of.json"  # in one that is being made: all that its key is a hash of
 DAMAGED = ".damaged-"  # of the folder of one that was set aside, before the time when
 _OWN_HASH = "sha256"
 KEY_CHARACTERS = 12  # of a key in the folder's name
@@ -116,6 +117,10 @@ class Artifact:
         """All that its key is a hash of, besides the stage."""
         return {name: getattr(self, name) for name in DETERMINANTS}
 
+    def identity(self) -> dict[str, Any]:
+        """What a manifest says first: which it is, and of what."""
+        return {"stage": self.stage, "name": self.name, "key": self.key, **self.determinants()}
+
     @property
     def own(self) -> Path:
         """Where it is made, under its own name, and locked while it is."""
@@ -156,6 +161,7 @@ class Artifact:
             set_aside(self.own)
         self.partial.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.partial)
+        write_json(self.partial / MADE_OF, self.identity())
         return self.partial
 
     def finish(self, summary: Mapping[str, Any], run_record: Mapping[str, Any]) -> None:
@@ -167,6 +173,7 @@ class Artifact:
         """
         partial = self.partial
         remove_temporaries(partial)
+        (partial / MADE_OF).unlink(missing_ok=True)
         write_json(partial / RUN_RECORD, dict(run_record))
         names = {path.relative_to(partial).as_posix(): path for path in content_files(partial)}
         outputs = {
@@ -175,10 +182,7 @@ class Artifact:
             if not is_unhashed(name, self.unhashed)
         }
         manifest = {
-            "stage": self.stage,
-            "name": self.name,
-            "key": self.key,
-            **self.determinants(),
+            **self.identity(),
             "unhashed": list(self.unhashed),
             "summary": dict(summary),
             "outputs": outputs,

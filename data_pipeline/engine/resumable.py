@@ -23,6 +23,7 @@ from data_pipeline.engine.executors import Executor
 Task = TypeVar("Task")
 Counts = dict[str, Any]
 
+PROGRESS_FILE = ".progress.json"  # of what is being made: how far it is, for whoever looks
 _RAW_CHARACTERS = 200
 _logger = logging.getLogger("data_pipeline")
 

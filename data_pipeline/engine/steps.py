@@ -72,6 +72,7 @@ class Step:
         label: what it does, for people.
         parameters: what determines the output, besides inputs, files and versions.
         inputs: steps whose artifacts it reads, by role.
+        reads: steps whose artifacts it reads, too: those that its inputs stand on, so no part of the key.
         files: files and folders from outside that it reads, by role.
         selectors: which of the stage's steps of one recipe it is.
         facts: the summary in a few words, for the console.
@@ -89,6 +90,7 @@ class Step:
     label: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, "Step"] = field(default_factory=dict)
+    reads: tuple["Step", ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     selectors: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[Summary], str] = no_facts
