@@ -23,7 +23,7 @@ from recipes.records import FINE_TUNING
 from recipes.schema import Recipe
 from workflows.corpus_report import DATA_PAGE, PAGES, write_data_pages
 from workflows.evaluation import ENSEMBLE
-from workflows.plan import Plan
+from workflows.recipe_plan import Plan
 from workflows.report_facts import facts_of
 from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline

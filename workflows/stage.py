@@ -27,7 +27,7 @@ from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import console
 from workflows.noted import begin_work
-from workflows.plan import Plan, plan_of
+from workflows.recipe_plan import Plan, plan_of
 
 
 class FolderParameter(luigi.Parameter):

@@ -1,4 +1,4 @@
-"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.plan`."""
+"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.recipe_plan`."""
 
 import luigi
 
