@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from core.errors import told_to_user
-from workflows import adopt, compare_layouts, gc, init, show_plan, status, verify, why
+from workflows import adopt, compare_layouts, gc, init, luigi_command, show_plan, status, verify, why
 from workflows.source_hashes import write_table
 
-_COMMANDS = (init, show_plan, why, status, gc, adopt, compare_layouts, verify)
+_COMMANDS = (init, luigi_command, show_plan, why, status, gc, adopt, compare_layouts, verify)
 EPILOG = """examples:
   python -m workflows plan                           what the sample recipe would run, why, and what it costs
   python -m workflows plan --recipe my.toml --task EvaluateLambada

@@ -84,6 +84,7 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
 class CorpusReport(LinkedStage):
     """The funnel of a recipe's corpora, as a table and as JSON."""
 
+    makes = "runs/corpus/<recipe>-…: funnel.txt, data.html; runs/latest/<recipe>-corpus links to it"
     stage = CORPUS.name
 
     def make_step(self) -> Step:
@@ -102,6 +103,7 @@ class CorpusReport(LinkedStage):
 class BuildCorpus(Pipeline):
     """Raw text to the tokenized corpora of a recipe; `--corpus` names a recipe that holds a corpus only."""
 
+    makes = "the funnel, runs/latest/<recipe>-corpus/funnel.txt, and the indexed datasets that it names"
     corpus = luigi.Parameter(
         default="", description="recipe of a corpus, by name or path of a .toml file (default: --recipe)"
     )

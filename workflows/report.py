@@ -131,6 +131,7 @@ def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list
 class Report(LinkedStage):
     """The report of a recipe."""
 
+    makes = "runs/report/<recipe>-…: index.html, report.md, results.json, data.html; runs/latest/<recipe> links to it"
     stage = REPORT.name
 
     def make_step(self) -> Step:
@@ -143,6 +144,8 @@ class Report(LinkedStage):
 
 class FullReproduction(Pipeline):
     """Raw text to the report."""
+
+    makes = "the report, runs/latest/<recipe>/index.html, and all that it stands on"
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(Report)]
