@@ -131,7 +131,7 @@ def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list
 class Report(LinkedStage):
     """The report of a recipe."""
 
-    makes = "runs/report/<recipe>-…: index.html, report.md, results.json, data.html; runs/latest/<recipe> links to it"
+    makes = "runs/report/<recipe>-…: index.html, report.md, results.json, data.html, data/; runs/latest/<recipe> links to it"
     stage = REPORT.name
 
     def make_step(self) -> Step:

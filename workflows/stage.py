@@ -30,11 +30,14 @@ from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import central, console
+from workflows import central, console, luigi_defaults
 from workflows.noted import begin_work
 from workflows.recipe_plan import Plan, plan_of
 
 _RETRY_SECONDS = 5.0  # before the first; three times as long before the next
+
+
+luigi_defaults.install()  # before there is a task
 
 
 class FolderParameter(luigi.Parameter):

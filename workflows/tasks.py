@@ -188,6 +188,7 @@ class Evaluate(ModelStage):
 class GenerateTexts(ModelStage):
     """A few texts that a model writes, for the report."""
 
+    makes = "runs/texts/<model>-…: texts.json"
     stage = TEXTS
     selectors = ("model",)
 

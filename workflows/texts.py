@@ -43,9 +43,12 @@ def texts(recipe: Recipe, model: str, trained_model: Step, tokenizer: Step) -> S
             line += [f"--{name.replace('_', '-')}", str(value)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
-        run_ranks("evaluate", line, ranks=ranks, log=log_of(kind, directory))
+        log = log_of(kind, directory)
+        code = run_ranks(
+            "evaluate", line, ranks=ranks, log=log, settings=recipe.launch, device=layout.device
+        )
         if not (directory / FILE).exists():
-            raise failure(f"the program ended without {FILE}", log_of(kind, directory))
+            raise failure(f"the program ended without {FILE}", log, code)
         written = read_json(directory / FILE)["texts"]
         return {"texts": len(written), "tokens": sum(text["tokens"] for text in written)}
 
