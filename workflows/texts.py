@@ -44,9 +44,7 @@ def texts(recipe: Recipe, model: str, trained_model: Step, tokenizer: Step) -> S
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
         log = log_of(kind, directory)
-        code = run_ranks(
-            "evaluate", line, ranks=ranks, log=log, settings=recipe.launch, device=layout.device
-        )
+        code = run_ranks("evaluate", line, ranks=ranks, log=log, settings=recipe.launch, device=layout.device)
         if not (directory / FILE).exists():
             raise failure(f"the program ended without {FILE}", log, code)
         written = read_json(directory / FILE)["texts"]
