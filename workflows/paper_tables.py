@@ -109,7 +109,7 @@ def _published_table(
     rows += [[PAPER + model, *row, "–"] for model, row in paper.items()]
     results = [(task, [r for _, its, r in measured if its is task]) for task, _ in known]
     note = " ".join(filter(None, (compared(task.title, its) for task, its in results)))
-    return Table([*head, "from"], rows, f"{place.capitalize()}. {note}", {"from": "from"})
+    return Table([*head, "from"], rows, f"{place[0].upper()}{place[1:]}. {note}", {"from": "from"})
 
 
 def _ours(task: Task, published: Published, result: Mapping[str, Any]) -> Iterator[str]:

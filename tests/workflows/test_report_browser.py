@@ -1,6 +1,7 @@
 """The report in a real browser, without a window: nothing is wider than a phone, a tablet or a screen, the filter shows what
 it is asked for, and the console stays empty. Skipped where there is no Chromium."""
 
+import dataclasses
 import html
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from report_world import CLOZE, RESULTS, TAGGING, finished, page_of
 
-from data_pipeline.inspection.pages import write_page
+from data_pipeline.inspection.pages import Section, Table, write_page
 from workflows.report_page import write_pages
 
 _WIDTHS = (390, 768, 1280)
@@ -63,6 +64,9 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
     long["metric"] = "a-word-without-any-place-to-break-it-" * 6
     long["data"]["description"] = "the_official_Cloze_validation_set_" * 8
     page = page_of(finished(folder / "runs"), results, [CLOZE, TAGGING], drawn=True)
+    head = [f"a measure of something, {number}" for number in range(14)]
+    many = Table(["model", *head, "from"], [["gpt2-small", *["97.65 ± 1.23 *"] * 14, "cloze/gpt2-small-" + "0" * 12]])
+    page = dataclasses.replace(page, sections=[*page.sections, Section("Many columns", [many])])
     write_pages(folder, page)
     write_page(folder / "plain.html", page)
     frames = "".join(
