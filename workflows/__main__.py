@@ -161,7 +161,10 @@ def main() -> int:
     arguments = build_parser().parse_args()
     try:
         if arguments.command == "init":
-            print(init.write_recipe(arguments.files, arguments.output, arguments.text_field))
+            written = init.write_recipe(
+                arguments.files, arguments.output, Path(arguments.runs), arguments.text_field
+            )
+            print(written)
             return show_plan(workflows.FullReproduction(recipe=str(arguments.output), runs=arguments.runs))
         if arguments.command in ("plan", "adopt"):
             root: RecipeTask = getattr(workflows, arguments.task)(
