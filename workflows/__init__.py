@@ -7,11 +7,13 @@ a step, and `report.py` the end. Nothing here imports torch.
 
 import luigi.configuration
 
+from workflows import central, command_line
+
 # Luigi reads its configuration from the working directory only; these defaults make the command work from anywhere,
-# without a scheduler daemon and without noise. What the user's own configuration or flags say wins.
+# without a scheduler daemon (unless one is named) and without noise. What the user's own configuration or flags say wins.
 _LUIGI_DEFAULTS = {
     "core": {"local_scheduler": "true", "no_lock": "true", "log_level": "WARNING"},
-    "worker": {"check_complete_on_run": "true"},
+    "worker": {"check_complete_on_run": "true", "wait_jitter": "0.5"},
     "retcode": {
         "already_running": "10",
         "missing_data": "20",
@@ -27,11 +29,14 @@ def _set_luigi_defaults() -> None:
     configuration = luigi.configuration.get_config()
     for section, options in _LUIGI_DEFAULTS.items():
         for option, value in options.items():
-            if not configuration.has_option(section, option):
+            unwanted = option == "local_scheduler" and central.is_asked_for()
+            if not unwanted and not configuration.has_option(section, option):
                 configuration.set(section, option, value)
 
 
 _set_luigi_defaults()
+central.install()
+command_line.install()
 
 from workflows.corpus_report import BuildCorpus, CorpusReport  # noqa: E402  (Luigi's defaults come before its tasks)
 from workflows.report import FullReproduction, Report  # noqa: E402

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import workflows
 from core.errors import ConfigurationError, UserError
 from core.files import atomic_write
 from data_pipeline.inspection.guessing import Looked, look
@@ -21,6 +22,8 @@ from data_pipeline.sources.formats import kind_of
 from data_pipeline.sources.source import name_errors
 from data_pipeline.text_files import files_below, name_of, printable
 from recipes.documents import RECIPES
+from workflows.arguments import add_runs
+from workflows.show_plan import show_plan
 
 _CHARACTERS_A_TOKEN = 3.5  # of a small vocabulary
 _TOKENS_A_WORD = 4 / 3  # as cleaning counts
@@ -49,20 +52,42 @@ _HEADER = """\
 Values = dict[tuple[str, str], Any]
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+DESCRIPTION = """Look at files of text, guess their format and fields, write a commented recipe that runs as it is, and show its plan. A
+small part of the text is held out, beside the recipe, to measure the model."""
+EPILOG = """example:
+  python -m workflows init books/ --output my.toml
+"""
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "init",
+        help="write a recipe for files of your own, and show what it would run",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
         "files",
         nargs="+",
         metavar="FILES",
         help="files, folders or quoted patterns: .txt, .jsonl, .json, .csv, .tsv, .parquet, plain or compressed",
     )
-    command.add_argument("--output", type=Path, default=Path("my.toml"), help="(default: ./my.toml)")
-    command.add_argument(
+    parser.add_argument("--output", type=Path, default=Path("my.toml"), help="(default: ./my.toml)")
+    parser.add_argument(
         "--text-field",
         default="",
         metavar="FIELD",
         help="which field is the text (default: what looks most like it)",
     )
+    add_runs(parser)
+    parser.set_defaults(function=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    print(write_recipe(given.files, given.output, Path(given.runs), given.text_field))
+    face: Any = workflows.FullReproduction  # Luigi's parameters are keywords that no type checker knows
+    return show_plan(face(recipe=str(given.output), runs=given.runs))
 
 
 def write_recipe(files: list[str], output: Path, runs: Path, text_field: str = "") -> str:

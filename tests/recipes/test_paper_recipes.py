@@ -11,7 +11,7 @@ import pytest
 
 from data_pipeline.engine.steps import Store
 from recipes.reader import load_recipe
-from workflows.plan import plan_of
+from workflows.recipe_plan import plan_of
 
 # name: layers, hidden, heads, parameters in billions, GPUs, ways of model parallelism (tables 1, 2, 4; section 5)
 MODELS = {
