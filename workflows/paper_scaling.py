@@ -96,16 +96,12 @@ def scaling_section(recipe: Recipe, trainings: Mapping[str, Fact]) -> Section:
         _DATA: {f"{row[7]}": row[8] / 100 for row in _WEAK},
     }
     if shares:
-        bars = {
-            "this run": {f"{r.model}, {r.devices}": shares[r.model] for r in rows if r.model in shares}
-        } | bars
+        bars = {"this run": {f"{r.model}, {r.devices}": shares[r.model] for r in rows if r.model in shares}} | bars
     text = "Weak scaling: what a device does, against one on which the smallest model is alone."
-    text += (
-        ""
-        if shares
-        else " This run trained no two models of a family on different numbers of devices, so it measured none."
+    text += "" if shares else " This run trained no two models of a family on different numbers of devices, so it measured none."
+    return Section(
+        "Scaling: figure 5, tables 1, 7 and 8", tables, [pictures.scaling(bars)], [("", text)]
     )
-    return Section("Scaling: figure 5, tables 1, 7 and 8", tables, [pictures.scaling(bars)], [("", text)])
 
 
 def _weak() -> Table:
@@ -113,28 +109,18 @@ def _weak() -> Table:
         "paper", "parameters, 10⁹", "hidden", "heads", "layers", "devices of a model",
         "weak scaling, %", "devices with data parallelism", "weak scaling with it, %",
     )  # fmt: skip
-    return Table(
-        head,
-        [[row[0], *_texts(row[1:])] for row in _WEAK],
-        "The paper's table 1 and figure 5, on V100 of 32 GB in DGX-2H servers.",
-    )
+    return Table(head, [[row[0], *_texts(row[1:])] for row in _WEAK], "The paper's table 1 and figure 5, on V100 of 32 GB in DGX-2H servers.")
 
 
 def _heads() -> Table:
     rows = [[str(heads), *_texts((width, share))] for heads, width, share in _HEADS]
     head = ("paper: attention heads", "hidden a head", "scaling, %")
-    return Table(
-        head,
-        rows,
-        "The paper's table 7, 8.3 · 10⁹ parameters on 8 devices: more heads make smaller products.",
-    )
+    return Table(head, rows, "The paper's table 7, 8.3 · 10⁹ parameters on 8 devices: more heads make smaller products.")
 
 
 def _strong() -> Table:
     rows = [[str(devices), f"{speed:.2f}"] for devices, speed in _STRONG]
-    return Table(
-        ("paper: devices", "speedup"), rows, "The paper's table 8, 1.2 · 10⁹ parameters at a constant batch."
-    )
+    return Table(("paper: devices", "speedup"), rows, "The paper's table 8, 1.2 · 10⁹ parameters at a constant batch.")
 
 
 def _texts(values: Sequence[Any]) -> list[str]:

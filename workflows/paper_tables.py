@@ -59,10 +59,7 @@ def is_official(result: Mapping[str, Any]) -> bool:
 
 
 def published_section(
-    tasks: Sequence[Task],
-    measured: Sequence[Measurement],
-    warning: Paragraph | None,
-    sources: Mapping[Any, str],
+    tasks: Sequence[Task], measured: Sequence[Measurement], warning: Paragraph | None, sources: Mapping[Any, str]
 ) -> Section:
     """The paper's tables of what was measured, ours first. A number that is about other data than the paper's is marked,
     and below the table stands what ours were measured on, so that none on another file is taken for the paper's.
@@ -154,8 +151,4 @@ def _shape(model: Mapping[str, Any], shape: Mapping[str, Any], fact: Fact | None
     billions = model["pretraining"]["parameters"] / 1e9
     values = [f"{billions:.3g}" if billions >= 0.001 else f"{billions:.2g}"]
     values += [str(shape[name]) for name in ("layers", "hidden", "heads")]
-    return [
-        *values,
-        written(shape["hidden"] / shape["heads"], "text").removesuffix(".0"),
-        written(devices or None),
-    ]
+    return [*values, written(shape["hidden"] / shape["heads"], "text").removesuffix(".0"), written(devices or None)]

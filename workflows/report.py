@@ -30,9 +30,7 @@ from workflows.stage import LinkedStage, Pipeline
 from workflows.texts import FILE, TEXTS
 from workflows.training import read_metrics
 
-REPORT = StageKind(
-    "report", 4, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE, f"{PAGES}/")
-)
+REPORT = StageKind("report", 4, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE, f"{PAGES}/"))
 
 
 def report(plan: Plan) -> Step:

@@ -176,7 +176,10 @@ def throughput(directory: Path) -> dict[str, float]:
 def busy(facts: Sequence[Fact]) -> list[tuple[float, float]]:
     """When anything ran: (start, end) in order, apart."""
     spans = sorted(
-        (s.started, s.started + s.seconds) for fact in facts for s in fact.segments if s.seconds is not None
+        (s.started, s.started + s.seconds)
+        for fact in facts
+        for s in fact.segments
+        if s.seconds is not None
     )
     joined: list[tuple[float, float]] = []
     for start, end in spans:

@@ -113,7 +113,9 @@ def report_page(
         kicker="Megatron-LM (2019), reproduced",
         heading=f"Report of the recipe “{recipe.name}”",
         description=recipe.identity.description,
-        sections=[s for s in sections if s.tables or s.pictures or s.paragraphs or s.entries or s.blocks],
+        sections=[
+            s for s in sections if s.tables or s.pictures or s.paragraphs or s.entries or s.blocks
+        ],
         warning=warning,
         cards=[card(*measurement) for measurement in measured],
         software=software(facts),
@@ -203,9 +205,7 @@ def texts_section(models: Mapping[str, Any], sources: Mapping[Any, str]) -> Sect
     note = "Begun where a document of the corpus begins, each token drawn among the 40 likeliest at temperature 0.8. From: "
     found = [sources[name, "texts"] for name in models if (name, "texts") in sources]
     return Section(
-        "What the models write",
-        entries=entries,
-        paragraphs=[("", note + ", ".join(found) + ".")] if entries else [],
+        "What the models write", entries=entries, paragraphs=[("", note + ", ".join(found) + ".")] if entries else []
     )
 
 
@@ -214,8 +214,7 @@ def corpus_section(corpus: Records, planted: Records, facts: Sequence[Fact] = ()
     funnel = [(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"])) for row in corpus]
     table = funnel_rows(corpus)
     artifacts = {
-        row["stage"]: ", ".join(f.artifact for f in facts if f.step.kind.name == row["stage"])
-        for row in corpus
+        row["stage"]: ", ".join(f.artifact for f in facts if f.step.kind.name == row["stage"]) for row in corpus
     }
     rows = [[*row, artifacts[told["stage"]] or "–"] for row, told in zip(table.rows, corpus, strict=True)]
     tables = [Table([*table.head, "from"], rows, table.note, {**table.styles, "from": "from"})]

@@ -63,16 +63,7 @@ def training_sections(
             fast.append([name, *_speed(fact), fact.artifact])
     styles = {"from": "from"}
     loss = "loss, mean of the last twentieth"
-    head = (
-        "model",
-        "parameters",
-        "steps",
-        "tokens",
-        loss,
-        "validation loss",
-        "validation perplexity",
-        "from",
-    )
+    head = ("model", "parameters", "steps", "tokens", loss, "validation loss", "validation perplexity", "from")
     note = "Tokens are places of all sequences, padding included. Losses in nats; perplexity per token."
     tables = [Table(head, ended, note, {**styles, loss: "best"})] if ended else []
     head = ("model", "time", "layout", "tokens/s", "TFLOP/s a device", "MFU, %", "memory, GiB", "from")
@@ -120,10 +111,7 @@ def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str,
     what = "validation perplexity" if has_perplexity else "validation loss"
     by_step, by_token = {}, {}
     for name, curve in curves.items():
-        points = [
-            (s, math.exp(min(loss, _LARGEST_LOSS)) if has_perplexity else loss)
-            for s, loss in curve.validations
-        ]
+        points = [(s, math.exp(min(loss, _LARGEST_LOSS)) if has_perplexity else loss) for s, loss in curve.validations]
         if len(points) > 1:
             by_step[names[name]] = points
             by_token[names[name]] = [(step * curve.tokens_a_step, value) for step, value in points]
@@ -132,11 +120,7 @@ def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str,
         drawn.append(pictures.curves(by_token, "tokens", what, smooth=False, logarithmic=has_perplexity))
     figure = f" (the paper's {record.figure})" if record and record.figure else ""
     title = f"Learning curves: {record.title if record else family}{figure}"
-    missing = (
-        ""
-        if by_step
-        else "No validations: a model's training.validation_interval in the recipe asks for them."
-    )
+    missing = "" if by_step else "No validations: a model's training.validation_interval in the recipe asks for them."
     return Section(title, pictures=drawn, paragraphs=[("", missing)] if missing and drawn else [])
 
 

@@ -28,7 +28,9 @@ CLOZE = ZeroShot(
         Column("asked", "total"),
         Column("metric", "metric", "text"),
     ),
-    published=Published(("accuracy, %", "F1"), (("GPT-9", (12.0, None)),), "table 99", ("accuracy.all",)),
+    published=Published(
+        ("accuracy, %", "F1"), (("GPT-9", (12.0, None)),), "table 99", ("accuracy.all",)
+    ),
     facts=lambda result: "",
     bar=Bar("accuracy.all", {"chance": "chance", "blank": "accuracy.blank"}),
     note="Share of <blanks> filled.",
@@ -96,12 +98,7 @@ RECORD: dict[str, Any] = {
     "seconds": 61.0,
     "resumed": 1,
     "segments": [
-        {
-            "started": "2026-01-01T00:00:00+00:00",
-            "seconds": 30.0,
-            "layout": {"processes": 1},
-            "machine": _MACHINE,
-        },
+        {"started": "2026-01-01T00:00:00+00:00", "seconds": 30.0, "layout": {"processes": 1}, "machine": _MACHINE},
         {
             "started": "2026-01-01T01:00:00+00:00",
             "seconds": 61.0,
