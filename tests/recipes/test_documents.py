@@ -8,8 +8,9 @@ import pytest
 
 from core.errors import ConfigurationError
 from recipes.documents import read_document
+from recipes.models import read_model
 from recipes.overrides import of_models, parse_overrides
-from recipes.reader import load_recipe, read_model
+from recipes.reader import load_recipe
 
 TINY = Path(__file__).parent / "tiny.toml"
 
@@ -50,7 +51,11 @@ def test_later_ones_of_several_win_and_a_table_can_take_the_place_of_a_value(tmp
     write(tmp_path / "deep", b='extends = "../a.toml"\ny = 2\n[x]\nv = 2')
     read = read_document(str(tmp_path / "c.toml"))
     assert read.tables == {"x": {"v": 2}, "y": 2, "z": 3}
-    assert [path.relative_to(tmp_path).as_posix() for path in read.files] == ["a.toml", "deep/b.toml", "c.toml"]
+    assert [path.relative_to(tmp_path).as_posix() for path in read.files] == [
+        "a.toml",
+        "deep/b.toml",
+        "c.toml",
+    ]
     assert read.origin("x.v").name == "b.toml" and read.origin("z").name == "c.toml"
 
 
