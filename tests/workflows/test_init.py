@@ -146,6 +146,7 @@ REFUSED = {
     "latin.txt": ("Über die Brücke. ".encode("latin-1") * 400, "invalid UTF-8 at byte 0; is it of another encoding? iconv"),
     "latin.csv": (b"id,text\n" + b"1,\xdcber die alte Br\xfccke und weiter nach Hause\n" * 200, "latin.csv, line 2: invalid UTF-8"),
     "wide.txt": ("Hello there. " * 300).encode("utf-16"), "zipped.txt": (gzip.compress(b"x" * 99), "is compressed: let its name end in .gz"),
+    "semicolons.csv": (b"id;text\n" + b"1;the old ferryman walked along a quiet river\n" * 90, "separated by ';'"),
     "half.jsonl": (b'{"text": "' + text(240).encode() + b'"}\n{bad\n', None),
     "$HOME.txt": (text(2400).encode(), "would take what is behind $ for a variable"),
 }  # fmt: skip
@@ -213,6 +214,44 @@ def test_in_the_folder_of_the_texts_neither_artifacts_nor_what_is_held_out_are_r
     recipe = load_recipe("my.toml")
     assert Path(recipe.benchmarks["text"].path).name == ".my-held-out.txt"
     assert set(find_files(recipe.corpora[0].paths)) == {"0.txt", "1.txt", "2.txt", "sub [2]/more.JSONL"}
+
+
+def test_what_is_held_out_is_a_part_of_one_document_or_some_of_many_and_nothing_that_others_have(
+    tmp_path: Path,
+):
+    """Decontamination cuts it out of the corpus, which must not be left empty."""
+    boilerplate = (
+        "This page may be shared by everybody who names the town and the year in which it was written."
+    )
+    rows = [{"text": f"{boilerplate}\n{text(240, n)}"} for n in range(60)]
+    (tmp_path / "pages.jsonl").write_bytes(lines(rows))
+    (tmp_path / "line.txt").write_text(text(6000))
+    (tmp_path / "same.jsonl").write_bytes(lines([{"text": text(240)}] * 60))
+    for name in ("pages.jsonl", "line.txt", "same.jsonl"):
+        write_recipe([str(tmp_path / name)], tmp_path / f"{name[:4]}.toml", tmp_path / "runs")
+    held_out = (tmp_path / "page-held-out.txt").read_text()
+    assert boilerplate not in held_out
+    assert 2 <= sum(row["text"].split("\n")[1] in held_out for row in rows) < 20
+    end = (tmp_path / "line-held-out.txt").read_text().strip()
+    assert text(6000).endswith(f" {end}") and 1000 < len(end) < 0.06 * len(text(6000))
+    assert not (tmp_path / "same-held-out.txt").exists()
+    assert load_recipe(str(tmp_path / "same.toml")).models["small"].training.validation_interval == 0
+
+
+def test_a_name_that_is_no_word_is_written_as_toml_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    name = 'we"ird\n [recipe] \\x.txt'
+    (tmp_path / name).write_text(text(2400))
+    write_recipe([name], Path("my.toml"), Path("runs"))
+    assert set(find_files(load_recipe("my.toml").corpora[0].paths)) == {name}
+
+
+def test_the_template_is_a_recipe(texts: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("LOCAL_TEXTS", raising=False)
+    with pytest.raises(ConfigurationError, match="the environment variable LOCAL_TEXTS is not set"):
+        load_recipe("local")
+    monkeypatch.setenv("LOCAL_TEXTS", str(texts / "books"))
+    assert load_recipe("local").name == "local"
 
 
 @pytest.mark.skipif(not REAL, reason="REAL_DATA names no folder of real files")
