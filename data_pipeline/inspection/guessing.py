@@ -294,9 +294,9 @@ def _language(texts: Iterable[str]) -> str:
     from data_pipeline.languages import language_shares
     from data_pipeline.repair import clean_characters
 
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = {}
     for text in itertools.islice(texts, _MOST_RECORDS):
         for code, share in language_shares(clean_characters(text, repair=False)).items():
-            shares[code] += share
-    (code, most), *_ = shares.most_common(1) or [("", 0.0)]
-    return code if most > sum(shares.values()) / 2 else ""
+            shares[code] = shares.get(code, 0.0) + share
+    code = max(shares, key=lambda code: shares[code], default="")
+    return code if code and shares[code] > sum(shares.values()) / 2 else ""
