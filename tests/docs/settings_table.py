@@ -33,7 +33,7 @@ TABLES: dict[str, type] = {
     "`[decontaminate]`": pipeline.DecontaminationSettings,
     "`[deduplicate]`": pipeline.DeduplicationSettings,
     "`[tokenizers.FAMILY]`": pipeline.TokenizerSettings,
-    "`[parallel]`": ParallelConfig,
+    "`[parallel]`, `[models.NAME.parallel]`": ParallelConfig,
     "`[models.NAME]`": ModelConfig,
     "`[models.NAME.training]`": TrainingConfig,
     "`[models.NAME.finetuning.TASK]`": schema.FinetuningSettings,
