@@ -35,7 +35,14 @@ from data_pipeline.sources.presets import CORPORA
 from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, name_errors
 from recipes.documents import Document, read_document
 from recipes.records import FINE_TUNING
-from recipes.schema import EvaluationSettings, FinetuningSettings, Identity, Model, Recipe
+from recipes.schema import (
+    EvaluationSettings,
+    FinetuningSettings,
+    Identity,
+    LaunchSettings,
+    Model,
+    Recipe,
+)
 
 _OUR_PACKAGES = ("pretrain", "evaluate", "finetune")
 _TABLES = (
@@ -51,6 +58,7 @@ _TABLES = (
     "models",
     "benchmarks",
     "evaluation",
+    "launch",
 )
 _BESIDE_THE_SHAPE = ("preset", "training", "finetuning", "parallel")  # keys of a model
 # Until a tokenizer exists, a model's shape is checked with this many tokens; any size pads to the same multiple.
@@ -105,6 +113,7 @@ class _Reader:
             "parallel": self.settings(ParallelConfig, "parallel"),
             "benchmarks": self.with_paths(BenchmarkSettings, "benchmarks", BENCHMARKS),
             "evaluation": self.settings(EvaluationSettings, "evaluation"),
+            "launch": self.settings(LaunchSettings, "launch"),
         }
         models = self.models(tables["tokenizers"])
         recipe = Recipe(
@@ -331,15 +340,7 @@ class _Reader:
         """A model against the layout, and against what it is measured on."""
         where = f"models.{model.name}"
         parallel = model.parallel
-        self.errors += model.config.layout_errors(
-            parallel.tensor_parallel, where, parallel.sequence_parallel, parallel.stages
-        )
-        self.errors += model.training.layout_errors(
-            parallel.data_parallel,
-            f"{where}.training",
-            parallel.pipeline_parallel,
-            parallel.pipeline_chunks,
-        )
+        self.errors += model.layout_errors(parallel)
         for task, settings in model.finetuning.items():
             record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
             if not model.fits(record):
@@ -348,6 +349,10 @@ class _Reader:
                 self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
             self.errors += record.errors(settings, model.config, place)
             self.errors += settings.layout_errors(parallel.task_data_parallel, place)
+            if recipe.launch is not None:
+                self.errors += recipe.launch.layout_errors(settings.layout(parallel).world_size, place)
+        if recipe.launch is not None:
+            self.errors += recipe.launch.layout_errors(parallel.world_size, where)
         for scored in recipe.zero_shot_tasks():
             if recipe.evaluation is not None and model.fits(scored):
                 errors = scored.errors(recipe.evaluation, model.config, "evaluation")

@@ -170,6 +170,60 @@ class FinetuningSettings:
 
 
 @dataclass(frozen=True)
+class LaunchSettings:
+    """How stages are started; no result depends on it.
+
+    Attributes:
+        kind: of programs on ranks: "local", on this machine; "slurm", by `srun`, one agent a node, in the allocation that
+            the command runs in, or each stage in one of its own that is waited for. "ray": they are local, and pipeline
+            stages work on a Ray cluster.
+        nodes: of a cluster, at most; as many as a stage's processes need for 0.
+        processes_per_node: on each, its devices.
+        grace_seconds: how long processes that are asked to end have to finish a step and save.
+        arguments: more of `srun`: partition, time limit, devices.
+        ray_address: of the Ray cluster.
+        share_devices: start on CUDA devices of this machine that other programs use, too.
+    """
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    nodes: int = 0
+    processes_per_node: int = 8
+    grace_seconds: int = 600
+    arguments: list[str] = field(default_factory=list)
+    ray_address: str = "auto"
+    share_devices: bool = False
+
+    def errors(self, where: str) -> list[str]:
+        problems = out_of_range(
+            self, where, nodes=(0, math.inf), processes_per_node=(1, math.inf), grace_seconds=(1, math.inf)
+        )
+        if self.arguments and self.kind != "slurm":
+            problems.append(f'{where}.arguments: are for kind "slurm", which is {self.kind!r}')
+        return problems
+
+    def nodes_for(self, ranks: int) -> tuple[int, int]:
+        """(nodes, processes on each) for so many ranks."""
+        nodes = math.ceil(ranks / self.processes_per_node)
+        return nodes, ranks // nodes
+
+    def layout_errors(self, ranks: int, where: str) -> list[str]:
+        """Why so many processes cannot be started, one line each."""
+        if self.kind != "slurm":
+            return []
+        nodes, processes = self.nodes_for(ranks)
+        if nodes * processes != ranks:
+            return [
+                f"{where}: its {ranks} processes cannot be dealt evenly to nodes of {self.processes_per_node} "
+                "(launch.processes_per_node)"
+            ]
+        if self.nodes and nodes > self.nodes:
+            return [
+                f"{where}: its {ranks} processes need {nodes} nodes of {processes}, launch.nodes is {self.nodes}"
+            ]
+        return []
+
+
+@dataclass(frozen=True)
 class Model:
     """One model.
 
@@ -184,6 +238,15 @@ class Model:
     training: TrainingConfig
     finetuning: dict[str, FinetuningSettings]
     parallel: ParallelConfig
+
+    def layout_errors(self, layout: ParallelConfig) -> list[str]:
+        """Why it cannot be trained on a layout, one line each."""
+        where = f"models.{self.name}"
+        return self.config.layout_errors(
+            layout.tensor_parallel, where, layout.sequence_parallel, layout.stages
+        ) + self.training.layout_errors(
+            layout.data_parallel, f"{where}.training", layout.pipeline_parallel, layout.pipeline_chunks
+        )
 
     def fits(self, task: Task) -> bool:
         """Whether a task is for models of this one's family."""
@@ -218,6 +281,7 @@ class Recipe:
     models: dict[str, Model]
     benchmarks: dict[str, BenchmarkSettings]
     evaluation: EvaluationSettings
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     @property
     def name(self) -> str:

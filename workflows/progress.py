@@ -15,7 +15,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import read_json
-from data_pipeline.engine.resumable import PROGRESS_FILE
+from core.progress import PROGRESS_FILE
 
 _FIELDS = {"what", "unit", "done", "total", "before", "started", "time"}  # of `.progress.json`
 _CHECKPOINT = re.compile(r"step-(\d+)")

@@ -7,6 +7,7 @@ stands for all of its members.
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import time
@@ -15,19 +16,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
+import luigi.interface
+import luigi.rpc
 
-from core.errors import ConfigurationError, message_for_user
+from core.errors import ConfigurationError, TransientError, message_for_user
+from core.files import atomic_write
 from core.processes import available_cores
+from core.progress import Progress, watched
 from data_pipeline.engine.artifacts import DAMAGED, Artifact
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.lock_file import NotPinnedError
-from data_pipeline.engine.steps import Step, Store, Workplace, make
+from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import console
+from workflows import central, console, luigi_defaults
 from workflows.noted import begin_work
-from workflows.plan import Plan, plan_of
+from workflows.recipe_plan import Plan, plan_of
+
+_RETRY_SECONDS = 5.0  # before the first; three times as long before the next
+
+
+luigi_defaults.install()  # before there is a task
 
 
 class FolderParameter(luigi.Parameter):
@@ -38,7 +48,13 @@ class FolderParameter(luigi.Parameter):
 
 
 class RecipeTask(luigi.Task):
-    """What all tasks share: the recipe, where artifacts go, and how many processes pipeline stages may use."""
+    """What all tasks share: the recipe, where artifacts go, and how many processes pipeline stages may use.
+
+    Attributes:
+        makes: where its output goes and what is in it, for `--help`; its documentation says what it is.
+    """
+
+    makes: ClassVar[str] = "an artifact below runs/"
 
     recipe = luigi.Parameter(default="sample", description="name of a recipe, or path of a .toml file")
     set = luigi.Parameter(default="", description=SET_HELP)
@@ -50,6 +66,12 @@ class RecipeTask(luigi.Task):
         default="",
         significant=False,
         description='pipeline stages work on the Ray cluster at this address ("auto", or "local" to start one)',
+    )
+
+    retries = luigi.IntParameter(
+        default=2,
+        significant=False,
+        description="how often a stage goes on by itself after a process of it was killed, or the network was lost",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -198,6 +220,7 @@ class Stage(RecipeTask):
     def complete(self) -> bool:
         """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
         nowhere and not to be reached, a file that is gone), for then nothing can be planned."""
+        central.check_answers()
         if not self.is_one():
             return all(member.complete() for member in self.members())
         try:
@@ -212,19 +235,54 @@ class Stage(RecipeTask):
         if not self.is_one():
             return
         started = time.monotonic()
+        log = log_of(self.step.kind, self.artifact.partial)
         try:
-            with console.interrupted_quietly():
-                finished = self.make()
+            with console.interrupted_quietly(), watched(console.Watch(self, self.reporter(log))):
+                finished = self.make_again()
         except Exception as error:
-            if (message := message_for_user(error)) is not None:
-                console.show_failure(self, error, message)
+            console.show_failure(self, error, message_for_user(error), log)
             raise
         if finished:
             console.stage_finished(self, time.monotonic() - started, self.step.facts(self.summary))
 
+    def reporter(self, log: Path) -> Callable[[Progress], None] | None:
+        """What tells luigi's daemon, for its page, how far the stage is; None without a daemon."""
+        tell: Any = getattr(self, "set_status_message", None)  # while luigi runs the task
+        if tell is None or luigi.interface.core().local_scheduler:
+            return None
+        percent: Any = self.set_progress_percentage  # type: ignore[attr-defined]
+        with contextlib.suppress(luigi.rpc.RPCError):
+            self.set_tracking_url(log.as_uri())  # type: ignore[attr-defined]
+
+        def report(progress: Progress) -> None:
+            with contextlib.suppress(luigi.rpc.RPCError):  # a daemon that is away ends no stage
+                tell(f"{progress.line()}\n{log}")
+                if progress.total:
+                    percent(round(100 * progress.done / progress.total))
+
+        return report
+
+    def make_again(self) -> bool:
+        """`make`, going on from what is kept when a process or the network was lost, as often as `retries` says."""
+        for attempt in itertools.count(1):
+            try:
+                return self.make()
+            except TransientError as error:
+                if attempt > self.retries:
+                    raise
+                wait = _RETRY_SECONDS * 3 ** (attempt - 1)
+                console.complain(
+                    f"{console.stage_title(self)}: {error}\n  goes on from what is kept in {wait:g} s "
+                    f"({attempt} of {self.retries})"
+                )
+                time.sleep(wait)
+        raise AssertionError("without end")
+
     def make(self) -> bool:
         """Make the artifact; False when another process finished it meanwhile."""
-        ray = self.ray if self.step.layout is None else ""  # others do not ask for the executor
+        launch = self.settings.launch
+        address = self.ray or (launch.ray_address if launch.kind == "ray" else "")
+        ray = address if self.step.layout is None else ""  # others do not ask for the executor
         executor = make_executor(self.cpu_workers or available_cores(), ray, self.settings.plugins)
         return make(self.step, Workplace(self.store, executor, console.stage_title(self)), console.say)
 
@@ -258,10 +316,24 @@ class LinkedStage(Stage):
     def set_link(self) -> None:
         """Let `link` lead to its artifact, at once."""
         self.link.parent.mkdir(parents=True, exist_ok=True)
+        self.say_if_taken()
         temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(self.directory, self.link.parent))
         os.replace(temporary, self.link)
+
+    def say_if_taken(self) -> None:
+        """Say so where the link was another recipe's of the same name, and remember whose it is now."""
+        whose, recipe = self.link.with_name(f".{self.link_name}.recipe"), str(self.settings.path)
+        with contextlib.suppress(OSError):
+            before = whose.read_text(encoding="utf-8").strip()
+            if before != recipe and self.link.is_symlink():
+                console.say(
+                    f"note: {self.link} was of {before}, and is now of {recipe}: give them different names ([recipe] "
+                    f"name), or folders (--runs). The other is still in {os.path.realpath(self.link)}"
+                )
+        with atomic_write(whose) as temporary:
+            temporary.write_text(f"{recipe}\n", encoding="utf-8")
 
 
 @functools.cache
@@ -340,7 +412,8 @@ def _begin_session(task: RecipeTask, *_: Any) -> None:
         wanted = to_run(task)
         stages = list(walk(task))
         shown = [stage for stage in stages if stage.task_id in wanted or stage.complete()]
-        console.begin(type(task).__name__, shown, not_needed=len(stages) - len(shown), held=held)
+        workers = luigi.interface.core().workers
+        console.begin(type(task).__name__, shown, len(stages) - len(shown), held, workers)
     elif console.in_luigi_worker():
         console.start_luigi_worker()
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from core.errors import UserError
 from core.generation.sampling import Sampling
 from core.model_directory import Network
 from core.models.cache import KeyValueCache
 from core.parallel.mesh import Mesh
+from core.progress import RANKS_LINE_SECONDS, Bar
 
 _TURNS = 4  # of a batch's places, in a run
 
@@ -291,8 +291,8 @@ def generate_all(
     size = places * _TURNS
     runs = [longest_first[start : start + size] for start in range(0, len(prompts), size)]
     found: dict[int, Generated] = {}
-    hidden = None if mesh.is_main and title else True
-    with tqdm(total=len(prompts), desc=title, unit="text", disable=hidden) as bar:
+    hidden = not (mesh.is_main and title)
+    with Bar(total=len(prompts), desc=title, unit="text", every=RANKS_LINE_SECONDS, hidden=hidden) as bar:
         for run in runs[mesh.data_rank :: mesh.data_size]:
             room = len(prompts[run[0]]) + count
             batch = Batch(model, mesh, method, count, stop=stop, places=min(places, len(run)), room=room)

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from core.files import atomic_write, read_json, write_json
+from core.progress import Bar
 from data_pipeline.engine.executors import Executor
 
 Task = TypeVar("Task")
 Counts = dict[str, Any]
 
-PROGRESS_FILE = ".progress.json"  # of what is being made: how far it is, for whoever looks
 _RAW_CHARACTERS = 200
 _logger = logging.getLogger("data_pipeline")
 
@@ -59,7 +57,7 @@ def run_shards(
         )
     work = functools.partial(_run_one, function)
     items = [(tasks[name], stats[name]) for name in pending]
-    bar = tqdm(total=len(tasks), initial=finished, desc=title or stage, unit="shard", disable=None)
+    bar = Bar(total=len(tasks), initial=finished, desc=title or stage, unit="shard")
     started = time.monotonic()
     done: Counts = {}
     with bar:

@@ -13,7 +13,7 @@ from data_pipeline.engine.steps import Step
 from recipes.reader import load_recipe
 from recipes.records import FINE_TUNING, ZERO_SHOT
 from recipes.schema import Recipe
-from workflows import evaluation, training
+from workflows import evaluation, texts, training
 
 
 class Plan:
@@ -88,6 +88,11 @@ class Plan:
             self.corpus.tokenizer(family),
             self.corpus.benchmark(record.benchmark),
         )
+
+    @once
+    def texts(self, model: str) -> Step:
+        family = self.recipe.models[model].config.family
+        return texts.texts(self.recipe, model, self.pretrain(model), self.corpus.tokenizer(family))
 
     @once
     def finetune(self, task: str, model: str, seed: str) -> Step:
