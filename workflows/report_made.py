@@ -13,7 +13,6 @@ from workflows.console import format_seconds
 from workflows.report_facts import Fact, Segment, busy, layout_of, machine_of, recipe_argument
 from workflows.stage_drawings import Bar, Graph, bars, graph
 
-
 _SIZES = ("tensor", "data", "pipeline")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from anew import begin_anew
 from finished import TINY, begin, finish, finish_all, root_of, stages_of
 
 from core.errors import UserError
@@ -78,6 +79,7 @@ def test_a_given_recipe_and_one_that_was_run_here_count(runs: Path, tmp_path: Pa
     collect(runs, [], agreed=True)
     assert artifacts(runs) == both
     recipe.unlink()
+    begin_anew()
     (runs / NOTED_FILE).write_text((runs / NOTED_FILE).read_text() + '{"rec')
     collect(runs, [], agreed=True)
     assert artifacts(runs) == wanted(runs, CHANGE)
@@ -116,7 +118,7 @@ def test_what_a_process_holds_or_reads_stays(runs: Path, capsys: pytest.CaptureF
     with exclusive(locked):
         collect(runs, [], agreed=True)
         assert locked.exists()
-    (training / ".made-of.json").unlink()
+    (begin(stages["pretrain gpt2-tiny"]) / ".made-of.json").unlink()
     finish_all(TINY, runs)
     finish_all(TINY, runs, CHANGE)
     before = artifacts(runs)

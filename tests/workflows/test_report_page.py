@@ -271,7 +271,7 @@ def test_the_drawing_of_stages_leaves_out_what_is_implied_and_fits_its_width():
     assert nodes["a"].y < nodes["b × 2"].y < nodes["c"].y < nodes["a-task-with-a-long-name-0"].y
     assert nodes["b × 2"].stages == "second\nagain"
     assert len(drawn.arrows) == 2 + len(many), "none from the first to the third"
-    assert all(0 <= node.x and node.x + node.width <= drawn.width for node in drawn.nodes)
+    assert all(node.x >= 0 and node.x + node.width <= drawn.width for node in drawn.nodes)
     assert all(node.y + node.height <= drawn.height for node in drawn.nodes)
     lines = {node.y for node in drawn.nodes if "task" in node.text}
     assert len(lines) > 1, "nine do not fit beside each other"
