@@ -2,6 +2,7 @@
 --module workflows …`. Each command is in a module of its own; here they are put together."""
 
 import argparse
+import os
 import sys
 from typing import Any
 
@@ -45,7 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> int:
     given = build_parser().parse_args()
     try:
-        return given.function(given) or 0
+        code: int = given.function(given) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who read the lines has enough of them: head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         return told_to_user(error)
 

@@ -311,6 +311,10 @@ class LinkedStage(Stage):
 
     def run(self) -> None:
         super().run()
+        self.set_link()
+
+    def set_link(self) -> None:
+        """Let `link` lead to its artifact, at once."""
         self.link.parent.mkdir(parents=True, exist_ok=True)
         self.say_if_taken()
         temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}.tmp")
