@@ -42,6 +42,7 @@ from recipes.schema import (
     LaunchSettings,
     Model,
     Recipe,
+    TextSettings,
 )
 
 _OUR_PACKAGES = ("pretrain", "evaluate", "finetune")
@@ -58,6 +59,7 @@ _TABLES = (
     "models",
     "benchmarks",
     "evaluation",
+    "texts",
     "launch",
 )
 # Until a tokenizer exists, a model's shape is checked with this many tokens; any size pads to the same multiple.
@@ -112,6 +114,7 @@ class _Reader:
             "parallel": self.settings(ParallelConfig, "parallel"),
             "benchmarks": self.with_paths(BenchmarkSettings, "benchmarks", BENCHMARKS),
             "evaluation": self.settings(EvaluationSettings, "evaluation"),
+            "texts": self.settings(TextSettings, "texts"),
             "launch": self.settings(LaunchSettings, "launch"),
         }
         models = self.models(tables["tokenizers"])

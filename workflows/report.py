@@ -40,7 +40,7 @@ def report(plan: Plan) -> Step:
     recipe = plan.recipe
     wanted = [plan.corpus.deduplicate(), *map(plan.pretrain, recipe.models)]
     wanted += [plan.evaluate(*member.values()) for member in plan.measurements()]
-    wanted += map(plan.texts, recipe.models_of(causal=True))
+    wanted += [plan.texts(*member.values()) for member in plan.writings()]
     wanted += [plan.finetune(*member.values()) for member in plan.finetunings()]
     wanted += [plan.ensemble(*member.values()) for member in plan.ensembles()]
 

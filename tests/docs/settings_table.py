@@ -39,6 +39,7 @@ TABLES: dict[str, type] = {
     "`[models.NAME.finetuning.TASK]`": schema.FinetuningSettings,
     "`[benchmarks.NAME]`": pipeline.BenchmarkSettings,
     "`[evaluation]`": schema.EvaluationSettings,
+    "`[texts]`": schema.TextSettings,
     "`[launch]`": schema.LaunchSettings,
     "only on command lines of `pretrain` and `finetune`": RunSettings,
 }

@@ -16,9 +16,11 @@ from report_world import CLOZE, RESULTS, TAGGING, TRAINING, VALIDATION, finished
 from data_pipeline.engine.steps import StageKind, Step, Workplace
 from recipes.reader import load_recipe
 from recipes.records import SHAPE_COLUMNS, Column, Published, Task, best_of_seeds, value_at
+from recipes.schema import TextSettings
 from workflows import pictures
-from workflows.paper_scaling import measured, scaling_section, weak_scaling
+from workflows.paper_scaling import measured, scaling_section, strong_scaling, weak_scaling
 from workflows.paper_tables import bare, compared, head_of, shapes_section, shown
+from workflows.recipe_plan import plan_of
 from workflows.report_facts import Fact, Segment, busy, command_of, facts_of, throughput
 from workflows.report_made import installed, machines_of, summary_line
 from workflows.report_page import ReportPage, Section, Table, card, report_page, write_pages, written
@@ -422,7 +424,16 @@ def test_scaling_is_measured_where_a_familys_models_ran_on_different_numbers_of_
     assert weak_scaling(rows) == {"gpt2-medium": 1.0, "gpt2-small": 0.8}  # 2 of 2.5 TFLOP/s
     assert weak_scaling(rows[1:]) == {}
     ours = scaling_section(recipe, {"gpt2-small": fact, "gpt2-medium": alone})
-    assert [row[-2] for row in ours.tables[0].rows] == ["100.00", "80.00"]
+    found = ours.tables[0]
+    told = {row[0]: dict(zip(found.head, row, strict=True)) for row in found.rows}
+    assert {name: row["weak scaling, %"] for name, row in told.items()} == {
+        "gpt2-medium": "100.00",
+        "gpt2-small": "80.00",
+    }
+    assert told["gpt2-small"]["speedup"] == "–", "no other model of its shape"
+    same = [dataclasses.replace(row, shape=rows[0].shape) for row in rows]
+    assert strong_scaling(same) == {"gpt2-medium": 1.0, "gpt2-small": 4.0}  # 200 of 50 tokens a second
+    assert strong_scaling([dataclasses.replace(same[0], sequences=9), same[1]]) == {}, "another batch"
     assert "gpt2-small, 6 devices 80%" in ours.pictures[0].alternative
     nothing = scaling_section(recipe, {})
     assert "measured none" in nothing.paragraphs[0][1]
@@ -437,6 +448,27 @@ def test_what_the_models_write_is_shown_as_text(page: ReportPage):
     assert entry.title == "gpt2-small, text 1"
     shown_text = "".join(span.text for _, text in entry.texts for span in text)
     assert shown_text == "<script>alert(1)</script> <U+202E>x"
+    said = section(page, "What the models write").paragraphs[0][1]
+    assert said.startswith(
+        "Begun where a document of the corpus begins, each token drawn among the 40 likeliest at temperature 0.8."
+    )
+
+
+def test_texts_are_as_many_as_the_recipe_asks_for():
+    assert TextSettings().begun_by == ["", "", ""]
+    asked = TextSettings(count=2, prompts=["a", "-b"], temperature=0.0)
+    assert asked.begun_by == ["a", "a", "-b", "-b"]
+    assert asked.described() == "Going on from the prompts, each token the likeliest."
+    assert "drawn among all at temperature 1." in TextSettings(temperature=1.0, top_k=0).described()
+    assert TextSettings(count=0).begun_by == []
+    assert len(TextSettings(count=-1, tokens=0, temperature=-1.0, top_k=-1).errors("texts")) == 4
+    assert plan_of("sample").writings() == [{"model": "gpt2-small"}, {"model": "gpt2-medium"}]
+    assert plan_of("sample", "texts.count=0").writings() == []
+    keys = [
+        plan_of("sample", changes).texts("gpt2-small").parameters
+        for changes in ("", "texts.tokens=5", "texts.top_k=3")
+    ]
+    assert len({str(key) for key in keys}) == 3
 
 
 class _Page(html.parser.HTMLParser):
