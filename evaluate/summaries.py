@@ -131,7 +131,7 @@ def _errors(settings: Any, config: Any, where: str) -> list[str]:
 
 _PUBLISHED = {
     "cnn_dailymail": Published(
-        columns=("ROUGE-1", "ROUGE-2", "ROUGE-L"),
+        columns=("ROUGE-1, %", "ROUGE-2, %", "ROUGE-L, %"),
         rows=(
             ("GPT-2 1.5B, TL;DR:", (29.34, 8.27, 26.58)),
             ("GPT-2 1.5B, no hint", (21.58, 4.03, 19.47)),
@@ -139,6 +139,7 @@ _PUBLISHED = {
             ("first three sentences", (40.38, 17.66, 36.62)),
         ),
         place="table 4 of Radford et al. 2019",
+        paths=("rouge1", "rouge2", "rougeL"),
     )
 }
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, TransientError
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
@@ -130,7 +130,9 @@ def train(
     except Exception as error:
         done = trainer.abandon() if trainer else 0
         if mesh.is_main:
-            write_state(output, "failed", done or read_state(output).get("step", 0), error=str(error))
+            step = done or read_state(output).get("step", 0)
+            lost = {"lost": True} if isinstance(error, TransientError) else {}
+            write_state(output, "failed", step, error=str(error), **lost)
         raise
 
 
