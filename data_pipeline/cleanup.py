@@ -23,7 +23,7 @@ from core.errors import UserError
 from core.files import PARTIAL_SUFFIX, read_json
 from data_pipeline.engine.adoption import Finished
 from data_pipeline.engine.artifacts import KEY_CHARACTERS, Artifact
-from data_pipeline.engine.inventory import finished_in, linked_in, size_of, with_inputs
+from data_pipeline.engine.inventory import finished_in, links_in, size_of, with_inputs
 from data_pipeline.summary import SUMMARY_FILE
 
 MADE_FILE = ".made.jsonl"
@@ -106,7 +106,7 @@ def old_artifacts(root: Path, output: Path) -> list[Old]:
     used = {key for key in there if key[:KEY_CHARACTERS] not in ours} | _used_by(output, ours, there)
     for other, keys in others.items():
         used |= _used_by(root / other, keys, there)
-    linked = set(linked_in(root))
+    linked = set(links_in(root).values())
     used |= {artifact.key for artifact in there.values() if artifact.directory in linked}
     kept = with_inputs(used, there)
     gone = [artifact.directory for key, artifact in there.items() if key not in kept]

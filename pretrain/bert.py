@@ -11,7 +11,8 @@ from data_pipeline.indexed.samples import split_boundaries
 from data_pipeline.tokenization.ids import check_token_ids
 from pretrain.gpt2 import DAMAGED_CORPUS
 from pretrain.masking import SentencePairs, Tokens, masked_sample, predictions_limit
-from recipes.records import PRETRAININGS, Pretraining
+from pretrain.sentence_runs import usable_documents
+from recipes.records import PRETRAININGS, SHAPE_COLUMNS, Pretraining, Published
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,23 @@ if TYPE_CHECKING:
     from data_pipeline.tokenization.tokenizers import Tokenizer
 
 BERT = PRETRAININGS.add(
-    "bert", Pretraining("bert", "masked whole words and sentence order", "pretrain.bert:BertTask")
+    "bert",
+    Pretraining(
+        "bert",
+        "masked whole words and sentence order",
+        "pretrain.bert:BertTask",
+        shapes=Published(
+            columns=SHAPE_COLUMNS,
+            rows=(
+                ("BERT 336M", (0.336, 24, 1024, 16, 64, 128)),
+                ("BERT 1.3B", (1.3, 24, 2048, 32, 64, 256)),
+                ("BERT 3.9B", (3.9, 48, 2560, 40, 64, 512)),
+            ),
+            place="table 4",
+        ),
+        figure="figure 7",
+        told_by=("norm_order",),
+    ),
 )
 
 
@@ -108,12 +125,14 @@ class BertTask(BertSamples):
         bounds = split_boundaries(dataset.documents)
         length, seed = config.sequence_length, training.seed
         wanted = training.steps * training.global_batch
-        pairs = SentencePairs(dataset, (bounds[0], bounds[1]), wanted, length, seed)
+        pairs = SentencePairs(dataset, (bounds[0], bounds[1]), wanted, length, seed, cached=True)
         super().__init__(pairs, tokenizer, wanted, seed)
         held_out = training.validation_batches * training.global_batch
         self.validation: BertSamples | None = None
-        if SentencePairs.usable_documents(dataset, (bounds[1], bounds[2])):
-            held_out_pairs = SentencePairs(dataset, (bounds[1], bounds[2]), held_out, length, seed)
+        if len(usable_documents(dataset, (bounds[1], bounds[2]))):
+            held_out_pairs = SentencePairs(
+                dataset, (bounds[1], bounds[2]), held_out, length, seed, cached=True
+            )
             self.validation = BertSamples(held_out_pairs, tokenizer, held_out, seed)
         self.network, self.mesh = build_model(config, mesh, training.seed), mesh
         self.model = pretraining_objective(self.network)

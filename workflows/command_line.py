@@ -16,7 +16,7 @@ import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register, TaskClassNotFoundException
 
-# Of `luigi --module workflows …`: code, what it means. `workflows/__init__.py` gives luigi's own these values.
+# Of `luigi --module workflows …`: code, what it means. `luigi_defaults` gives luigi's own these values.
 EXIT_CODES = {
     0: "everything that was asked for is made",
     1: "nothing was started: a file is gone, or a remote source can be neither found in the lock file nor reached",

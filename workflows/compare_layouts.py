@@ -100,10 +100,10 @@ def add_command(commands: Any) -> None:
     )
     add_recipe(parser)
     add_runs(parser)
-    parser.set_defaults(function=_run)
+    parser.set_defaults(function=_command)
 
 
-def _run(given: argparse.Namespace) -> int:
+def _command(given: argparse.Namespace) -> int:
     face: Any = Pretrain  # Luigi's parameters are keywords that no type checker knows
     stage = face(recipe=given.recipe, set=given.set, runs=given.runs, model=given.model)
     return 0 if compare_layouts(stage, given.model, given.layouts, given.steps, given.micro_batch) else 1

@@ -22,6 +22,7 @@ from workflows.report_page import origins
 from workflows.stage import LinkedStage, Pipeline
 
 DATA_PAGE = "data.html"
+PAGES = "data"
 CORPUS = StageKind("corpus", 2, ("workflows.corpus_report",), unhashed=(DATA_PAGE,))
 _DOCUMENT_KINDS = (steps.FETCH, steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
 
@@ -30,6 +31,21 @@ def write_data_page(directory: Path, made: Sequence[Step], place: Workplace) -> 
     """The page that `python -m data_pipeline show` makes of what deduplication left, beside a report."""
     last = [step for step in made if step.kind is steps.DEDUPLICATE][-1]
     write_page(directory / DATA_PAGE, data_page(chain_of(place.directory(last)), ShowSettings()))
+
+
+def write_data_pages(directory: Path, made: Sequence[Step], place: Workplace) -> dict[Step, str]:
+    """That page, and one for each other artifact of documents or tokens in a folder beside it; returns the address of
+    each, by step."""
+    write_data_page(directory, made, place)
+    (directory / PAGES).mkdir(exist_ok=True)
+    addresses = {step: DATA_PAGE for step in made if step.kind is steps.DEDUPLICATE}
+    for step in made:
+        if step.kind in (*_DOCUMENT_KINDS, steps.TOKENIZE) and step not in addresses:
+            addresses[step] = f"{PAGES}/{step.kind.name}-{step.name}.html"
+            settings = ShowSettings(only=["tokens"] if step.kind is steps.TOKENIZE else [])
+            page = data_page(chain_of(place.directory(step)), settings)
+            write_page(directory / addresses[step], page)
+    return addresses
 
 
 def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:

@@ -20,7 +20,7 @@ from core.errors import UserError
 from data_pipeline.cleanup import REMOVED, outputs_using
 from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.artifacts import KEY_CHARACTERS, content_files
-from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, size_of
+from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
 from workflows.stage import Stage, offline
 
 _LOCK_SUFFIXES = (".lock", ".lock.holder")
@@ -74,10 +74,9 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
     """
     roots: dict[str, str] = {}  # keys that are needed for themselves, by whom
     told: set[str] = set()  # those of which all that they stand on is a root, too
-    for link in sorted((root / LATEST).glob("*")):
-        target = link.resolve()
-        if target.parent.parent == root.resolve():
-            roots.setdefault(target.name[-KEY_CHARACTERS:], f"{LATEST}/{link.name}")
+    for name, target in links_in(root).items():
+        if target.parent.parent == root:
+            roots.setdefault(target.name[-KEY_CHARACTERS:], f"{LATEST}/{name}")
     for recipe, wanted in stages.items():
         with offline(wanted):
             keys = [stage.artifact.key for stage in wanted]

@@ -5,10 +5,12 @@ that suit them.
 """
 
 import argparse
+import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from core.errors import ConfigurationError, UserError
 from core.files import atomic_write
 from data_pipeline.inspection.guessing import Looked, look
 from data_pipeline.languages import LANGUAGES
+from data_pipeline.sources.formats import kind_of
 from data_pipeline.sources.source import name_errors
-from data_pipeline.text_files import printable
+from data_pipeline.text_files import files_below, name_of, printable
 from recipes.documents import RECIPES
 from workflows.arguments import add_runs
 from workflows.show_plan import show_plan
@@ -65,35 +68,34 @@ def add_command(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser)
-    add_runs(parser)
-    parser.set_defaults(function=_run)
-
-
-def _run(given: argparse.Namespace) -> int:
-    print(write_recipe(given.files, given.output, given.text_field))
-    face: Any = workflows.FullReproduction  # Luigi's parameters are keywords that no type checker knows
-    return show_plan(face(recipe=str(given.output), runs=given.runs))
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    parser.add_argument(
         "files",
         nargs="+",
         metavar="FILES",
         help="files, folders or quoted patterns: .txt, .jsonl, .json, .csv, .tsv, .parquet, plain or compressed",
     )
-    command.add_argument("--output", type=Path, default=Path("my.toml"), help="(default: ./my.toml)")
-    command.add_argument(
+    parser.add_argument("--output", type=Path, default=Path("my.toml"), help="(default: ./my.toml)")
+    parser.add_argument(
         "--text-field",
         default="",
         metavar="FIELD",
         help="which field is the text (default: what looks most like it)",
     )
+    add_runs(parser)
+    parser.set_defaults(function=_run)
 
 
-def write_recipe(files: list[str], output: Path, text_field: str = "") -> str:
+def _run(given: argparse.Namespace) -> int:
+    print(write_recipe(given.files, given.output, Path(given.runs), given.text_field))
+    face: Any = workflows.FullReproduction  # Luigi's parameters are keywords that no type checker knows
+    return show_plan(face(recipe=str(given.output), runs=given.runs))
+
+
+def write_recipe(files: list[str], output: Path, runs: Path, text_field: str = "") -> str:
     """Look at files, and write the recipe for them, and what is held out of them to measure the model.
+
+    Args:
+        runs: the folder of artifacts, which is not read where a folder holds it, too.
 
     Returns:
         what was found and written, for people.
@@ -112,19 +114,22 @@ def write_recipe(files: list[str], output: Path, text_field: str = "") -> str:
         raise UserError(f"{output}: is there already; remove it, or give another --output")
     if not output.absolute().parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.absolute().parent}")
-    found = look(files, text_field)
+    inputs = [entry for file in files for entry in _without(file, runs.absolute())]
+    if not inputs:
+        raise UserError(f"{', '.join(files)}: nothing to read")
+    found = look(inputs, text_field)
     if found.characters < _SMALLEST_CHARACTERS:
         raise UserError(
             f"{', '.join(files)}: {found.characters:,} characters of text, too few to learn from; "
             f"{_SMALLEST_CHARACTERS:,} are the least"
         )
     held_out = _held_out(found)
-    beside = output.with_name(f"{output.stem}.held-out")  # of no kind that a folder is read for
+    beside = _beside(output, files)
     if held_out and beside.exists():
         raise UserError(
             f"{beside}: is there already, and the text that is held out would go there; remove it"
         )
-    values = _values(found, files, output)
+    values = _values(found, inputs, output)
     if held_out:
         values["benchmarks.text", "path"] = beside.name
         _write(beside, held_out)
@@ -222,21 +227,64 @@ def _path(file: str, output: Path) -> str:
 
 
 def _held_out(found: Looked) -> str:
-    """A part of the text to measure the model on: some documents of many, the end of one of few; "" of too little."""
+    """A part of the text to measure the model on, of many documents or of one; "" of too little.
+
+    Lines that several documents have stay out of it: what is held out is cut out of the corpus.
+    """
     least, most = _HELD_OUT_CHARACTERS
     wanted = int(min(most, _HELD_OUT_SHARE * found.characters))
-    if wanted < least:
-        return ""
-    step = max(1, len(found.texts) // 20)
-    if len(found.texts) < _FEW_TEXTS:
-        last = max(found.texts, key=len)
-        cut = last.find("\n", len(last) - wanted)
-        return last[cut + 1 :].strip() + "\n"
+    documents = Counter(line for text in found.texts for line in {line.strip() for line in text.split("\n")})
     taken: list[str] = []
-    for text in found.texts[::step]:
-        if sum(map(len, taken)) < wanted:
-            taken.append(text.strip())
-    return "\n".join(taken) + "\n"
+    chosen = found.texts[:: max(1, len(found.texts) // 20)]
+    if len(found.texts) < _FEW_TEXTS:
+        chosen = [max(found.texts, key=len)]
+    for text in chosen:
+        left = wanted - sum(map(len, taken))
+        if left > 0:
+            lines = _end(text, left).split("\n")
+            taken.append("\n".join(line for line in lines if documents[line.strip()] == 1))
+    held_out = "\n".join(taken).strip()
+    return held_out + "\n" if len(held_out) >= least else ""
+
+
+def _end(text: str, characters: int) -> str:
+    """The last so many characters of a text or fewer, from where a line begins, or a word."""
+    if len(text) <= characters:
+        return text
+    end = text[-characters:]
+    return (end.partition("\n")[2] or end.partition(" ")[2]).strip()
+
+
+def _beside(output: Path, files: Iterable[str]) -> Path:
+    """Where the held-out text goes: beside the recipe, hidden from what reads that folder."""
+    folder = output.absolute().parent.resolve()
+    read = any(not Path(file).is_file() and folder.is_relative_to(_fixed(file)) for file in files)
+    return output.with_name(f"{'.' if read else ''}{output.stem}-held-out.txt")
+
+
+def _without(file: str, runs: Path) -> Iterator[str]:
+    """What stands for a folder but the folder of artifacts in it; anything else as it is."""
+    folder = Path(file)
+    if not folder.is_dir() or not runs.resolve().is_relative_to(folder.resolve()):
+        yield file
+        return
+    endings: dict[str, None] = {}
+    for place in sorted(folder.iterdir()):
+        if place.name.startswith(".") or place.absolute() == runs:
+            continue
+        if place.is_dir() and any(kind_of(path) for path in files_below(place)):
+            yield from _without(str(place), runs)
+        elif place.is_file() and kind_of(place):
+            known = name_of(place)
+            endings[place.name[-len(known.suffix + known.compression) :]] = None
+    for ending in endings:
+        yield os.path.join(glob.escape(file), f"*{ending}")
+
+
+def _fixed(file: str) -> Path:
+    """A folder, or the part of a pattern before its first wildcard."""
+    path = Path(file).expanduser().absolute()
+    return next(place for place in (path, *path.parents) if not set(str(place)) & set("*?[")).resolve()
 
 
 def _printable(text: str) -> str:

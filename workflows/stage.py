@@ -28,12 +28,14 @@ from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import central, console, warm_ranks
+from workflows import central, console, luigi_defaults, warm_ranks
 from workflows.attempts import again
 from workflows.devices import visible_devices
 from workflows.latest import set_link
 from workflows.noted import begin_work
-from workflows.plan import Plan, plan_of
+from workflows.recipe_plan import Plan, plan_of
+
+luigi_defaults.install()  # before there is a task
 
 
 class FolderParameter(luigi.Parameter):
@@ -279,6 +281,10 @@ class LinkedStage(Stage):
 
     def run(self) -> None:
         super().run()
+        self.set_link()
+
+    def set_link(self) -> None:
+        """Let `link` lead to its artifact."""
         set_link(self.link, self.directory, self.settings.path)
 
 

@@ -1,4 +1,4 @@
-"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.plan`."""
+"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.recipe_plan`."""
 
 import luigi
 
@@ -8,6 +8,7 @@ from data_pipeline.engine.steps import Step
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, ZeroShot
 from workflows.evaluation import ENSEMBLE, EVALUATE, FINETUNE
 from workflows.stage import Pipeline, Stage
+from workflows.texts import TEXTS
 from workflows.training import PRETRAIN
 
 
@@ -182,6 +183,20 @@ class Evaluate(ModelStage):
 
     def make_step(self) -> Step:
         return self.plan.evaluate(self.task, self.model)
+
+
+class GenerateTexts(ModelStage):
+    """A few texts that a model writes, for the report."""
+
+    makes = "runs/texts/<model>-…: texts.json"
+    stage = TEXTS
+    selectors = ("model",)
+
+    def choices(self) -> list[dict[str, str]]:
+        return self.plan.writings()
+
+    def make_step(self) -> Step:
+        return self.plan.texts(self.model)
 
 
 class Finetune(ModelStage):

@@ -95,7 +95,7 @@ class Artifact:
         name: what it is of (a corpus, a model), for people.
         root: the `runs` folder.
         version, parameters, inputs, files, pins, libraries: see `stage_key`.
-        unhashed: files that the manifest leaves out because they show times.
+        unhashed: files, and folders with "/" at their end, that the manifest leaves out because they show times.
     """
 
     root: Path
@@ -179,7 +179,7 @@ class Artifact:
         outputs = {
             name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
             for name, path in names.items()
-            if name not in self.unhashed
+            if not is_unhashed(name, self.unhashed)
         }
         manifest = {
             **self.identity(),
@@ -225,6 +225,13 @@ def set_aside(directory: Path, files: Iterable[Path] | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
     return aside
+
+
+def is_unhashed(name: str, unhashed: Iterable[str]) -> bool:
+    """Whether a file is left out of the manifest: it is named, or in a folder that is (with "/" at its end)."""
+    return any(
+        name == left_out or (left_out.endswith("/") and name.startswith(left_out)) for left_out in unhashed
+    )
 
 
 def content_files(directory: Path) -> list[Path]:

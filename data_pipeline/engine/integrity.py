@@ -17,6 +17,7 @@ from data_pipeline.engine.artifacts import (
     KEY_CHARACTERS,
     RUN_RECORD,
     content_files,
+    is_unhashed,
     own_hash_errors,
     set_aside,
     size_errors,
@@ -63,8 +64,12 @@ def verify(directory: Path) -> Checked:
     unhashed = manifest.get("unhashed", [])
     problems += [f"{directory / name}: missing" for name in unhashed if not (directory / name).exists()]
     problems += _record_errors(directory / RUN_RECORD)
-    known = {directory / name for name in (*manifest["outputs"], *unhashed)}
-    extra = [path for path in content_files(directory) if path not in known]
+    extra = [
+        path
+        for path in content_files(directory)
+        if (name := path.relative_to(directory).as_posix()) not in manifest["outputs"]
+        and not is_unhashed(name, unhashed)
+    ]
     problems += [f"{path}: is not in the manifest" for path in extra]
     return Checked(directory, problems, extra)
 

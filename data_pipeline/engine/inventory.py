@@ -112,9 +112,10 @@ def finished_in(root: Path) -> Iterator[Finished]:
                 yield finished(path.parent)
 
 
-def linked_in(root: Path) -> list[Path]:
-    """What the links of `latest/` lead to."""
-    return [root / os.path.relpath(path.resolve(), root.resolve()) for path in (root / LATEST).glob("*")]
+def links_in(root: Path) -> dict[str, Path]:
+    """The links of `latest/` by name, and what they lead to."""
+    links = [path for path in sorted((root / LATEST).glob("[!.]*")) if path.is_symlink()]
+    return {link.name: root / os.path.relpath(link.resolve(), root.resolve()) for link in links}
 
 
 def with_inputs(keys: Iterable[str], there: Mapping[str, Finished]) -> set[str]:

@@ -44,7 +44,8 @@ class StageKind:
         version: bumped by hand when the code changes what it writes.
         code: the modules whose code, with all that they import, determines the output.
         libraries: distributions whose version affects the output's bytes.
-        unhashed: files of the output that show times, so that the manifest leaves them out.
+        unhashed: files of the output that show times, and folders of such with "/" at their end, so that the manifest
+            leaves them out.
         group: of stages that are asked for by one task; by default the stage is alone.
     """
 

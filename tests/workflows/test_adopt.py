@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 from anew import begin_anew
+from finished import TINY, finish_all, root_of, stages_of
 
 from core.errors import UserError
 from data_pipeline.engine.integrity import verify_store
-from workflows import FullReproduction
-from workflows.__main__ import show_plan
 from workflows.adopt import adopt_artifacts
-from workflows.stage import Stage, walk
-
-TINY = Path(__file__).resolve().parents[1] / "recipes" / "tiny.toml"
+from workflows.show_plan import show_plan
+from workflows.stage import walk
 
 
 @pytest.fixture
@@ -32,24 +30,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY.read_text())
     return path
-
-
-def stages_of(recipe: Path, runs: Path) -> list[Stage]:
-    begin_anew()
-    return list(walk(FullReproduction(recipe=str(recipe), runs=str(runs))))
-
-
-def finish_all(recipe: Path, runs: Path) -> dict[str, Path]:
-    """As if all stages had run: an artifact of each, with its key; their folders by label."""
-    for stage in stages_of(recipe, runs):
-        partial = stage.artifact.start()
-        (partial / "result").write_text(stage.label())
-        (partial / "logs").mkdir()
-        (partial / "logs" / "it.log").write_text("made")
-        for name in stage.artifact.unhashed:
-            (partial / name).write_text("now")
-        stage.artifact.finish({"of": stage.label()}, {"segments": []})
-    return {stage.label(): stage.directory for stage in stages_of(recipe, runs)}
 
 
 def to_run(recipe: Path, runs: Path) -> set[str]:
@@ -81,10 +61,10 @@ def test_one_look_at_a_new_torch_is_enough(
     given = made["LAMBADA of gpt2-tiny"]
     assert adopt_artifacts(stages_of(recipe, runs), [given], agreed=True) == 0
     assert to_run(recipe, runs) == set()
-    show_plan(str(recipe), str(runs), "FullReproduction")
+    show_plan(root_of(recipe, runs))
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("adopted ") for line in lines) == len(torch)
-    assert lines[-1].startswith("1 of "), "the report, which is there, is not linked from runs/latest yet"
+    assert lines[-1].startswith("1 of "), "the adopted report is not linked from runs/latest yet"
     assert not [line for checked in verify_store(runs) for line in checked.problems]
     versions["torch"] = "2.13.0"
     assert to_run(recipe, runs) == set(), "the old ones are still there"

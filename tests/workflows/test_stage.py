@@ -1,6 +1,7 @@
 """The base stage: keys, locks, resumption, failure. With small stages of the tests' own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,19 @@ def test_a_second_command_runs_nothing_and_says_so(luigi_run: Luigi):
     assert code == 0
     assert "nothing to run, 2 stages already done" in output
     assert luigi_run.traced() == ["first", "one", "two"]
+
+
+def test_what_is_gone_below_a_complete_stage_is_made_again_when_something_needs_it(luigi_run: Luigi):
+    luigi_run.run()
+    shutil.rmtree(luigi_run.artifact("first"))
+    code, output, _ = luigi_run.run()
+    assert code == 0
+    assert "Second: nothing to run, 1 stage already done, 1 gone and not needed" in output
+    assert luigi_run.traced() == ["first", "one", "two"]
+    shutil.rmtree(luigi_run.artifact("second"))
+    code, output, _ = luigi_run.run()
+    assert code == 0 and "2 stages run, 0 already done" in output
+    assert luigi_run.traced() == ["first", "one", "two"] * 2
 
 
 def test_a_killed_stage_goes_on_in_its_partial_directory(luigi_run: Luigi):

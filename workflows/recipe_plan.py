@@ -13,7 +13,7 @@ from data_pipeline.engine.steps import Step
 from recipes.reader import load_recipe
 from recipes.records import FINE_TUNING, ZERO_SHOT
 from recipes.schema import Recipe
-from workflows import evaluation, training
+from workflows import evaluation, texts, training
 
 
 class Plan:
@@ -50,6 +50,11 @@ class Plan:
             for model in self.recipe.models.values()
             if model.fits(task)
         ]
+
+    def writings(self) -> list[dict[str, str]]:
+        """(model) of every model that writes texts."""
+        wanted = self.recipe.models_of(causal=True) if self.recipe.texts.count else []
+        return [{"model": model} for model in wanted]
 
     def finetunings(self) -> list[dict[str, str]]:
         """(task, model, seed) of every fine-tuning."""
@@ -88,6 +93,11 @@ class Plan:
             self.corpus.tokenizer(family),
             self.corpus.benchmark(record.benchmark),
         )
+
+    @once
+    def texts(self, model: str) -> Step:
+        family = self.recipe.models[model].config.family
+        return texts.texts(self.recipe, model, self.pretrain(model), self.corpus.tokenizer(family))
 
     @once
     def finetune(self, task: str, model: str, seed: str) -> Step:
