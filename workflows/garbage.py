@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from core.errors import UserError
 from data_pipeline.cleanup import REMOVED, outputs_using
 from data_pipeline.engine.adoption import ADOPTED
-from data_pipeline.engine.artifacts import KEY_CHARACTERS, content_files
+from data_pipeline.engine.artifacts import KEY_CHARACTERS
+from data_pipeline.engine.integrity import unknown_files
 from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
 from workflows.stage import Stage, offline
 
@@ -181,7 +182,7 @@ def _why_it_stays(entry: Entry, who: str, needed: Needed) -> str:
 
 
 def _of_nobody(entry: Entry) -> list[Path]:
-    """Links in an artifact, and files that its manifest does not know."""
+    """Links in an artifact, and of a finished one files that its manifest does not know."""
     links = [
         Path(place, name)
         for place, folders, names in os.walk(entry.path)
@@ -190,8 +191,7 @@ def _of_nobody(entry: Entry) -> list[Path]:
     ]
     if entry.condition != "finished":
         return links
-    known = {entry.path / name for name in (*entry.manifest["outputs"], *entry.manifest.get("unhashed", []))}
-    return links + [path for path in content_files(entry.path) if path not in known]
+    return links + unknown_files(entry.path, entry.manifest)
 
 
 def foreign(root: Path, entries: Iterable[Entry]) -> Iterator[Path]:

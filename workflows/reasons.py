@@ -5,6 +5,7 @@ library's, a file's, a stage's.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from data_pipeline.engine.inventory import Entry
 from data_pipeline.engine.steps import Step
 from workflows.stage import LinkedStage, Stage, set_aside_of
 
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _LONGEST_VALUE = 48  # characters of a value that are shown
 _SHOWN = 4  # changes in a line
 NEVER = "never made"
@@ -128,11 +130,18 @@ def told(
         return f"upstream {(inputs or {}).get(name, name)} {how(difference)}"
     if kind == "files":
         return f"file {(files or {}).get(name, name)} {how(difference)}"
-    if kind == "parameters" and "plug" in name.partition(".")[0]:
+    if is_of_plugin(difference):
         return f"plug-in of {stage} {how(difference)}"
     if kind == "parameters":
         name = f"{stage}.{name}"
     return f"{name or kind} {shown(difference.old)} → {shown(difference.new)}"
+
+
+def is_of_plugin(difference: Difference) -> bool:
+    """Whether a parameter is the source of a plug-in, or has such sources in it, and differs by nothing else."""
+    kind, _, name = difference.where.partition(".")
+    old, new = (_DIGEST.sub("", value) for value in (difference.old, difference.new))
+    return kind == "parameters" and ("plug" in name.partition(".")[0] or old == new)
 
 
 def how(difference: Difference) -> str:

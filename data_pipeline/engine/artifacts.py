@@ -229,7 +229,9 @@ def set_aside(directory: Path, files: Iterable[Path] | None = None) -> Path:
 
 def is_unhashed(name: str, unhashed: Iterable[str]) -> bool:
     """Whether a file is left out of the manifest: it is named, or in a folder that is (with "/" at its end)."""
-    return any(name == left_out or (left_out.endswith("/") and name.startswith(left_out)) for left_out in unhashed)
+    return any(
+        name == left_out or (left_out.endswith("/") and name.startswith(left_out)) for left_out in unhashed
+    )
 
 
 def content_files(directory: Path) -> list[Path]:

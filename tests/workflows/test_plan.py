@@ -22,10 +22,12 @@ from data_pipeline.engine.inventory import inventory
 from data_pipeline.engine.steps import Step
 from workflows import FullReproduction, console
 from workflows.estimates import Estimate, estimate
+from workflows.gc import collect
 from workflows.reasons import told
 from workflows.show_plan import show_plan, total_line
 from workflows.stage import Stage, walk
 from workflows.survey import survey
+from workflows.verify import verify_artifacts
 
 REPORT, CLEAN, TOKENS = "write the report", "clean stories", "tokenize for gpt2"
 MODEL = "pretrain gpt2-tiny"
@@ -146,6 +148,32 @@ def test_plan_and_luigi_agree(case: str, tmp_path: Path, luigi_runs: Callable[..
     assert luigi_runs(tmp_path) == []
 
 
+def test_one_flipped_byte_is_named_repaired_and_forgotten(
+    tmp_path: Path, luigi_runs: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = finish_all(TINY, tmp_path)
+    file = made[TOKENS] / "result"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    assert set(planned(tmp_path).values()) == {"done"}, "sizes are looked at, not contents"
+    assert verify_artifacts(tmp_path, mend=False) == 1
+    assert f"{file}: its sha256 differs" in capsys.readouterr().out
+    assert verify_artifacts(tmp_path, mend=True) == 0
+    assert reasons(tmp_path) == {TOKENS: "was damaged, and set aside"}
+    assert luigi_runs(tmp_path) == [TOKENS]
+    assert set(planned(tmp_path).values()) == {"done"} and luigi_runs(tmp_path) == []
+    collect(tmp_path, [], agreed=True)  # what was set aside
+    assert verify_artifacts(tmp_path, mend=False) == 0
+
+
+def test_a_copy_elsewhere_is_complete(tmp_path: Path, luigi_runs: Callable[..., list[str]]) -> None:
+    finish_all(TINY, tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there", symlinks=True)
+    shutil.rmtree(tmp_path / "here")
+    assert set(planned(tmp_path / "there").values()) == {"done"}
+    assert luigi_runs(tmp_path / "there") == []
+    assert verify_artifacts(tmp_path / "there", mend=False) == 0
+
+
 def test_a_first_run_and_one_after_a_change(tmp_path: Path, luigi_runs: Callable[..., list[str]]) -> None:
     assert set(planned(tmp_path).values()) == {"to run"}
     assert set(reasons(tmp_path).values()) == {"never made"}
@@ -219,6 +247,8 @@ def test_versions_libraries_and_files_are_named(tmp_path: Path, monkeypatch: pyt
         ("parameters.language", '"en"', '"de"', "dedup.language en → de"),
         ("parameters.filter plug-ins.mine", '"ab"', '"cd"', "plug-in of dedup changed"),
         ("parameters.plugins", "nothing", '["ab"]', "plug-in of dedup is new"),
+        ("parameters.filters", f'[["a","{"1" * 64}"]]', f'[["a","{"2" * 64}"]]', "plug-in of dedup changed"),
+        ("parameters.filters", '[["a","11"]]', '[["b","11"]]', 'dedup.filters [["a","11"]] → [["b","11"]]'),
         ("version", "2", "3", "version 2 → 3"),
         ("libraries.torch", '"2.13"', '"2.14"', "torch 2.13 → 2.14"),
         ("pins.owner/wiki.revision", '"aa"', '"bb"', "owner/wiki.revision aa → bb"),
