@@ -3,7 +3,7 @@
 Needed is, with all that it was made of: what a link of `latest/` leads to; what a recipe wants that was run here (as it
 is now) or is given; what was adopted, for nothing makes it again; what the outputs of `python -m data_pipeline build`
 stand on; what a stage reads that is at work. All else that manifests or names tell to be artifacts can go. Where a
-manifest in such a chain is lost, what it stood on is unknown, and no finished artifact goes.
+manifest in such a chain is lost, or a recipe cannot be planned, what is needed is unknown, and only damaged ones go.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.artifacts import KEY_CHARACTERS
 from data_pipeline.engine.integrity import unknown_files
 from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
-from workflows.stage import Stage, offline
+from workflows.stage import Stage
 
 _LOCK_SUFFIXES = (".lock", ".lock.holder")
 
@@ -68,10 +68,10 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
     """What is needed of a folder of artifacts.
 
     Args:
-        stages: of recipes, by how these are called.
+        stages: of recipes, by how these are called; their keys are taken.
 
     Raises:
-        UserError: nothing says what is needed, or a recipe's keys are not known.
+        UserError: nothing says what is needed.
     """
     roots: dict[str, str] = {}  # keys that are needed for themselves, by whom
     told: set[str] = set()  # those of which all that they stand on is a root, too
@@ -79,8 +79,7 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
         if target.parent.parent == root:
             roots.setdefault(target.name[-KEY_CHARACTERS:], f"{LATEST}/{name}")
     for recipe, wanted in stages.items():
-        with offline(wanted):
-            keys = [stage.artifact.key for stage in wanted]
+        keys = [stage.artifact.key for stage in wanted]
         told |= {key[:KEY_CHARACTERS] for key in keys}
         roots |= {key: recipe for key in keys if key not in roots}
     for key, output in outputs_using(root).items():
@@ -172,7 +171,7 @@ def _why_it_stays(entry: Entry, who: str, needed: Needed) -> str:
         return f"{who} needs it: python -m workflows verify --repair"
     if entry.condition == "aside" and who and not entry.own.exists():
         return f"the next run of {who} makes it anew; it can go then"
-    if entry.condition == "finished" and needed.unknown:
+    if entry.condition in ("finished", "partial") and needed.unknown:
         return needed.unknown[0]
     if entry.condition == "damaged" and not entry.key and not Path(f"{entry.own}.lock").exists():
         return "nothing says that a stage made it"
@@ -235,10 +234,17 @@ def remove(root: Path, found: Sequence[Found]) -> list[Found]:
     return gone
 
 
-def look(root: Path, stages: Mapping[str, Sequence[Stage]]) -> tuple[list[Entry], Needed, list[Found]]:
-    """All that is in a folder of artifacts, what is needed of it, and what is not."""
+def look(
+    root: Path, stages: Mapping[str, Sequence[Stage]], unknown: Sequence[str] = ()
+) -> tuple[list[Entry], Needed, list[Found]]:
+    """All that is in a folder of artifacts, what is needed of it, and what is not.
+
+    Args:
+        unknown: why it is not known of some recipes what they need.
+    """
     entries = inventory(root)
     needed = needed_in(root, entries, stages)
+    needed.unknown += unknown
     return entries, needed, garbage(root, entries, needed)
 
 

@@ -78,6 +78,10 @@ def test_a_given_recipe_and_one_that_was_run_here_count(runs: Path, tmp_path: Pa
     assert list(noted(runs)) == [str(recipe)]
     collect(runs, [], agreed=True)
     assert artifacts(runs) == both
+    recipe.write_text(TINY.read_text().replace("[sample]", "[sampel]"))
+    begin_anew()
+    collect(runs, [], agreed=True)
+    assert artifacts(runs) == both, "what cannot be planned may need anything"
     recipe.unlink()
     begin_anew()
     (runs / NOTED_FILE).write_text((runs / NOTED_FILE).read_text() + '{"rec')
