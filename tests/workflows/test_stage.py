@@ -284,6 +284,13 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert TrainTokenizer in upstream
 
 
+def test_importing_workflows_costs_nothing():
+    """What is in it is imported when it is asked for, or by luigi."""
+    program = "import sys, workflows; print(sorted(sys.modules.keys() & {'luigi', 'numpy', 'pyarrow', 'tokenizers', 'torch'}))"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_planning_needs_no_slow_import():
     program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
