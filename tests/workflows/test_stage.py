@@ -292,7 +292,7 @@ def test_importing_workflows_costs_nothing():
 
 
 def test_planning_needs_no_slow_import():
-    program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
+    program = "import sys, workflows; workflows.FullReproduction; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
 
