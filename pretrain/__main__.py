@@ -27,8 +27,8 @@ from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
 from data_pipeline.indexed.dataset import bin_path, index_path
 from data_pipeline.inspection.indexed import facts_of_unknown
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
+from recipes.models import read_model
 from recipes.overrides import SET, SET_HELP
-from recipes.reader import read_model
 from recipes.records import PRETRAININGS, Pretraining
 
 DESCRIPTION = """\

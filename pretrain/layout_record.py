@@ -29,8 +29,8 @@ from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, TrainingTask, train
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from pretrain.__main__ import corpus_and_identity
+from recipes.models import read_model
 from recipes.overrides import SET, SET_HELP
-from recipes.reader import read_model
 from recipes.records import PRETRAININGS
 
 LAYER, GRADIENT = "layer ", "gradient "  # what the tensors' names begin with

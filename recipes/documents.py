@@ -72,7 +72,8 @@ def recipe_path(name_or_path: str, folder: Path | None = None) -> Path:
         folder: that a relative path is relative to; the working directory without it.
     """
     if name_or_path.endswith(_SUFFIXES):
-        return ((folder or Path.cwd()) / Path(name_or_path).expanduser()).absolute()
+        path = ((folder or Path.cwd()) / Path(name_or_path).expanduser()).absolute()
+        return path.parent.resolve() / path.name if ".." in path.parts else path
     return RECIPES / f"{name_or_path}.toml"
 
 

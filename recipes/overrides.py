@@ -38,7 +38,7 @@ def parse_overrides(text: str) -> list[Override]:
         ConfigurationError: every part that is no KEY=VALUE.
     """
     errors: list[str] = []
-    result = []
+    result: list[Override] = []
     parts = _parts(text, ",", errors)
     if errors:
         raise ConfigurationError(errors)
@@ -72,7 +72,9 @@ def of_models(text: str) -> str:
 
 def _parts(text: str, separator: str, errors: list[str], once: bool = False) -> list[str]:
     """A text split where a separator stands outside of quotes and brackets."""
-    parts, start, quote, open_brackets = [], 0, "", []
+    parts: list[str] = []
+    open_brackets: list[str] = []
+    start, quote = 0, ""
     before = "="  # the last character that is no blank
     escaped = False
     for index, character in enumerate(text):
@@ -154,6 +156,7 @@ def _put(tables: dict[str, Any], path: tuple[str, ...], value: Any) -> str:
     """Set one value; returns its key as errors spell it."""
     place: Any = tables
     where, rest = "", path
+    key: Any = ""
     while True:
         if isinstance(place, list):
             name, rest = rest[0], rest[1:]

@@ -22,6 +22,7 @@ from data_pipeline.settings import (
 from data_pipeline.sources.source import Source, name_errors
 from recipes.records import FINE_TUNING, ZERO_SHOT, Task, ZeroShot
 
+_MOST_TEXTS = 1000
 _CHECKPOINTS_A_RUN = 10
 _LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
 
@@ -71,6 +72,48 @@ class EvaluationSettings:
 
     def errors(self, where: str) -> list[str]:
         return out_of_range(self, where, batch_size=(1, math.inf), stride=(1, math.inf))
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What trained causal models write, for people to read in the report; drawn from streams of the recipe's seed.
+
+    Attributes:
+        count: texts a model, of each prompt where there are any; 0 for none.
+        prompts: what texts go on from; without any they begin where a document does.
+        tokens: longest text; it ends before at the end of a document.
+        temperature: 0 takes the likeliest token, always the same text; 1 draws as the model believes.
+        top_k: draw among the k likeliest tokens; 0 among all.
+    """
+
+    count: int = 3
+    prompts: list[str] = field(default_factory=list)
+    tokens: int = 100
+    temperature: float = 0.8
+    top_k: int = 40
+
+    def errors(self, where: str) -> list[str]:
+        return out_of_range(
+            self,
+            where,
+            count=(0, _MOST_TEXTS),
+            tokens=(1, math.inf),
+            temperature=(0, math.inf),
+            top_k=(0, math.inf),
+        )
+
+    @property
+    def begun_by(self) -> list[str]:
+        """The beginning of each text, in order."""
+        return [prompt for prompt in self.prompts or [""] for _ in range(self.count)]
+
+    def described(self) -> str:
+        """How the texts were drawn, for people."""
+        begun = "Going on from the prompts" if self.prompts else "Begun where a document of the corpus begins"
+        if self.temperature == 0:
+            return f"{begun}, each token the likeliest."
+        among = f"among the {self.top_k} likeliest" if self.top_k else "among all"
+        return f"{begun}, each token drawn {among} at temperature {self.temperature:g}."
 
 
 @dataclass(frozen=True)
@@ -281,6 +324,7 @@ class Recipe:
     models: dict[str, Model]
     benchmarks: dict[str, BenchmarkSettings]
     evaluation: EvaluationSettings
+    texts: TextSettings
     launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     @property

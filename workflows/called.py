@@ -161,7 +161,9 @@ def run(
     results: Mapping[str, Any] = {}
     if page is not None and (page.parent / _RESULTS).exists():
         results = read_json(page.parent / _RESULTS)
-    artifacts = {_typed(one.stage): one.directory for one in stages if one.directory and one.directory.is_dir()}
+    artifacts = {
+        _typed(one.stage): one.directory for one in stages if one.directory and one.directory.is_dir()
+    }
     return Finished(artifacts, results, page, output)
 
 
@@ -284,4 +286,3 @@ def _planned(standing: Standing) -> PlannedStage:
 
 def _typed(stage: Stage) -> str:
     return " ".join([type(stage).__name__, *stage.step.selectors.values()])
-

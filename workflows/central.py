@@ -8,7 +8,6 @@ when there is nothing to do, whether to stay, is answered here. That no stage is
 
 import contextlib
 import functools
-import os
 import socket
 import sys
 import urllib.error
@@ -21,6 +20,8 @@ import luigi.interface
 import luigi.worker
 from luigi.cmdline_parser import CmdlineParser
 from luigi.scheduler import DONE, FAILED, Scheduler
+
+from core.processes import is_running
 
 _WHERE = ("scheduler_host", "scheduler_port", "scheduler_url")
 _EXIT_CODE = 40  # as of other troubles of luigi's own
@@ -96,15 +97,8 @@ def stays(worker: luigi.worker.Worker, response: Any) -> bool:
 
 def _is_gone(found: Mapping[str, Any]) -> bool:
     """Whether a worker of this host is dead; of another host's the scheduler finds out when it hears nothing."""
-    if found.get("host") != socket.gethostname() or not found.get("pid"):
-        return False
-    try:
-        os.kill(int(found["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's
-        pass
-    return False
+    here = found.get("host") == socket.gethostname() and found.get("pid")
+    return bool(here) and not is_running(int(found["pid"]))
 
 
 def _lost(scheduler: Any, failed: set[str], elsewhere: Mapping[str, str]) -> list[str]:
@@ -134,4 +128,4 @@ def install() -> None:
             return stays(worker, response)
         return False
 
-    luigi.worker.Worker._keep_alive = keep_alive
+    luigi.worker.Worker._keep_alive = keep_alive  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ import functools
 import inspect
 import sys
 import textwrap
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import luigi
@@ -31,8 +32,13 @@ EXIT_CODES = {
 _WIDTH = 96
 
 
-def install() -> None:
-    """Have luigi's parser speak of our tasks."""
+_known: Callable[[], Iterable[Any]] = list
+
+
+def install(known: Callable[[], Iterable[Any]]) -> None:
+    """Have luigi's parser speak of our tasks; `known`: them, among other things."""
+    global _known
+    _known = known
     usual = CmdlineParser._build_parser
 
     @functools.wraps(usual)
@@ -55,7 +61,7 @@ def install() -> None:
         )  # fmt: skip
         return parser
 
-    CmdlineParser._build_parser = staticmethod(build)
+    CmdlineParser._build_parser = staticmethod(build)  # type: ignore[method-assign]
 
 
 def _task(name: str) -> type[luigi.Task] | None:
@@ -77,13 +83,7 @@ def _is_ours(task: type[luigi.Task]) -> bool:
 
 def our_tasks() -> list[type[luigi.Task]]:
     """What can be asked for, by name."""
-    import workflows
-
-    return [
-        thing
-        for name in workflows.__all__
-        if inspect.isclass(thing := getattr(workflows, name)) and issubclass(thing, luigi.Task)
-    ]
+    return [thing for thing in _known() if inspect.isclass(thing) and issubclass(thing, luigi.Task)]
 
 
 def task_list() -> str:

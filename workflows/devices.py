@@ -19,14 +19,14 @@ from filelock import FileLock, Timeout
 
 from workflows.console import say
 
-_DEVICE_FILES = "/dev/nvidia[0-9]*"
+_DEVICE_FILE = "/dev/nvidia"  # and a number
 _LOCKS = Path(tempfile.gettempdir()) / "devices-of-trainings"
 _WAIT_SECONDS = 1.0
 
 
 def visible_devices() -> list[str]:
     """The CUDA devices that programs started from here see, as `CUDA_VISIBLE_DEVICES` names them."""
-    found = sorted((re.sub(r"\D", "", path) for path in glob.glob(_DEVICE_FILES)), key=int)
+    found = sorted((path.removeprefix(_DEVICE_FILE) for path in glob.glob(f"{_DEVICE_FILE}[0-9]*")), key=int)
     if not found or not _torch_has_cuda():
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")

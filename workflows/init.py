@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -226,21 +227,32 @@ def _path(file: str, output: Path) -> str:
 
 
 def _held_out(found: Looked) -> str:
-    """A part of the text to measure the model on: some documents of many, the end of one of few; "" of too little."""
+    """A part of the text to measure the model on, of many documents or of one; "" of too little.
+
+    Lines that several documents have stay out of it: what is held out is cut out of the corpus.
+    """
     least, most = _HELD_OUT_CHARACTERS
     wanted = int(min(most, _HELD_OUT_SHARE * found.characters))
-    if wanted < least:
-        return ""
-    step = max(1, len(found.texts) // 20)
-    if len(found.texts) < _FEW_TEXTS:
-        last = max(found.texts, key=len)
-        cut = last.find("\n", len(last) - wanted)
-        return last[cut + 1 :].strip() + "\n"
+    documents = Counter(line for text in found.texts for line in {line.strip() for line in text.split("\n")})
     taken: list[str] = []
-    for text in found.texts[::step]:
-        if sum(map(len, taken)) < wanted:
-            taken.append(text.strip())
-    return "\n".join(taken) + "\n"
+    chosen = found.texts[:: max(1, len(found.texts) // 20)]
+    if len(found.texts) < _FEW_TEXTS:
+        chosen = [max(found.texts, key=len)]
+    for text in chosen:
+        left = wanted - sum(map(len, taken))
+        if left > 0:
+            lines = _end(text, left).split("\n")
+            taken.append("\n".join(line for line in lines if documents[line.strip()] == 1))
+    held_out = "\n".join(taken).strip()
+    return held_out + "\n" if len(held_out) >= least else ""
+
+
+def _end(text: str, characters: int) -> str:
+    """The last so many characters of a text or fewer, from where a line begins, or a word."""
+    if len(text) <= characters:
+        return text
+    end = text[-characters:]
+    return (end.partition("\n")[2] or end.partition(" ")[2]).strip()
 
 
 def _beside(output: Path, files: Iterable[str]) -> Path:

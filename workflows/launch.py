@@ -19,9 +19,10 @@ from core.errors import TransientError, UserError
 from core.processes import available_cores
 from data_pipeline.engine.run_record import CHECKOUT
 from recipes.schema import LaunchSettings
-from workflows import terminal
+from workflows import terminal, warm_ranks
 from workflows.devices import devices_for
 from workflows.relay import Hearing, Relay, channel, pump
+from workflows.warm_ranks import WarmProgram
 
 _HARD_END_SECONDS = 30.0  # for what was told to end at once
 _MARGIN_SECONDS = 5.0  # between torchrun's killing of ranks and ours
@@ -59,7 +60,8 @@ class _Launch:
         arguments: of it.
         typed: what a person would type, for the log.
         stop: the signal that asks it to end in order.
-        environment: what it gets besides ours.
+        environment: all of it.
+        words: what a fork server takes for it; None where it is started anew.
     """
 
     program: str
@@ -67,6 +69,7 @@ class _Launch:
     typed: str
     stop: signal.Signals
     environment: dict[str, str]
+    words: Sequence[str] | None = None
 
 
 def run_ranks(
@@ -106,10 +109,14 @@ def _here(
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if ranks == 1:
         options = [module, *arguments]
-        return _Launch(_ONE_RANK, options, f"python -m {' '.join(options)}", signal.SIGTERM, environment)
+        words = None if devices else options
+        return _Launch(
+            _ONE_RANK, options, f"python -m {' '.join(options)}", signal.SIGTERM, environment, words
+        )
     options = ["--standalone", "--nproc-per-node", str(ranks), *_patience(settings.grace_seconds)]
     options += ["-m", module, *arguments]
-    return _Launch(_TORCHRUN, options, f"torchrun {' '.join(options)}", signal.SIGTERM, environment)
+    words = None if devices else options
+    return _Launch(_TORCHRUN, options, f"torchrun {' '.join(options)}", signal.SIGTERM, environment, words)
 
 
 def _on_slurm(module: str, arguments: Sequence[str], ranks: int, settings: LaunchSettings) -> _Launch:
@@ -131,15 +138,7 @@ def _run(launch: _Launch, log: Path, title: str, settings: LaunchSettings) -> in
     with log.open("ab") as log_stream:
         log_stream.write(f"$ {launch.typed}\n".encode())
         log_stream.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-c", launch.program, str(os.getpid()), *launch.arguments],
-            cwd=CHECKOUT,
-            env=launch.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
-            stderr=writer,
-            start_new_session=True,  # the terminal's Ctrl-C reaches us only; we pass it on once
-        )
+        process = _start(launch, writer)
         os.close(writer)
         draw = terminal.draw if sys.stderr.isatty() else None
         relay = Relay(log_stream, draw, heard=Hearing(title) if title else None)
@@ -161,6 +160,23 @@ def _patience(seconds: int) -> tuple[str, ...]:
     """What makes torchrun wait for ranks that save: it kills them then, by itself after 30 s, and a step of a large
     model takes longer."""
     return ("--shutdown-timeout", str(seconds)) if _torchrun_can_wait() else ()
+
+
+def _start(launch: _Launch, output: int) -> "subprocess.Popen | WarmProgram":
+    """The program's process, which prints to `output`."""
+    if launch.words is not None:
+        alone = launch.program == _ONE_RANK
+        if (forked := warm_ranks.run(launch.words, alone, launch.environment, output)) is not None:
+            return forked
+    return subprocess.Popen(
+        [sys.executable, "-c", launch.program, str(os.getpid()), *launch.arguments],
+        cwd=CHECKOUT,
+        env=launch.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # the terminal's Ctrl-C reaches us only; we pass it on once
+    )
 
 
 @functools.cache
@@ -191,7 +207,11 @@ def failure(what: str, log: Path, code: int = 0) -> UserError:
 
 
 def _stop(
-    process: subprocess.Popen, with_signal: signal.Signals, seconds: float, reader: int, relay: Relay
+    process: "subprocess.Popen | WarmProgram",
+    with_signal: signal.Signals,
+    seconds: float,
+    reader: int,
+    relay: Relay,
 ) -> None:
     """Ask for an orderly end; too long a wait makes it a hard one."""
     process.send_signal(with_signal)

@@ -23,6 +23,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    luigi.interface.core.local_scheduler.parsing = luigi.BoolParameter.EXPLICIT_PARSING
+    switch: Any = luigi.interface.core.local_scheduler
+    switch.parsing = luigi.BoolParameter.EXPLICIT_PARSING
     luigi_run(["--module", "workflows", *arguments.words])
     return 0  # luigi itself ends with its code

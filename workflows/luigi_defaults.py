@@ -1,5 +1,8 @@
 """What Luigi does by default, as our commands need it."""
 
+import importlib
+from typing import Any
+
 import luigi.configuration
 
 from workflows import central, command_line
@@ -29,4 +32,10 @@ def install() -> None:
             if not unwanted and not configuration.has_option(section, option):
                 configuration.set(section, option, value)
     central.install()
-    command_line.install()
+    command_line.install(_known)
+
+
+def _known() -> list[Any]:
+    """What the package has to offer."""
+    package = importlib.import_module("workflows")  # by name: it imports this module's users
+    return [getattr(package, name) for name in package.__all__]

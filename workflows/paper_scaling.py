@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.config import ModelConfig
 from data_pipeline.inspection.pages import Section, Table, cells
 from recipes.schema import Recipe
 from workflows import pictures
@@ -33,6 +34,7 @@ class Measured:
     layout: str
     tflops: float
     tokens_per_second: float
+    shape: ModelConfig
     sequences: int
 
 
@@ -54,10 +56,11 @@ def measured(recipe: Recipe, trainings: Mapping[str, Fact]) -> list[Measured]:
                 layout,
                 rates["model_tflops"],
                 rates["tokens_per_second"],
+                model.config,
                 model.training.global_batch,
             )
         )
-    return sorted(found, key=lambda one: (one.devices, one.model))
+    return sorted(found, key=lambda one: one.devices)  # the recipe's order among equals
 
 
 def weak_scaling(rows: Sequence[Measured]) -> dict[str, float]:
@@ -71,37 +74,57 @@ def weak_scaling(rows: Sequence[Measured]) -> dict[str, float]:
     return shares
 
 
+def strong_scaling(rows: Sequence[Measured]) -> dict[str, float]:
+    """Of each model the tokens a second over those of the same shape and batch on the fewest devices; nothing for shapes
+    that were trained on one number of devices."""
+    speedups = {}
+    for shape, sequences in dict.fromkeys((row.shape, row.sequences) for row in rows):
+        own = [row for row in rows if (row.shape, row.sequences) == (shape, sequences)]
+        if len({row.devices for row in own}) > 1 and own[0].tokens_per_second > 0:
+            speedups |= {row.model: row.tokens_per_second / own[0].tokens_per_second for row in own}
+    return speedups
+
+
 def scaling_section(recipe: Recipe, trainings: Mapping[str, Fact]) -> Section:
     """Figure 5 and tables 1, 7 and 8, and ours where models of a family ran on different numbers of devices."""
     rows = measured(recipe, trainings)
-    shares = weak_scaling(rows)
-    tables = []
-    if shares:
-        head = ("ours", "layout", "devices", "TFLOP/s a device", "tokens/s", "weak scaling, %", "from")
-        told = [
-            [
-                row.model,
-                row.layout,
-                *cells(row.devices, row.tflops, round(row.tokens_per_second), 100 * shares[row.model]),
-                row.artifact,
-            ]
-            for row in rows
-            if row.model in shares
-        ]
-        note = "Measured here: model FLOPs a second and device, against the family's model on the fewest devices."
-        tables.append(Table(head, told, note, {"layout": "left", "weak scaling, %": "best", "from": "from"}))
+    shares, speedups = weak_scaling(rows), strong_scaling(rows)
+    tables = [_ours(rows, shares, speedups)] if shares else []
     tables += [_weak(), _heads(), _strong()]
     bars: dict[str, dict[str, float]] = {
         _MODEL: {f"{row[5]}": row[6] / 100 for row in _WEAK},
         _DATA: {f"{row[7]}": row[8] / 100 for row in _WEAK},
     }
     if shares:
-        bars = {"this run": {f"{r.model}, {r.devices}": shares[r.model] for r in rows if r.model in shares}} | bars
+        bars = {
+            "this run": {f"{r.model}, {r.devices}": shares[r.model] for r in rows if r.model in shares}
+        } | bars
     text = "Weak scaling: what a device does, against one on which the smallest model is alone."
-    text += "" if shares else " This run trained no two models of a family on different numbers of devices, so it measured none."
-    return Section(
-        "Scaling: figure 5, tables 1, 7 and 8", tables, [pictures.scaling(bars)], [("", text)]
+    text += (
+        ""
+        if shares
+        else " This run trained no two models of a family on different numbers of devices, so it measured none."
     )
+    return Section("Scaling: figure 5, tables 1, 7 and 8", tables, [pictures.scaling(bars)], [("", text)])
+
+
+def _ours(rows: Sequence[Measured], shares: Mapping[str, float], speedups: Mapping[str, float]) -> Table:
+    head = ("ours", "heads", "layout", "devices", "sequences a step", "TFLOP/s a device", "tokens/s", "weak scaling, %",
+            "speedup", "from")  # fmt: skip
+    told = [
+        [
+            row.model,
+            *cells(row.shape.heads, row.layout, row.devices, row.sequences),
+            f"{row.tflops:.3g}",
+            *cells(round(row.tokens_per_second), 100 * shares[row.model], speedups.get(row.model)),
+            row.artifact,
+        ]
+        for row in rows
+        if row.model in shares
+    ]
+    note = "Measured here. Weak scaling: model FLOPs a second and device, against the family's first model on the fewest "
+    note += "devices. Speedup: tokens a second, against the same shape and batch on the fewest devices."
+    return Table(head, told, note, {"layout": "left", "weak scaling, %": "best", "from": "from"})
 
 
 def _weak() -> Table:
@@ -109,18 +132,28 @@ def _weak() -> Table:
         "paper", "parameters, 10⁹", "hidden", "heads", "layers", "devices of a model",
         "weak scaling, %", "devices with data parallelism", "weak scaling with it, %",
     )  # fmt: skip
-    return Table(head, [[row[0], *_texts(row[1:])] for row in _WEAK], "The paper's table 1 and figure 5, on V100 of 32 GB in DGX-2H servers.")
+    return Table(
+        head,
+        [[row[0], *_texts(row[1:])] for row in _WEAK],
+        "The paper's table 1 and figure 5, on V100 of 32 GB in DGX-2H servers.",
+    )
 
 
 def _heads() -> Table:
     rows = [[str(heads), *_texts((width, share))] for heads, width, share in _HEADS]
     head = ("paper: attention heads", "hidden a head", "scaling, %")
-    return Table(head, rows, "The paper's table 7, 8.3 · 10⁹ parameters on 8 devices: more heads make smaller products.")
+    return Table(
+        head,
+        rows,
+        "The paper's table 7, 8.3 · 10⁹ parameters on 8 devices: more heads make smaller products.",
+    )
 
 
 def _strong() -> Table:
     rows = [[str(devices), f"{speed:.2f}"] for devices, speed in _STRONG]
-    return Table(("paper: devices", "speedup"), rows, "The paper's table 8, 1.2 · 10⁹ parameters at a constant batch.")
+    return Table(
+        ("paper: devices", "speedup"), rows, "The paper's table 8, 1.2 · 10⁹ parameters at a constant batch."
+    )
 
 
 def _texts(values: Sequence[Any]) -> list[str]:

@@ -59,7 +59,10 @@ def is_official(result: Mapping[str, Any]) -> bool:
 
 
 def published_section(
-    tasks: Sequence[Task], measured: Sequence[Measurement], warning: Paragraph | None, sources: Mapping[Any, str]
+    tasks: Sequence[Task],
+    measured: Sequence[Measurement],
+    warning: Paragraph | None,
+    sources: Mapping[Any, str],
 ) -> Section:
     """The paper's tables of what was measured, ours first. A number that is about other data than the paper's is marked,
     and below the table stands what ours were measured on, so that none on another file is taken for the paper's.
@@ -74,7 +77,7 @@ def published_section(
     tables = [_published_table(place, its, measured, sources) for place, its in places.items()]
     text = "The paper's numbers are from Shoeybi et al., 2019, on the real corpora and benchmarks."
     text += " Not comparable with the sample's numbers." if warning else ""
-    return Section("Beside the paper's numbers", tables, paragraphs=[("", text)])
+    return Section("Beside the paper's numbers", tables, paragraphs=[("", text)] if tables else [])
 
 
 def _published_table(
@@ -106,7 +109,7 @@ def _published_table(
     rows += [[PAPER + model, *row, "–"] for model, row in paper.items()]
     results = [(task, [r for _, its, r in measured if its is task]) for task, _ in known]
     note = " ".join(filter(None, (compared(task.title, its) for task, its in results)))
-    return Table([*head, "from"], rows, f"{place.capitalize()}. {note}", {"from": "from"})
+    return Table([*head, "from"], rows, f"{place[0].upper()}{place[1:]}. {note}", {"from": "from"})
 
 
 def _ours(task: Task, published: Published, result: Mapping[str, Any]) -> Iterator[str]:
@@ -151,4 +154,8 @@ def _shape(model: Mapping[str, Any], shape: Mapping[str, Any], fact: Fact | None
     billions = model["pretraining"]["parameters"] / 1e9
     values = [f"{billions:.3g}" if billions >= 0.001 else f"{billions:.2g}"]
     values += [str(shape[name]) for name in ("layers", "hidden", "heads")]
-    return [*values, written(shape["hidden"] / shape["heads"], "text").removesuffix(".0"), written(devices or None)]
+    return [
+        *values,
+        written(shape["hidden"] / shape["heads"], "text").removesuffix(".0"),
+        written(devices or None),
+    ]

@@ -50,7 +50,9 @@ def curves(
             drawn = smoothed(points) if smooth else points
             style = _DASHES[number // len(_COLOURS) % len(_DASHES)] if len(lines) > len(_COLOURS) else "-"
             mark = "" if smooth else _MARKS[number % len(_MARKS)]
-            axes.plot(*zip(*drawn, strict=True), linestyle=style, marker=mark, markersize=5, label=_plain(name))
+            axes.plot(
+                *zip(*drawn, strict=True), linestyle=style, marker=mark, markersize=5, label=_plain(name)
+            )
         if logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(_number_formatter())
@@ -61,7 +63,9 @@ def curves(
         axes.legend(frameon=False)
 
     ends = "; ".join(f"{name}: from {p[0][1]:.2f} to {p[-1][1]:.2f}" for name, p in lines.items())
-    return _picture(draw, (7.2, 3.6), f"{what[0].upper()}{what[1:]} over {over}s. {ends}.".replace("ss.", "s."))
+    return _picture(
+        draw, (7.2, 3.6), f"{what[0].upper()}{what[1:]} over {over}s. {ends}.".replace("ss.", "s.")
+    )
 
 
 def scaling(groups: Mapping[str, Mapping[str, float]]) -> Picture:
@@ -73,7 +77,9 @@ def scaling(groups: Mapping[str, Mapping[str, float]]) -> Picture:
         labels, at = [], 0
         for colour, (series, shares) in zip(cycle(_COLOURS), groups.items(), strict=False):
             places = range(at, at + len(shares))
-            drawn = axes.barh(places, [100 * share for share in shares.values()], 0.6, color=colour, label=_plain(series))
+            drawn = axes.barh(
+                places, [100 * share for share in shares.values()], 0.6, color=colour, label=_plain(series)
+            )
             axes.bar_label(drawn, [f"{100 * share:.0f}" for share in shares.values()], padding=4)
             labels += [_plain(label) for label in shares]
             at += len(shares)

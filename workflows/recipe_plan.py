@@ -51,6 +51,11 @@ class Plan:
             if model.fits(task)
         ]
 
+    def writings(self) -> list[dict[str, str]]:
+        """(model) of every model that writes texts."""
+        wanted = self.recipe.models_of(causal=True) if self.recipe.texts.count else []
+        return [{"model": model} for model in wanted]
+
     def finetunings(self) -> list[dict[str, str]]:
         """(task, model, seed) of every fine-tuning."""
         return [

@@ -17,10 +17,17 @@ from core.progress import Progress, tell
 from workflows.console import say
 
 _HEARD_SECONDS = 1.0
-_COUNT = re.compile(r"(?P<done>[\d,]+)(?:/| of )(?P<total>[\d,]+)(?P<more>.*)")
-_BAR = re.compile(r"\s*\d+%\|.*$|\s+[█▏▎▍▌▋▊▉#\s\d]*$")  # tqdm's, before the count
-_BAR_TAIL = re.compile(r"^\s*\[|\]\s*$")  # tqdm's times and rate, behind it
-_UNIT = re.compile(r"([a-z]+)/s\]|s/([a-z]+)\]")
+_NUMBERS = r"(?P<done>[\d,]+){between}(?P<total>[\d,]+)"
+# Of what a program prints behind its title, with more of the title before it and fields or a rate behind.
+_FORMS = tuple(
+    re.compile(r"(?P<part>.*?)" + form)
+    for form in (
+        r" step " + _NUMBERS.format(between=" of ") + r", (?P<fields>.*)",  # a training's line
+        r" " + _NUMBERS.format(between=" of ") + r" (?P<units>[a-z]+)(?:, (?P<fields>.*))?$",  # any other's
+        r":\s+\d+%\|[^|]*\| " + _NUMBERS.format(between="/") + r" \[.*?(?:(?P<rate>[a-z]+)/s|s/(?P<slow>[a-z]+)).*\]",  # a bar
+        r" [^\w\s]*\s*" + _NUMBERS.format(between="/") + r", (?P<fields>.*)",  # a training's bar
+    )
+)  # fmt: skip
 
 
 def channel() -> tuple[int, int]:
@@ -131,20 +138,17 @@ class Hearing:
     def __call__(self, text: str) -> None:
         if time.monotonic() - self._told < _HEARD_SECONDS or not text.startswith(self._title):
             return
-        found = _COUNT.search(text, len(self._title))
+        rest = text[len(self._title) :]
+        found = next((found for form in _FORMS if (found := form.match(rest))), None)
         if found is None:
             return
         self._told = time.monotonic()
-        done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
-        before = text[len(self._title) : found.start()]
-        what = self._title + _BAR.sub("", before).removesuffix("step ").rstrip(" :")
+        said = {name: value for name, value in found.groupdict().items() if value is not None}
+        what = self._title + said["part"]
+        done, total = (int(said[name].replace(",", "")) for name in ("done", "total"))
         first, started = self._seen.setdefault(what, (done, time.time()))
-        unit = (
-            "step"
-            if before.endswith("step ") or "/s]" not in text
-            else (_UNIT.search(text) or ("", "item"))[1]
-        )
-        fields = [field.strip() for field in found["more"].split(",") if not _BAR_TAIL.match(field)]
+        unit = next((said[name] for name in ("rate", "slow", "units") if name in said), "step")
+        fields = (field.strip() for field in said.get("fields", "").split(", "))
         more = ", ".join(field for field in fields if field and not field.endswith(" left"))
         tell(Progress(what, unit, done, total, first, started, more))
 

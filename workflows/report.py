@@ -30,7 +30,9 @@ from workflows.stage import LinkedStage, Pipeline
 from workflows.texts import FILE, TEXTS
 from workflows.training import read_metrics
 
-REPORT = StageKind("report", 4, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE, f"{PAGES}/"))
+REPORT = StageKind(
+    "report", 4, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE, f"{PAGES}/")
+)
 
 
 def report(plan: Plan) -> Step:
@@ -38,7 +40,7 @@ def report(plan: Plan) -> Step:
     recipe = plan.recipe
     wanted = [plan.corpus.deduplicate(), *map(plan.pretrain, recipe.models)]
     wanted += [plan.evaluate(*member.values()) for member in plan.measurements()]
-    wanted += map(plan.texts, recipe.models_of(causal=True))
+    wanted += [plan.texts(*member.values()) for member in plan.writings()]
     wanted += [plan.finetune(*member.values()) for member in plan.finetunings()]
     wanted += [plan.ensemble(*member.values()) for member in plan.ensembles()]
 

@@ -18,6 +18,7 @@ from data_pipeline.engine.steps import Step, Workplace
 from recipes.documents import RECIPES
 from recipes.overrides import SET
 from recipes.schema import Recipe
+from workflows import tasks  # noqa: F401  (makes the faces of steps known)
 from workflows.stage import Stage
 
 _THROUGHPUT = Path("logs") / "throughput.jsonl"
@@ -176,10 +177,7 @@ def throughput(directory: Path) -> dict[str, float]:
 def busy(facts: Sequence[Fact]) -> list[tuple[float, float]]:
     """When anything ran: (start, end) in order, apart."""
     spans = sorted(
-        (s.started, s.started + s.seconds)
-        for fact in facts
-        for s in fact.segments
-        if s.seconds is not None
+        (s.started, s.started + s.seconds) for fact in facts for s in fact.segments if s.seconds is not None
     )
     joined: list[tuple[float, float]] = []
     for start, end in spans:

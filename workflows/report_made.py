@@ -87,9 +87,7 @@ def made_section(facts: Sequence[Fact]) -> DrawnSection:
     styles = {"layout": "left", "outcome": "left", "artifact": "artifact", "data": "page"}
     table = Table(head, rows, note, {**styles, "makes it again": "code"})
     drawn = bars(facts, written_times)
-    return DrawnSection(
-        "How it was made", [_machines(facts), table], graph=graph(facts), bars=drawn
-    )
+    return DrawnSection("How it was made", [_machines(facts), table], graph=graph(facts), bars=drawn)
 
 
 def layout_words(fact: Fact) -> str:
@@ -99,7 +97,10 @@ def layout_words(fact: Fact) -> str:
     layout = fact.segments[-1].layout
     if "tensor_parallel" not in layout:
         return listed(layout) or "–"
-    usual = {**asdict(ParallelConfig()), **{f"{word}_parallel": layout.get(f"{word}_parallel") for word in _SIZES}}
+    usual = {
+        **asdict(ParallelConfig()),
+        **{f"{word}_parallel": layout.get(f"{word}_parallel") for word in _SIZES},
+    }
     others = {name: value for name, value in layout.items() if usual.get(name, value) != value}
     return ", ".join(filter(None, [layout_of(fact)[1], listed(others)]))
 

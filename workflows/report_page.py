@@ -25,7 +25,7 @@ from data_pipeline.inspection.pages import (
 )
 from data_pipeline.inspection.visible import Span, visible
 from recipes.records import Column, FineTuning, Task, value_at
-from recipes.schema import Recipe
+from recipes.schema import Recipe, TextSettings
 from workflows import pictures
 from workflows.paper_scaling import scaling_section
 from workflows.paper_tables import (
@@ -102,7 +102,7 @@ def report_page(
         shapes_section(models, trainings),
         *training_sections(models, curves, trainings),
         scaling_section(recipe, trainings),
-        texts_section(models, sources),
+        texts_section(models, recipe.texts, sources),
         corpus_section(results["corpus"], results["planted"], facts),
         made_section(facts),
         sources_section(recipe, facts),
@@ -113,9 +113,7 @@ def report_page(
         kicker="Megatron-LM (2019), reproduced",
         heading=f"Report of the recipe “{recipe.name}”",
         description=recipe.identity.description,
-        sections=[
-            s for s in sections if s.tables or s.pictures or s.paragraphs or s.entries or s.blocks
-        ],
+        sections=[s for s in sections if s.tables or s.pictures or s.paragraphs or s.entries or s.blocks],
         warning=warning,
         cards=[card(*measurement) for measurement in measured],
         software=software(facts),
@@ -194,7 +192,7 @@ def task_section(
     return Section(title, [Table(head, rows, note, styles)])
 
 
-def texts_section(models: Mapping[str, Any], sources: Mapping[Any, str]) -> Section:
+def texts_section(models: Mapping[str, Any], settings: TextSettings, sources: Mapping[Any, str]) -> Section:
     """What the models write."""
     entries = []
     for name, model in models.items():
@@ -202,10 +200,11 @@ def texts_section(models: Mapping[str, Any], sources: Mapping[Any, str]) -> Sect
             facts = [("tokens", written(text["tokens"])), ("ended by", text["end"])]
             shown_text = [Span(visible(text["prompt"] + text["text"]))]
             entries.append(Entry(f"{name}, text {number}", facts, [("", shown_text)]))
-    note = "Begun where a document of the corpus begins, each token drawn among the 40 likeliest at temperature 0.8. From: "
     found = [sources[name, "texts"] for name in models if (name, "texts") in sources]
     return Section(
-        "What the models write", entries=entries, paragraphs=[("", note + ", ".join(found) + ".")] if entries else []
+        "What the models write",
+        entries=entries,
+        paragraphs=[("", f"{settings.described()} From: {', '.join(found)}.")] if entries else [],
     )
 
 
@@ -214,7 +213,8 @@ def corpus_section(corpus: Records, planted: Records, facts: Sequence[Fact] = ()
     funnel = [(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"])) for row in corpus]
     table = funnel_rows(corpus)
     artifacts = {
-        row["stage"]: ", ".join(f.artifact for f in facts if f.step.kind.name == row["stage"]) for row in corpus
+        row["stage"]: ", ".join(f.artifact for f in facts if f.step.kind.name == row["stage"])
+        for row in corpus
     }
     rows = [[*row, artifacts[told["stage"]] or "–"] for row, told in zip(table.rows, corpus, strict=True)]
     tables = [Table([*table.head, "from"], rows, table.note, {**table.styles, "from": "from"})]

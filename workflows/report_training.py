@@ -63,7 +63,16 @@ def training_sections(
             fast.append([name, *_speed(fact), fact.artifact])
     styles = {"from": "from"}
     loss = "loss, mean of the last twentieth"
-    head = ("model", "parameters", "steps", "tokens", loss, "validation loss", "validation perplexity", "from")
+    head = (
+        "model",
+        "parameters",
+        "steps",
+        "tokens",
+        loss,
+        "validation loss",
+        "validation perplexity",
+        "from",
+    )
     note = "Tokens are places of all sequences, padding included. Losses in nats; perplexity per token."
     tables = [Table(head, ended, note, {**styles, loss: "best"})] if ended else []
     head = ("model", "time", "layout", "tokens/s", "TFLOP/s a device", "MFU, %", "memory, GiB", "from")
@@ -101,7 +110,7 @@ def _speed(fact: Fact) -> list[str]:
 
 def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section:
     """Training losses, and validations against steps and tokens."""
-    record = PRETRAININGS[family] if family in PRETRAININGS else None
+    record = next((PRETRAININGS[name] for name in PRETRAININGS if name == family), None)
     names = {name: _line(name, model, record.told_by if record else ()) for name, model in models.items()}
     drawn = []
     losses = {names[name]: curve.losses for name, curve in curves.items() if curve.losses}
@@ -111,7 +120,10 @@ def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str,
     what = "validation perplexity" if has_perplexity else "validation loss"
     by_step, by_token = {}, {}
     for name, curve in curves.items():
-        points = [(s, math.exp(min(loss, _LARGEST_LOSS)) if has_perplexity else loss) for s, loss in curve.validations]
+        points = [
+            (s, math.exp(min(loss, _LARGEST_LOSS)) if has_perplexity else loss)
+            for s, loss in curve.validations
+        ]
         if len(points) > 1:
             by_step[names[name]] = points
             by_token[names[name]] = [(step * curve.tokens_a_step, value) for step, value in points]
@@ -120,7 +132,11 @@ def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str,
         drawn.append(pictures.curves(by_token, "tokens", what, smooth=False, logarithmic=has_perplexity))
     figure = f" (the paper's {record.figure})" if record and record.figure else ""
     title = f"Learning curves: {record.title if record else family}{figure}"
-    missing = "" if by_step else "No validations: a model's training.validation_interval in the recipe asks for them."
+    missing = (
+        ""
+        if by_step
+        else "No validations: a model's training.validation_interval in the recipe asks for them."
+    )
     return Section(title, pictures=drawn, paragraphs=[("", missing)] if missing and drawn else [])
 
 

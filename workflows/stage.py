@@ -30,7 +30,8 @@ from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
 from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
-from workflows import central, console, luigi_defaults
+from workflows import central, console, luigi_defaults, warm_ranks
+from workflows.devices import visible_devices
 from workflows.noted import begin_work
 from workflows.recipe_plan import Plan, plan_of
 
@@ -185,6 +186,10 @@ class Stage(RecipeTask):
         """False for a task that stands for all its members."""
         return all(getattr(self, name) for name in self.selectors)
 
+    def is_on_ranks(self) -> bool:
+        """Whether its work is done by a program on ranks."""
+        return self.step.layout is not None and "tensor_parallel" in self.step.layout
+
     def _matches(self, member: Mapping[str, str]) -> bool:
         return all(getattr(self, name) in ("", member[name]) for name in self.selectors)
 
@@ -247,12 +252,12 @@ class Stage(RecipeTask):
 
     def reporter(self, log: Path) -> Callable[[Progress], None] | None:
         """What tells luigi's daemon, for its page, how far the stage is; None without a daemon."""
-        tell: Any = getattr(self, "set_status_message", None)  # while luigi runs the task
+        luigis: Any = self  # which has these while luigi runs it
+        tell, percent = luigis.set_status_message, luigis.set_progress_percentage
         if tell is None or luigi.interface.core().local_scheduler:
             return None
-        percent: Any = self.set_progress_percentage  # type: ignore[attr-defined]
         with contextlib.suppress(luigi.rpc.RPCError):
-            self.set_tracking_url(log.as_uri())  # type: ignore[attr-defined]
+            luigis.set_tracking_url(log.as_uri())
 
         def report(progress: Progress) -> None:
             with contextlib.suppress(luigi.rpc.RPCError):  # a daemon that is away ends no stage
@@ -414,6 +419,9 @@ def _begin_session(task: RecipeTask, *_: Any) -> None:
         shown = [stage for stage in stages if stage.task_id in wanted or stage.complete()]
         workers = luigi.interface.core().workers
         console.begin(type(task).__name__, shown, len(stages) - len(shown), held, workers)
+        on_ranks = [stage for stage in shown if stage.task_id in wanted and stage.is_on_ranks()]
+        if len(on_ranks) > 1 and task.settings.launch.kind != "slurm" and not visible_devices():
+            warm_ranks.start()
     elif console.in_luigi_worker():
         console.start_luigi_worker()
 

@@ -77,7 +77,9 @@ def graph(facts: Sequence[Fact]) -> Graph:
     return Graph(list(nodes.values()), arrows, y)
 
 
-def _placed(rows: Sequence[Sequence[str]], members: Mapping[str, Sequence[str]]) -> tuple[dict[str, Node], float]:
+def _placed(
+    rows: Sequence[Sequence[str]], members: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Node], float]:
     """Nodes in centred lines, a level below the other; a level that is too wide takes several lines."""
     nodes: dict[str, Node] = {}
     y = 2.0
@@ -105,7 +107,11 @@ def _line_width(line: Sequence[tuple[str, str, float]]) -> float:
 
 def _without_implied(kind: str, reads: Mapping[str, set[str]]) -> set[str]:
     """What a kind reads, without what something else that it reads stands on."""
-    return {used for used in reads[kind] if not any(used in _below(other, reads) for other in reads[kind] - {used})}
+    return {
+        used
+        for used in reads[kind]
+        if not any(used in _below(other, reads) for other in reads[kind] - {used})
+    }
 
 
 def _below(kind: str, reads: Mapping[str, set[str]]) -> set[str]:

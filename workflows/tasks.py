@@ -193,7 +193,7 @@ class GenerateTexts(ModelStage):
     selectors = ("model",)
 
     def choices(self) -> list[dict[str, str]]:
-        return [{"model": model} for model in self.settings.models_of(causal=True)]
+        return self.plan.writings()
 
     def make_step(self) -> Step:
         return self.plan.texts(self.model)

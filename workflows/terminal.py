@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core import progress
+from core.processes import is_running
 
 _UP, _CLEAR = "\x1b[A", "\r\x1b[K"
 
@@ -74,20 +75,10 @@ def take_row() -> None:
     if _rows is None:
         return
     with _rows.lock:
-        free = [row for row, owner in enumerate(_rows.owners) if not _is_there(owner)]
+        free = [row for row, owner in enumerate(_rows.owners) if not (owner and is_running(owner))]
         _row = free[0] if free else 0
         _rows.owners[_row] = os.getpid()
     progress.draw_on_row(_row, _rows.lock)
-
-
-def _is_there(process: int) -> bool:
-    if not process:
-        return False
-    try:
-        os.kill(process, 0)
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

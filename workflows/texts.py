@@ -1,8 +1,5 @@
-"""The step that lets a trained causal model write: a few texts from nothing, for people to read in the report.
-
-They begin where a document of the corpus does, so nothing but the model says what they are about; they are drawn among
-the likeliest tokens from seeded streams, and are the same on any layout.
-"""
+"""The step that lets a trained causal model write a few texts, for people to read in the report: drawn from seeded
+streams, the same on any layout."""
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,7 @@ from workflows.training import LIBRARIES, network_code, plugin_parameters
 
 TEXTS = "texts"
 FILE = "texts.json"
-_COUNT = 3
-_SETTINGS = {"tokens": 100, "temperature": 0.8, "top_k": 40}
+_MOST_AT_A_TIME = 16
 _LARGEST_ON_ONE_PROCESS = 1e9  # parameters; more are split as in training
 
 
@@ -30,23 +26,25 @@ def texts_kind() -> StageKind:
 def texts(recipe: Recipe, model: str, trained_model: Step, tokenizer: Step) -> Step:
     """Texts of one model."""
     kind, config = texts_kind(), recipe.models[model].config
-    settings: dict[str, Any] = {**_SETTINGS, "seed": recipe.identity.seed}
+    prompts = recipe.texts.begun_by
+    settings: dict[str, Any] = {"tokens": recipe.texts.tokens, "seed": recipe.identity.seed}
+    if recipe.texts.temperature:
+        settings |= {"temperature": recipe.texts.temperature, "top_k": recipe.texts.top_k}
     layout = recipe.models[model].parallel
     ranks = layout.tensor_parallel if _parameters(config) > _LARGEST_ON_ONE_PROCESS else 1
 
     def work(directory: Path, place: Workplace) -> Summary:
         line = ["generate", "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--output", str(directory / FILE)]
-        line += ["--prompt", ""] * _COUNT
-        line += ["--batch-size", str(_COUNT), "--tensor-parallel", str(ranks), "--device", layout.device]
+        line += [f"--prompt={prompt}" for prompt in prompts]
+        line += ["--batch-size", str(min(len(prompts), _MOST_AT_A_TIME))]
+        line += ["--tensor-parallel", str(ranks), "--device", layout.device]
         for name, value in settings.items():
             line += [f"--{name.replace('_', '-')}", str(value)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
         log = log_of(kind, directory)
-        code = run_ranks(
-            "evaluate", line, ranks=ranks, log=log, settings=recipe.launch, device=layout.device
-        )
+        code = run_ranks("evaluate", line, ranks=ranks, log=log, settings=recipe.launch, device=layout.device)
         if not (directory / FILE).exists():
             raise failure(f"the program ended without {FILE}", log, code)
         written = read_json(directory / FILE)["texts"]
@@ -57,7 +55,7 @@ def texts(recipe: Recipe, model: str, trained_model: Step, tokenizer: Step) -> S
         model,
         work,
         label=f"texts of {model}",
-        parameters={"texts": _COUNT, **settings, **plugin_parameters(FAMILIES.plugin(config.family))},
+        parameters={"prompts": prompts, **settings, **plugin_parameters(FAMILIES.plugin(config.family))},
         inputs={"model": trained_model, "tokenizer": tokenizer},
         selectors={"model": model},
         facts=lambda summary: f"{summary['texts']} texts, {summary['tokens']} tokens",

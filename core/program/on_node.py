@@ -14,6 +14,7 @@ from core.processes import available_cores
 
 _FIRST_PORT, _PORTS = 20000, 10000  # below those that Linux gives to whoever asks for none in particular
 _RANGES = re.compile(r"\[([^\]]*)\]")
+_PART = r"(?:[\w.-]|\[\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*\])+"  # a name, with numbers in brackets
 
 
 def host_names(text: str) -> list[str]:
@@ -22,15 +23,9 @@ def host_names(text: str) -> list[str]:
     Raises:
         UserError: it is no such list.
     """
-    names = [name for part in _split(text) for name in _expand(part)]
-    if not names or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+    if not re.fullmatch(f"{_PART}(,{_PART})*", text):
         raise UserError(f"{text!r} is no list of Slurm nodes")
-    return names
-
-
-def _split(text: str) -> list[str]:
-    """At the commas that are outside brackets."""
-    return [part for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text) if part]
+    return [name for part in re.findall(_PART, text) for name in _expand(part)]
 
 
 def _expand(part: str) -> Iterator[str]:
@@ -39,9 +34,7 @@ def _expand(part: str) -> Iterator[str]:
         yield part
         return
     for piece in found[1].split(","):
-        first, dash, last = piece.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UserError(f"{part!r} is no list of Slurm nodes")
+        first, _, last = piece.partition("-")
         for number in range(int(first), int(last or first) + 1):
             for rest in _expand(part[found.end() :]):
                 yield f"{part[: found.start()]}{number:0{len(first)}}{rest}"

@@ -166,6 +166,12 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         UserError: none does; the message lists the fields.
     """
     values: dict[str, list[str]] = {}
+    columns = {str(key) for row in rows for key in row}
+    if len(columns) == 1 and (other := set(*columns) & set(";|\t")):
+        raise UserError(
+            f"{name}: its columns are separated by {other.pop()!r}, and are read where commas (.csv) or tabs (.tsv) are: "
+            "convert it"
+        )
     for row in rows:
         for place, value in _strings(row, "", 0):
             values.setdefault(place, []).append(value)
@@ -237,7 +243,7 @@ def _read(found: Looked, chosen: Mapping[str, Path], sizes: Mapping[str, int]) -
         if not texts:
             found.empty.append(name)
             continue
-        found.texts += texts
+        found.texts += [text[:_LOOKED_AT_BYTES] for text in texts]
         characters = float(sum(map(len, texts)))
         packed = _UNPACKED if name_of(path).compression or kind_of(path) == "parquet" else 1.0
         share = 1.0 if whole else min(1.0, characters / (sizes[name] * packed))
@@ -288,9 +294,9 @@ def _language(texts: Iterable[str]) -> str:
     from data_pipeline.languages import language_shares
     from data_pipeline.repair import clean_characters
 
-    shares: Counter[str] = Counter()
+    shares: dict[str, float] = {}
     for text in itertools.islice(texts, _MOST_RECORDS):
         for code, share in language_shares(clean_characters(text, repair=False)).items():
-            shares[code] += share
-    (code, most), *_ = shares.most_common(1) or [("", 0.0)]
-    return code if most > sum(shares.values()) / 2 else ""
+            shares[code] = shares.get(code, 0.0) + share
+    code = max(shares, key=lambda code: shares[code], default="")
+    return code if code and shares[code] > sum(shares.values()) / 2 else ""

@@ -47,8 +47,9 @@ class Table:
 
     @property
     def width(self) -> str:
-        """How soon it is too wide for a screen, as a class of the style sheet."""
-        return "widest" if len(self.head) > 6 else "wide" if len(self.head) > 2 else "narrow"
+        """How soon it is too wide for a screen, as classes of the style sheet."""
+        sizes = ((10, "widest endless"), (6, "widest"), (2, "wide"), (0, "narrow"))
+        return next(name for most, name in sizes if len(self.head) > most)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def test_without_a_terminal_a_plain_line_a_minute(clock: list[float], capsys: py
             clock[0] = second
             bar.update()
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["clean 61 of 200 batches, 02:19 left", "clean 122 of 200 batches, 01:18 left"]
+    assert lines == ["clean 61 of 200 batches, 02:19 left", "clean 123 of 200 batches, 01:17 left"]
 
 
 def test_what_is_hidden_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]):

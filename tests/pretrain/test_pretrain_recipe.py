@@ -8,7 +8,7 @@ from tiny_inputs import write_corpus
 from core.config import preset
 from core.errors import ConfigurationError
 from pretrain.__main__ import build_parser, pretrain
-from recipes.reader import read_model
+from recipes.models import read_model
 
 RECIPE = """
 [models.small]

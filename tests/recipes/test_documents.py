@@ -8,8 +8,9 @@ import pytest
 
 from core.errors import ConfigurationError
 from recipes.documents import read_document
+from recipes.models import read_model
 from recipes.overrides import of_models, parse_overrides
-from recipes.reader import load_recipe, read_model
+from recipes.reader import load_recipe
 
 TINY = Path(__file__).parent / "tiny.toml"
 
@@ -50,8 +51,10 @@ def test_later_ones_of_several_win_and_a_table_can_take_the_place_of_a_value(tmp
     write(tmp_path / "deep", b='extends = "../a.toml"\ny = 2\n[x]\nv = 2')
     read = read_document(str(tmp_path / "c.toml"))
     assert read.tables == {"x": {"v": 2}, "y": 2, "z": 3}
-    assert [path.resolve().name for path in read.files] == ["a.toml", "a.toml", "b.toml", "c.toml"][
-        -len(read.files) :
+    assert [path.relative_to(tmp_path).as_posix() for path in read.files] == [
+        "a.toml",
+        "deep/b.toml",
+        "c.toml",
     ]
     assert read.origin("x.v").name == "b.toml" and read.origin("z").name == "c.toml"
 
@@ -68,6 +71,8 @@ def test_a_circle_is_refused_with_its_chain(tmp_path: Path):
     b, c = tmp_path / "b.toml", tmp_path / "c.toml"
     assert error == f"{c}: extends: goes in a circle: {b} → {c} → {b}"
     assert "circle" in errors_of(tmp_path / "self.toml")[0]
+    write(tmp_path, far=f'extends = "../{tmp_path.name}/far.toml"')
+    assert "circle" in errors_of(tmp_path / "far.toml")[0]
 
 
 def test_the_same_recipe_twice_above_is_no_circle(tmp_path: Path):
@@ -213,7 +218,7 @@ def test_set_changes_a_recipes_values():
         str(TINY),
         "models.gpt2-tiny.training.steps=7,seed=9,corpora.books.limit=3,corpora.0.name=first,parallel.device=cpu,"
         "models.gpt2-tiny.dropout=0.5,evaluation={stride=16},models.new={family=gpt2}"
-        ",models.new.layers=1,models.new.hidden=8,models.new.heads=1,models.new.sequence_length=16,"
+        ",models.new.layers=1,models.new.hidden=8,models.new.heads=2,models.new.sequence_length=16,"
         "models.new.training={steps=1,global_batch=1,micro_batch=1,learning_rate=1}".replace(
             "gpt2}", '"gpt2"}'
         ),

@@ -5,13 +5,16 @@ a transformer's matrices.
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.engine.steps import Store
 from recipes.reader import load_recipe
+from workflows import FullReproduction
 from workflows.recipe_plan import plan_of
+from workflows.show_plan import show_plan
 
 # name: layers, hidden, heads, parameters in billions, GPUs, ways of model parallelism (tables 1, 2, 4; section 5)
 MODELS = {
@@ -115,6 +118,25 @@ def test_what_a_models_recipe_made_is_the_papers(tmp_path: Path):
     for name in ("gpt2-355m", "bert-336m"):
         alone, among = plans[name].pretrain(name), plans["paper"].pretrain(name)
         assert store.directory(alone) == store.directory(among)
+
+
+def test_the_paper_is_planned_in_seconds_and_with_no_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = FullReproduction(recipe="paper", runs=str(tmp_path))
+    before = time.process_time()
+    assert show_plan(root) == 0
+    assert time.process_time() - before < 10
+    lines = capsys.readouterr().out.splitlines()
+    for label in (
+        "fetch wikipedia",
+        "decontaminate",
+        "tokenize for bert",
+        *(f"pretrain {name}" for name in MODELS),
+    ):
+        assert any(line.startswith("to run") and label in line for line in lines), label
+    tuned = [line for line in lines if "fine-tune bert-3.9b on RACE, seed " in line]
+    assert len(tuned) == 5
 
 
 def _datasets(plan) -> list[str]:

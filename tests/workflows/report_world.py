@@ -1,12 +1,14 @@
 """A small hand-made world of results for the report's page: two models, a zero-shot and a fine-tuning task, a corpus whose
 documents were cut, and a training and a measurement with their records of the run."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from core.files import write_json
 from data_pipeline.engine.executors import LocalExecutor
@@ -14,6 +16,7 @@ from data_pipeline.engine.steps import StageKind, Step, Store, Workplace
 from recipes.reader import load_recipe
 from recipes.records import Bar, Column, FineTuning, Published, Task, ZeroShot
 from recipes.schema import Recipe
+from workflows import pictures
 from workflows.report_facts import facts_of
 from workflows.report_page import ReportPage, report_page
 
@@ -28,9 +31,7 @@ CLOZE = ZeroShot(
         Column("asked", "total"),
         Column("metric", "metric", "text"),
     ),
-    published=Published(
-        ("accuracy, %", "F1"), (("GPT-9", (12.0, None)),), "table 99", ("accuracy.all",)
-    ),
+    published=Published(("accuracy, %", "F1"), (("GPT-9", (12.0, None)),), "table 99", ("accuracy.all",)),
     facts=lambda result: "",
     bar=Bar("accuracy.all", {"chance": "chance", "blank": "accuracy.blank"}),
     note="Share of <blanks> filled.",
@@ -98,7 +99,12 @@ RECORD: dict[str, Any] = {
     "seconds": 61.0,
     "resumed": 1,
     "segments": [
-        {"started": "2026-01-01T00:00:00+00:00", "seconds": 30.0, "layout": {"processes": 1}, "machine": _MACHINE},
+        {
+            "started": "2026-01-01T00:00:00+00:00",
+            "seconds": 30.0,
+            "layout": {"processes": 1},
+            "machine": _MACHINE,
+        },
         {
             "started": "2026-01-01T01:00:00+00:00",
             "seconds": 61.0,
@@ -160,9 +166,17 @@ def page_of(
     results: dict[str, Any] = RESULTS,
     tasks: Sequence[Task] = (CLOZE, TAGGING),
     recipe: Recipe | None = None,
+    drawn: bool = False,
 ) -> ReportPage:
+    """The page of these results; without its pictures, which take their time, unless they are asked for."""
+    undrawn = mock.patch.object(
+        pictures, "_picture", lambda draw, size, words: pictures.Picture("", "", words)
+    )
     recipe = recipe or load_recipe("sample")
     models = {**recipe.models, "other": dataclasses.replace(recipe.models["bert-small"], name="other")}
     recipe = dataclasses.replace(recipe, models=models)
     curves = {name: [{"step": step, "loss": 3.0 - step} for step in range(3)] for name in results["models"]}
-    return report_page(recipe, results, tasks, curves, facts_of(recipe, [TRAINING, MEASUREMENT], place, {}))
+    with contextlib.nullcontext() if drawn else undrawn:
+        return report_page(
+            recipe, results, tasks, curves, facts_of(recipe, [TRAINING, MEASUREMENT], place, {})
+        )

@@ -19,7 +19,7 @@ def four(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for number in range(4):
         (tmp_path / f"nvidia{number}").touch()
     (tmp_path / "nvidiactl").touch()
-    monkeypatch.setattr(devices, "_DEVICE_FILES", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.setattr(devices, "_DEVICE_FILE", str(tmp_path / "nvidia"))
     monkeypatch.setattr(devices, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(devices, "_LOCKS", tmp_path / "locks")
     monkeypatch.setattr(devices, "_WAIT_SECONDS", 0.02)
@@ -52,7 +52,7 @@ def test_without_device_files_or_a_torch_for_them_there_are_none(four: Path, mon
     monkeypatch.setattr(devices, "_torch_has_cuda", lambda: False)
     assert visible_devices() == []
     monkeypatch.setattr(devices, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(devices, "_DEVICE_FILES", str(four / "none[0-9]*"))
+    monkeypatch.setattr(devices, "_DEVICE_FILE", str(four / "none"))
     assert visible_devices() == []
 
 

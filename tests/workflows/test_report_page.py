@@ -16,9 +16,11 @@ from report_world import CLOZE, RESULTS, TAGGING, TRAINING, VALIDATION, finished
 from data_pipeline.engine.steps import StageKind, Step, Workplace
 from recipes.reader import load_recipe
 from recipes.records import SHAPE_COLUMNS, Column, Published, Task, best_of_seeds, value_at
+from recipes.schema import TextSettings
 from workflows import pictures
-from workflows.paper_scaling import measured, scaling_section, weak_scaling
+from workflows.paper_scaling import measured, scaling_section, strong_scaling, weak_scaling
 from workflows.paper_tables import bare, compared, head_of, shapes_section, shown
+from workflows.recipe_plan import plan_of
 from workflows.report_facts import Fact, Segment, busy, command_of, facts_of, throughput
 from workflows.report_made import installed, machines_of, summary_line
 from workflows.report_page import ReportPage, Section, Table, card, report_page, write_pages, written
@@ -34,7 +36,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture(scope="module")
 def page(place: Workplace) -> ReportPage:
-    return page_of(place)
+    return page_of(place, drawn=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures have words only: drawing takes its time."""
+    monkeypatch.setattr(pictures, "_picture", lambda draw, size, words: pictures.Picture("", "", words))
 
 
 def section(page: ReportPage, title: str) -> Section:
@@ -60,7 +68,10 @@ def test_a_tasks_table_is_its_records_columns_for_the_models_that_were_measured(
     (row,) = found.rows
     assert row[:-1] == ["gpt2-small", "254,912", "75.0 ± 1.2", "4,000", "exact"]
     assert re.fullmatch(r"cloze/gpt2-small-[0-9a-f]{12}", row[-1]), "the artifact that says it"
-    assert found.note == f"Share of <blanks> filled. Measured on {VALIDATION}. ± is the standard error over 40 passages."
+    assert (
+        found.note
+        == f"Share of <blanks> filled. Measured on {VALIDATION}. ± is the standard error over 40 passages."
+    )
     assert found.styles["accuracy, %"] == "best"
     assert table(page, "Tagging, fine-tuned").rows == [["other", "99", "1.50", "2e+05", "–"]]
 
@@ -121,7 +132,10 @@ def test_our_numbers_stand_in_the_papers_table_and_are_marked_on_other_data(page
         ["gpt2-small", "75.0 ± 1.2 *", "–"],
         ["paper: GPT-9", "12.0", "–"],
     ]
-    assert found[0].note == f"Table 99. Cloze | test: {VALIDATION}; * this is NOT what the paper's numbers are about."
+    assert (
+        found[0].note
+        == f"Table 99. Cloze | test: {VALIDATION}; * this is NOT what the paper's numbers are about."
+    )
     assert "Not comparable" in section(page, "Beside the paper's numbers").paragraphs[0][1]
 
 
@@ -130,7 +144,10 @@ def test_tasks_of_one_table_of_the_paper_stand_in_one_table(place: Workplace):
     second = dataclasses.replace(CLOZE, name="second", title="Second", published=published,
                                  columns=(Column("share", "accuracy", "percent"),), bar=None)  # fmt: skip
     results = json.loads(json.dumps(RESULTS))
-    results["models"]["other"]["second"] = {"accuracy": 0.5, "data": {"description": "the test set", "official": True}}
+    results["models"]["other"]["second"] = {
+        "accuracy": 0.5,
+        "data": {"description": "the test set", "official": True},
+    }
     (found,) = section(page_of(place, results, [CLOZE, second]), "Beside the paper's numbers").tables
     assert [row[:4] for row in found.rows] == [
         ["gpt2-small", "75.0 ± 1.2 *", "–", "–"],
@@ -183,7 +200,7 @@ def test_the_papers_shapes_agree_with_themselves(family: str, vocabulary: int, l
         assert layers and hidden and heads and billions
         assert hidden == heads * (width or 0), name
         counted = 12 * layers * hidden**2 + 13 * layers * hidden + (vocabulary + length) * hidden
-        assert counted / 1e9 == pytest.approx(billions, rel=0.02), name
+        assert counted / 1e9 == pytest.approx(billions, rel=0.025), name
 
 
 def test_shapes_stand_beside_the_papers(page: ReportPage):
@@ -205,13 +222,24 @@ def test_the_corpus_adds_up_where_documents_were_cut(page: ReportPage):
     assert found.rows == [
         ["fetched", "1,001", "1", "–", "1,000", "bad record 1", "–"],
         ["after cleaning", "1,000", "9", "–", "991", "not english 7, too short 2", "–"],
-        ["after decontamination", "991", "3", "10", "998", "benchmark text 3; 4 cut, which makes 10 more", "–"],
+        [
+            "after decontamination",
+            "991",
+            "3",
+            "10",
+            "998",
+            "benchmark text 3; 4 cut, which makes 10 more",
+            "–",
+        ],
     ]
     for row in found.rows:
         come, gone, more, left = (int(text.replace(",", "").replace("–", "0")) for text in row[1:5])
         assert come - gone + more == left
     assert section(page, "The corpus").tables[1].rows == [["too short", "2", "2", "clean 2"]]
-    assert list(section(page, "The corpus").paragraphs) == [("", "Length of documents counted by words."), ("a", ": terms T.")]
+    assert list(section(page, "The corpus").paragraphs) == [
+        ("", "Length of documents counted by words."),
+        ("a", ": terms T."),
+    ]
 
 
 def test_a_stage_says_how_it_was_made_and_by_which_command(page: ReportPage, place: Workplace):
@@ -238,21 +266,31 @@ def test_a_stage_says_how_it_was_made_and_by_which_command(page: ReportPage, pla
 
 
 def test_the_summary_says_what_was_made_on_what_and_how_long_it_took(page: ReportPage):
+    """40 steps of 8 and of 16 sequences of 128 tokens."""
     assert page.summary == (
-        "2 stages, 2 models, 2 measurements, 81,920 tokens trained on, 1 min 41 s by the clock, 1 min 41 s of work, "
+        "2 stages, 2 models, 2 measurements, 122,880 tokens trained on, 1 min 41 s by the clock, 1 min 41 s of work, "
         "on EPYC, AVX2, cpu, 2 cores."
     )
     assert summary_line([], 1, 0, 0) == "0 stages, 1 model, 0 measurements, 0 tokens trained on."
 
 
-def _fact(label: str, *spans: tuple[float, float | None], kind: str = "a", inputs: Mapping[str, Step] | None = None) -> Fact:
+def _fact(
+    label: str, *spans: tuple[float, float | None], kind: str = "a", inputs: Mapping[str, Step] | None = None
+) -> Fact:
     step = Step(StageKind(kind, 1, ()), label, lambda directory, place: {}, label=label, inputs=inputs or {})
-    segments = [Segment(start, seconds, "finished" if seconds else "killed", {}, {}, {}) for start, seconds in spans]
+    segments = [
+        Segment(start, seconds, "finished" if seconds else "killed", {}, {}, {}) for start, seconds in spans
+    ]
     return Fact(step, Path("x"), f"{kind}/{label}", "k", "", {}, segments, {}, {})
 
 
 def test_work_at_the_same_time_counts_once_by_the_clock():
-    facts = [_fact("one", (100, 50)), _fact("two", (120, 60)), _fact("later", (1000, 20)), _fact("killed", (300, None))]
+    facts = [
+        _fact("one", (100, 50)),
+        _fact("two", (120, 60)),
+        _fact("later", (1000, 20)),
+        _fact("killed", (300, None)),
+    ]
     assert busy(facts) == [(100, 180), (1000, 1020)]
     drawn = {bar.label: bar.attempts for bar in bars(facts, {fact.artifact: "" for fact in facts})}
     assert drawn["one"] == [(0, 50, "finished")]
@@ -265,7 +303,10 @@ def test_the_drawing_of_stages_leaves_out_what_is_implied_and_fits_its_width():
     first = _fact("first")
     second = _fact("second", kind="b", inputs={"x": first.step})
     third = _fact("third", kind="c", inputs={"x": first.step, "y": second.step})
-    many = [_fact(f"m{number}", kind=f"a-task-with-a-long-name-{number}", inputs={"x": third.step}) for number in range(9)]
+    many = [
+        _fact(f"m{number}", kind=f"a-task-with-a-long-name-{number}", inputs={"x": third.step})
+        for number in range(9)
+    ]
     drawn = graph([first, second, third, *many, _fact("again", kind="b", inputs={"x": first.step})])
     nodes = {node.text: node for node in drawn.nodes}
     assert nodes["a"].y < nodes["b × 2"].y < nodes["c"].y < nodes["a-task-with-a-long-name-0"].y
@@ -280,7 +321,9 @@ def test_the_drawing_of_stages_leaves_out_what_is_implied_and_fits_its_width():
 def test_commands_name_what_a_shell_would_take_apart(tmp_path: Path):
     recipe = load_recipe("sample")
     step = dataclasses.replace(TRAINING, selectors={"model": "it's; rm -rf"})
-    moved = dataclasses.replace(recipe, path=tmp_path / "my recipe.toml", overrides="models.a.training.steps=1")
+    moved = dataclasses.replace(
+        recipe, path=tmp_path / "my recipe.toml", overrides="models.a.training.steps=1"
+    )
     assert command_of(moved, step) == (
         f"luigi --module workflows Pretrain --recipe '{tmp_path}/my recipe.toml' --set models.a.training.steps=1 "
         "--model 'it'\"'\"'s; rm -rf'"
@@ -302,11 +345,19 @@ def test_a_lost_or_damaged_record_of_a_run_is_no_end(tmp_path: Path):
 def test_speed_is_the_median_of_what_the_training_measured(page: ReportPage, place: Workplace):
     found = section(page, "Training").tables[1]
     row = dict(zip(found.head, found.rows[0], strict=True))
-    assert (row["tokens/s"], row["TFLOP/s a device"], row["MFU, %"], row["memory, GiB"]) == ("200", "2", "30.0", "1.00")
-    assert throughput(place.directory(TRAINING))["tokens_per_second"] == 200.0, "of 100, 200 and 900; a torn line is none"
+    assert (row["tokens/s"], row["TFLOP/s a device"], row["MFU, %"], row["memory, GiB"]) == (
+        "200",
+        "2",
+        "30.0",
+        "1.00",
+    )
+    assert throughput(place.directory(TRAINING))["tokens_per_second"] == 200.0, (
+        "of 100, 200 and 900; a torn line is none"
+    )
     assert throughput(place.directory(TRAINING) / "nowhere") == {}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_training_is_told_by_its_last_twentieth_and_its_last_validation():
     records: list[dict[str, Any]] = [
         {"step": step, "loss": 5.0 if step <= 38 else float(step)} for step in range(1, 41)
@@ -324,9 +375,12 @@ def test_a_training_is_told_by_its_last_twentieth_and_its_last_validation():
     assert row(records) == ["gpt2-small", "12", "40", "40,960", "39.50", "7.00", "1096.63", "–"]
     assert row([*records, {"step": 40, "validation_loss": 6.0}])[5:7] == ["6.00", "403.43"]
     assert row(records[:3])[5:7] == ["–", "–"]
-    assert row([*records, {"step": 40, "validation_loss": 6.0}], "bert-small")[5:7] == ["6.00", "–"], "no perplexity"
+    assert row([*records, {"step": 40, "validation_loss": 6.0}], "bert-small")[5:7] == ["6.00", "–"], (
+        "no perplexity"
+    )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_validations_are_drawn_over_steps_and_over_tokens():
     """Figure 6: a token is counted for each place of a batch, so sizes with other batches can be compared."""
     recipe = load_recipe("sample")
@@ -338,20 +392,30 @@ def test_validations_are_drawn_over_steps_and_over_tokens():
     _, gpt2, bert = training_sections(models, curves, {})
     assert gpt2.title == "Learning curves: next-token prediction (the paper's figure 6)"
     words = [picture.alternative for picture in gpt2.pictures]
-    assert words[1] == "Validation perplexity over steps. gpt2-small: from 6.69 to 6.05."  # exp(1.9), exp(1.8)
+    assert (
+        words[1] == "Validation perplexity over steps. gpt2-small: from 6.69 to 6.05."
+    )  # exp(1.9), exp(1.8)
     assert words[2] == "Validation perplexity over tokens. gpt2-small: from 6.69 to 6.05."
     assert bert.title.endswith("(the paper's figure 7)")
-    assert bert.pictures[1].alternative == "Validation loss over steps. bert-small (norm order pre): from 1.90 to 1.80."
+    assert (
+        bert.pictures[1].alternative
+        == "Validation loss over steps. bert-small (norm order pre): from 1.90 to 1.80."
+    )
     assert curves["gpt2-small"].tokens_a_step == 8 * 128 and curves["bert-small"].tokens_a_step == 16 * 128
 
 
-def test_scaling_is_measured_where_a_familys_models_ran_on_different_numbers_of_devices(place: Workplace, tmp_path: Path):
+@pytest.mark.usefixtures("undrawn")
+def test_scaling_is_measured_where_a_familys_models_ran_on_different_numbers_of_devices(
+    place: Workplace, tmp_path: Path
+):
     recipe = load_recipe("sample")
     (fact,) = facts_of(recipe, [TRAINING], place, {})
     single = tmp_path / "single"
     (single / "logs").mkdir(parents=True)
     (single / "logs" / "throughput.jsonl").write_text('{"model_tflops": 2.5, "tokens_per_second": 50}\n')
-    alone = dataclasses.replace(fact, directory=single, segments=[Segment(0, 1, "finished", {}, {}, {})], artifact="p/alone")
+    alone = dataclasses.replace(
+        fact, directory=single, segments=[Segment(0, 1, "finished", {}, {}, {})], artifact="p/alone"
+    )
     rows = measured(recipe, {"gpt2-small": fact, "gpt2-medium": alone})
     assert [(row.model, row.devices, row.layout) for row in rows] == [
         ("gpt2-medium", 1, "one device"),
@@ -360,7 +424,16 @@ def test_scaling_is_measured_where_a_familys_models_ran_on_different_numbers_of_
     assert weak_scaling(rows) == {"gpt2-medium": 1.0, "gpt2-small": 0.8}  # 2 of 2.5 TFLOP/s
     assert weak_scaling(rows[1:]) == {}
     ours = scaling_section(recipe, {"gpt2-small": fact, "gpt2-medium": alone})
-    assert [row[-2] for row in ours.tables[0].rows] == ["100.00", "80.00"]
+    found = ours.tables[0]
+    told = {row[0]: dict(zip(found.head, row, strict=True)) for row in found.rows}
+    assert {name: row["weak scaling, %"] for name, row in told.items()} == {
+        "gpt2-medium": "100.00",
+        "gpt2-small": "80.00",
+    }
+    assert told["gpt2-small"]["speedup"] == "–", "no other model of its shape"
+    same = [dataclasses.replace(row, shape=rows[0].shape) for row in rows]
+    assert strong_scaling(same) == {"gpt2-medium": 1.0, "gpt2-small": 4.0}  # 200 of 50 tokens a second
+    assert strong_scaling([dataclasses.replace(same[0], sequences=9), same[1]]) == {}, "another batch"
     assert "gpt2-small, 6 devices 80%" in ours.pictures[0].alternative
     nothing = scaling_section(recipe, {})
     assert "measured none" in nothing.paragraphs[0][1]
@@ -375,6 +448,27 @@ def test_what_the_models_write_is_shown_as_text(page: ReportPage):
     assert entry.title == "gpt2-small, text 1"
     shown_text = "".join(span.text for _, text in entry.texts for span in text)
     assert shown_text == "<script>alert(1)</script> <U+202E>x"
+    said = section(page, "What the models write").paragraphs[0][1]
+    assert said.startswith(
+        "Begun where a document of the corpus begins, each token drawn among the 40 likeliest at temperature 0.8."
+    )
+
+
+def test_texts_are_as_many_as_the_recipe_asks_for():
+    assert TextSettings().begun_by == ["", "", ""]
+    asked = TextSettings(count=2, prompts=["a", "-b"], temperature=0.0)
+    assert asked.begun_by == ["a", "a", "-b", "-b"]
+    assert asked.described() == "Going on from the prompts, each token the likeliest."
+    assert "drawn among all at temperature 1." in TextSettings(temperature=1.0, top_k=0).described()
+    assert TextSettings(count=0).begun_by == []
+    assert len(TextSettings(count=-1, tokens=0, temperature=-1.0, top_k=-1).errors("texts")) == 4
+    assert plan_of("sample").writings() == [{"model": "gpt2-small"}, {"model": "gpt2-medium"}]
+    assert plan_of("sample", "texts.count=0").writings() == []
+    keys = [
+        plan_of("sample", changes).texts("gpt2-small").parameters
+        for changes in ("", "texts.tokens=5", "texts.top_k=3")
+    ]
+    assert len({str(key) for key in keys}) == 3
 
 
 class _Page(html.parser.HTMLParser):
@@ -425,12 +519,17 @@ def test_nothing_that_a_recipe_or_a_result_says_becomes_a_tag(place: Workplace, 
     results["planted"][0]["kind"] = evil
     hostile = dataclasses.replace(CLOZE, title=evil, note=evil)
     recipe = load_recipe("sample")
-    recipe = dataclasses.replace(recipe, identity=dataclasses.replace(recipe.identity, description=evil), overrides=evil)
+    recipe = dataclasses.replace(
+        recipe, identity=dataclasses.replace(recipe.identity, description=evil), overrides=evil
+    )
     write_pages(tmp_path, page_of(place, results, [hostile], recipe))
     read = _Page()
     read.feed((tmp_path / "index.html").read_text())
     assert "b" not in read.tags and not [link for link in read.links if link == "x"]
-    assert all(not re.search(r"(?<!\\)<(b|img)\b", line) or "`" * 4 in line for line in _outside_fences(tmp_path / "report.md"))
+    assert all(
+        not re.search(r"(?<!\\)<(b|img)\b", line) or "`" * 4 in line
+        for line in _outside_fences(tmp_path / "report.md")
+    )
 
 
 def _outside_fences(path: Path) -> list[str]:
@@ -452,11 +551,18 @@ def test_the_recipe_and_the_packages_are_in_the_page(page: ReportPage):
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_recipe_does_not_have_is_left_out(place: Workplace):
     config = {"model": {"family": "gpt2", "layers": 1, "hidden": 64, "heads": 2}}
     models = {"gpt2-small": {"config": config, "pretraining": {"parameters": 12, "step": 0, "loss": None}}}
     results = {**RESULTS, "models": models, "planted": []}
-    page = report_page(load_recipe("sample"), results, [], {"gpt2-small": []}, facts_of(load_recipe("sample"), [TRAINING], place, {}))
+    page = report_page(
+        load_recipe("sample"),
+        results,
+        [],
+        {"gpt2-small": []},
+        facts_of(load_recipe("sample"), [TRAINING], place, {}),
+    )
     assert [part.title for part in page.sections] == [
         "Shapes of the models", "Training", "Scaling: figure 5, tables 1, 7 and 8", "The corpus", "How it was made",
         "Recipe and software",
@@ -466,7 +572,10 @@ def test_what_a_recipe_does_not_have_is_left_out(place: Workplace):
 
 def test_a_machine_is_told_once_with_the_most_threads_of_a_process():
     assert machines_of([]) == []
-    segments = [Segment(0, 1, "finished", {}, {"processor": "P", "device": "cpu", "threads": count}, {}) for count in ("1, 2", 4)]
+    segments = [
+        Segment(0, 1, "finished", {}, {"processor": "P", "device": "cpu", "threads": count}, {})
+        for count in ("1, 2", 4)
+    ]
     step = _fact("x").step
     assert machines_of([Fact(step, Path("x"), "a/x", "k", "", {}, segments, {}, {})]) == ["P, cpu, 4 cores"]
 
@@ -512,3 +621,12 @@ def test_of_seeds_the_best_on_the_development_set_is_reported_beside_the_median(
     assert TAGGING.of_seeds({"1": {"a": 2}}) == {"a": 2}, "a task's own way"
     assert value_at(runs["3"], "accuracy.middle") is None
 
+
+def test_what_is_for_dark_screens_is_not_printed():
+    """A printed page is black on white, whatever the reader's screen is: rules and pictures for the dark are for screens."""
+    from data_pipeline.inspection.pages import TEMPLATES
+
+    for path in TEMPLATES.iterdir():
+        for place in re.finditer("prefers-color-scheme", path.read_text()):
+            before = path.read_text()[: place.start()]
+            assert before.endswith("screen and ("), path.name
