@@ -88,7 +88,7 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
     roots |= {
         entry.key: "adopted" for entry in entries if ADOPTED in entry.manifest and entry.key not in roots
     }
-    if not roots:
+    if not roots and entries:
         raise UserError(
             f"{root}: nothing says what is needed: no link in {root / LATEST}, no recipe that was run; give --recipe"
         )

@@ -15,6 +15,7 @@ from core.files import MANIFEST
 from data_pipeline.engine.adoption import NOTHING, Difference, Finished, differences
 from data_pipeline.engine.inventory import Entry
 from data_pipeline.engine.steps import Step
+from recipes.schema import Recipe
 from workflows.stage import LinkedStage, Stage, set_aside_of
 
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
@@ -74,19 +75,24 @@ def reason_of(stage: Stage, entries: Sequence[Entry]) -> Reason:
 
 def nearest_to(stage: Stage, entries: Sequence[Entry]) -> Finished | None:
     """Of the finished artifacts of a stage that of which the fewest values differ, the newest of several."""
-    artifact, name, recipe = stage.artifact, stage.step.name, stage.settings.name
+    artifact, name = stage.artifact, stage.step.name
     others = [
         Finished(entry.path, dict(entry.manifest))
         for entry in entries
         if entry.condition == "finished" and entry.stage == artifact.stage and entry.key != artifact.key
     ]
     alike = [one for one in others if one.manifest["name"] == name]
-    if not alike and (name == recipe or name.startswith(f"{recipe}-")):
+    called = next((base for base in _names_of(stage.settings) if f"{name}-".startswith(f"{base}-")), None)
+    if not alike and called is not None:
         # Called after the recipe: a recipe's copy under another name begins with what the first one made.
-        tail = name[len(recipe) :]
+        tail = name.removeprefix(called)
         alike = [one for one in others if str(one.manifest["name"]).endswith(tail)]
     newest_first = sorted(alike, key=_made_at, reverse=True)
     return min(newest_first, key=lambda one: len(differences(one, artifact)), default=None)
+
+
+def _names_of(recipe: Recipe) -> tuple[str, str]:
+    return recipe.name, recipe.corpus_name
 
 
 def _made_at(one: Finished) -> int:

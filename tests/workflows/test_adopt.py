@@ -53,7 +53,7 @@ def test_one_look_at_a_new_torch_is_enough(
     assert to_run(recipe, runs) == set()
     versions["torch"] = "2.14.0"
     torch = {stage.label() for stage in stages_of(recipe, runs) if "torch" in stage.step.kind.libraries}
-    assert "pretrain bert-tiny" in torch and len(torch) == 5
+    assert "pretrain bert-tiny" in torch and len(torch) == 6
     assert to_run(recipe, runs) == torch | {"write the report"}
     before = {label: (path / "manifest.json").read_bytes() for label, path in made.items()}
     assert adopt_artifacts(stages_of(recipe, runs), [], agreed=False) == 0  # shows, and does nothing
@@ -106,6 +106,7 @@ def test_a_parameter_is_accepted_of_the_named_artifact_and_of_no_other(
         "pretrain gpt2-tiny",  # whose own parameter differs, too
         "WikiText-103 of gpt2-tiny",
         "LAMBADA of gpt2-tiny",
+        "texts of gpt2-tiny",
         "write the report",
     }
 

@@ -278,4 +278,4 @@ except Exception as error:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "something is being made there" in result.stdout, result.stderr
     assert list(noted(tmp_path / "runs")) == [str(TINY)]
-    assert collect(tmp_path / "runs", []) == 0
+    assert collect(tmp_path / "runs", []) == 0  # where there is nothing yet

@@ -205,6 +205,9 @@ def test_a_copy_of_a_recipe_under_another_name_begins_with_what_the_first_made(t
     found = reasons(tmp_path, overrides="name=other,deduplicate.threshold=0.8")
     assert found["deduplicate"] == "deduplicate.threshold 0.7 → 0.8"
     assert found[TOKENS].startswith("upstream DeduplicateDocuments changed")
+    found = reasons(tmp_path, overrides="corpus=other,deduplicate.threshold=0.8")
+    assert found["deduplicate"] == "deduplicate.threshold 0.7 → 0.8"
+    assert reasons(tmp_path, overrides="name=other")[REPORT].startswith("report.recipe tiny → other")
 
 
 def test_versions_libraries_and_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
