@@ -23,12 +23,18 @@ from workflows.survey import survey
 CHANGE = "deduplicate.threshold=0.8"
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two runs made, the second with another threshold; `latest/` leads to the second report."""
-    finish_all(TINY, tmp_path / "runs")
-    finish_all(TINY, tmp_path / "runs", CHANGE)
-    return tmp_path / "runs"
+    runs = tmp_path_factory.mktemp("both")
+    finish_all(TINY, runs)
+    finish_all(TINY, runs, CHANGE)
+    return runs
+
+
+@pytest.fixture
+def runs(both: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(both, tmp_path / "runs", symlinks=True))
 
 
 def artifacts(runs: Path) -> set[str]:
