@@ -113,7 +113,7 @@ def input_title(step: Step) -> str:
 
 
 def in_a_line(changes: Sequence[Change]) -> str:
-    """ "deduplicate.threshold 0.7 → 0.8, upstream CleanDocuments stories changed" """
+    """ "deduplicate.threshold 0.7 → 0.8, upstream CleanDocuments changed (stories)" """
     texts = [change.text for change in changes[:_SHOWN]]
     rest = len(changes) - len(texts)
     return ", ".join(texts) + (f", and {rest} more" if rest else "")
@@ -133,7 +133,8 @@ def told(
     """
     kind, _, name = difference.where.partition(".")
     if kind == "inputs":
-        return f"upstream {(inputs or {}).get(name, name)} {how(difference)}"
+        task, _, which = (inputs or {}).get(name, name).partition(" ")
+        return f"upstream {task} {how(difference)}" + (f" ({which})" if which else "")
     if kind == "files":
         return f"file {(files or {}).get(name, name)} {how(difference)}"
     if is_of_plugin(difference):
