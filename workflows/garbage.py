@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.errors import UserError
+from core.files import MANIFEST
 from data_pipeline.cleanup import REMOVED, outputs_using
 from data_pipeline.engine.adoption import ADOPTED
 from data_pipeline.engine.artifacts import KEY_CHARACTERS
@@ -24,6 +25,7 @@ from data_pipeline.engine.integrity import unknown_files
 from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
 from workflows.stage import Stage
 
+_ADOPTED = "adopted"
 _LOCK_SUFFIXES = (".lock", ".lock.holder")
 
 
@@ -86,7 +88,7 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
         told.add(key[:KEY_CHARACTERS])
         roots.setdefault(key, output)
     roots |= {
-        entry.key: "adopted" for entry in entries if ADOPTED in entry.manifest and entry.key not in roots
+        entry.key: _ADOPTED for entry in entries if ADOPTED in entry.manifest and entry.key not in roots
     }
     if not roots and entries:
         raise UserError(
@@ -101,7 +103,8 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
 
 
 def _with_inputs(roots: Mapping[str, str], told: Collection[str], entries: Sequence[Entry]) -> Needed:
-    by_key = {entry.short_key: entry for entry in entries if entry.condition != "aside"}
+    finished_last = sorted(entries, key=lambda entry: entry.condition == "finished")
+    by_key = {entry.short_key: entry for entry in finished_last if entry.condition != "aside"}
     needed, pending = Needed(), list(roots.items())
     while pending:
         whole, who = pending.pop()
@@ -112,7 +115,7 @@ def _with_inputs(roots: Mapping[str, str], told: Collection[str], entries: Seque
         entry = by_key.get(key)
         if entry is not None and entry.key:
             pending += [(used, who) for used in entry.inputs.values()]
-        elif key not in told:
+        elif key not in told and who != _ADOPTED:  # what that was made of may be elsewhere
             name = f"{entry.stage}/{entry.path.name}" if entry is not None else key
             state = "does not say of what it was made" if entry is not None else "is gone"
             needed.unknown.append(f"{name}, which {who} needs, {state}: anything may be needed for it")
@@ -165,7 +168,7 @@ def _judged(entry: Entry, needed: Needed, readers: Sequence[str]) -> Found | Non
 def _why_it_stays(entry: Entry, who: str, needed: Needed) -> str:
     if is_locked(entry.own):
         return "a process holds its lock"
-    if entry.condition == "partial" and who:
+    if entry.condition == "partial" and who and not (entry.own / MANIFEST).exists():
         return f"the next run of {who} goes on with it"
     if entry.condition == "damaged" and who:
         return f"{who} needs it: python -m workflows verify --repair"

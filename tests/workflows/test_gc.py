@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from anew import begin_anew
-from finished import TINY, begin, finish, finish_all, root_of, stages_of
+from finished import TINY, begin, finish, finish_all, partial_of, root_of, stages_of
 
 from core.errors import UserError
 from core.files import exclusive
 from data_pipeline.cleanup import in_use
+from data_pipeline.engine.adoption import adopt, finished
 from data_pipeline.engine.integrity import repair, verify
 from workflows.gc import collect
 from workflows.noted import NOTED_FILE, begin_work, noted
@@ -180,8 +181,6 @@ def test_damaged_ones(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_adopted_stays(runs: Path) -> None:
-    from data_pipeline.engine.adoption import adopt, finished
-
     old, new = (
         next(s for s in stages_of(TINY, runs, o) if s.label() == "deduplicate")
         for o in ("", "deduplicate.threshold=0.75")
@@ -189,6 +188,24 @@ def test_what_was_adopted_stays(runs: Path) -> None:
     adopt(new.artifact, finished(old.directory), [])
     collect(runs, [], agreed=True)
     assert new.directory.exists() and not old.directory.exists()
+
+
+def test_what_was_adopted_from_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:
+    """What it was made of is not there; that hides nothing that is needed here."""
+    made = finish_all(TINY, tmp_path / "elsewhere", "deduplicate.threshold=0.9")
+    (tokens,) = (
+        s for s in stages_of(TINY, runs, "deduplicate.threshold=0.95") if s.label() == "tokenize for gpt2"
+    )
+    adopt(tokens.artifact, finished(made["tokenize for gpt2"]), [])
+    collect(runs, [], agreed=True)
+    assert artifacts(runs) == wanted(runs, CHANGE) | {f"tokenize/{tokens.directory.name}"}
+
+
+def test_unfinished_work_beside_what_was_finished_since_goes(runs: Path) -> None:
+    (stage,) = (s for s in stages_of(TINY, runs, CHANGE) if s.label() == "deduplicate")
+    left = Path(shutil.copytree(stage.directory, partial_of(stage.directory)))
+    collect(runs, [], agreed=True)
+    assert stage.is_made() and not left.exists() and artifacts(runs) == wanted(runs, CHANGE)
 
 
 FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
