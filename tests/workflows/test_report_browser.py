@@ -65,7 +65,9 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
     long["data"]["description"] = "the_official_Cloze_validation_set_" * 8
     page = page_of(finished(folder / "runs"), results, [CLOZE, TAGGING], drawn=True)
     head = [f"a measure of something, {number}" for number in range(14)]
-    many = Table(["model", *head, "from"], [["gpt2-small", *["97.65 ± 1.23 *"] * 14, "cloze/gpt2-small-" + "0" * 12]])
+    many = Table(
+        ["model", *head, "from"], [["gpt2-small", *["97.65 ± 1.23 *"] * 14, "cloze/gpt2-small-" + "0" * 12]]
+    )
     page = dataclasses.replace(page, sections=[*page.sections, Section("Many columns", [many])])
     write_pages(folder, page)
     write_page(folder / "plain.html", page)
