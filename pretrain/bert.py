@@ -11,6 +11,7 @@ from data_pipeline.indexed.samples import split_boundaries
 from data_pipeline.tokenization.ids import check_token_ids
 from pretrain.gpt2 import DAMAGED_CORPUS
 from pretrain.masking import SentencePairs, Tokens, masked_sample, predictions_limit
+from pretrain.sentence_runs import usable_documents
 from recipes.records import PRETRAININGS, SHAPE_COLUMNS, Pretraining, Published
 
 if TYPE_CHECKING:
@@ -124,12 +125,14 @@ class BertTask(BertSamples):
         bounds = split_boundaries(dataset.documents)
         length, seed = config.sequence_length, training.seed
         wanted = training.steps * training.global_batch
-        pairs = SentencePairs(dataset, (bounds[0], bounds[1]), wanted, length, seed)
+        pairs = SentencePairs(dataset, (bounds[0], bounds[1]), wanted, length, seed, cached=True)
         super().__init__(pairs, tokenizer, wanted, seed)
         held_out = training.validation_batches * training.global_batch
         self.validation: BertSamples | None = None
-        if SentencePairs.usable_documents(dataset, (bounds[1], bounds[2])):
-            held_out_pairs = SentencePairs(dataset, (bounds[1], bounds[2]), held_out, length, seed)
+        if len(usable_documents(dataset, (bounds[1], bounds[2]))):
+            held_out_pairs = SentencePairs(
+                dataset, (bounds[1], bounds[2]), held_out, length, seed, cached=True
+            )
             self.validation = BertSamples(held_out_pairs, tokenizer, held_out, seed)
         self.network, self.mesh = build_model(config, mesh, training.seed), mesh
         self.model = pretraining_objective(self.network)

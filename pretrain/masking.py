@@ -1,21 +1,19 @@
 """BERT's samples: consecutive sentences cut into two halves, and masks over whole words and n-grams of them."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import UserError
 from data_pipeline.indexed.dataset import IndexedDataset, bin_path
 from data_pipeline.indexed.samples import refuse_other_values
 from data_pipeline.tokenization.tokenizers import Tokenizer
+from pretrain.sentence_runs import sentence_runs
 
 SPECIAL_TOKENS = 3  # [CLS] first [SEP] second [SEP]
 MASKED_SHARE = 0.15
 LONGEST_NGRAM = 3
-SHORT_SEQUENCE_SHARE = 0.1
 
 Tokens = npt.NDArray[np.int64]
 
@@ -27,61 +25,39 @@ class SentencePairs:
         dataset: one sequence a sentence, documents by the document index.
         part: first and last (exclusive) document to use.
         samples: how many are wanted; documents are repeated as often as that takes.
+        cached: keep the list of runs in a hidden folder beside the corpus, and use what is there.
 
     Raises:
         UserError: no document of the part has two sentences.
     """
 
     def __init__(
-        self, dataset: IndexedDataset, part: tuple[int, int], samples: int, sequence_length: int, seed: int
+        self,
+        dataset: IndexedDataset,
+        part: tuple[int, int],
+        samples: int,
+        sequence_length: int,
+        seed: int,
+        cached: bool = False,
     ) -> None:
         refuse_other_values(dataset)
         self._dataset = dataset
         self.sequence_length = sequence_length
-        documents = self.usable_documents(dataset, part)
-        if not documents:
-            raise UserError(
-                f"{dataset.prefix}: documents {part[0]} to {part[1]} have no two sentences in one document"
-            )
-        random = np.random.RandomState(seed)
-        runs: list[tuple[int, int, int]] = []
-        while len(runs) < samples:
-            runs += self._one_epoch(documents, random)
-        self.runs = np.array(runs, dtype=np.int64)  # [runs, (first sentence, past the last, target tokens)]
-        random.shuffle(self.runs)
+        self._runs = sentence_runs(dataset, part, samples, sequence_length - SPECIAL_TOKENS, seed, cached)
 
-    @staticmethod
-    def usable_documents(dataset: IndexedDataset, part: tuple[int, int]) -> list[tuple[int, int]]:
-        """(first sentence, past the last) of the part's documents that have two sentences or more."""
-        bounds = dataset.document_index[part[0] : part[1] + 1]
-        return [(int(a), int(b)) for a, b in itertools.pairwise(bounds) if int(b) - int(a) >= 2]
+    def __len__(self) -> int:
+        """Runs that the repeated documents hold; at least as many as were asked for."""
+        return len(self._runs["order"])
 
-    def _one_epoch(
-        self, documents: list[tuple[int, int]], random: np.random.RandomState
-    ) -> list[tuple[int, int, int]]:
-        """Each document cut into runs of two sentences or more that reach a target length."""
-        runs = []
-        lengths = self._dataset.lengths
-        for first, end in documents:
-            start, tokens, target = first, 0, self._target(random)
-            for sentence in range(first, end):
-                tokens += int(lengths[sentence])
-                left = end - sentence - 1
-                enough = tokens >= target and left != 1  # one sentence alone would be left over
-                if sentence > start and (enough or left == 0):
-                    runs.append((start, sentence + 1, target))
-                    start, tokens, target = sentence + 1, 0, self._target(random)
-        return runs
-
-    def _target(self, random: np.random.RandomState) -> int:
-        longest = self.sequence_length - SPECIAL_TOKENS
-        if random.random_sample() < SHORT_SEQUENCE_SHARE:
-            return int(random.randint(2, longest + 1))
-        return longest
+    def run(self, index: int) -> tuple[int, int, int]:
+        """First sentence, past the last, and target tokens of a sample."""
+        row = self._runs["order"][index]
+        first, sentences, target = (int(self._runs[name][row]) for name in ("first", "sentences", "target"))
+        return first, first + sentences, target
 
     def pair(self, index: int, random: np.random.Generator) -> tuple[Tokens, Tokens, int]:
         """The two halves of a sample and its label: 1 when they are swapped."""
-        first, end, target = (int(value) for value in self.runs[index])
+        first, end, target = self.run(index)
         middle = int(random.integers(first + 1, end))
         halves = [self._tokens(first, middle), self._tokens(middle, end)]
         truncate(halves, target, random)
@@ -90,7 +66,7 @@ class SentencePairs:
 
     def place_of(self, index: int, token: int) -> str:
         """Where a token of a sample is stored, for messages."""
-        first, end, _ = (int(value) for value in self.runs[index])
+        first, end, _ = self.run(index)
         sentence = next(number for number in range(first, end) if token in self._dataset[number])
         document = int(np.searchsorted(self._dataset.document_index, sentence, side="right")) - 1
         return f"{bin_path(self._dataset.prefix)}: sequence {sentence}, in document {document}"

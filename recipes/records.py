@@ -83,6 +83,7 @@ class Task:
         facts: a result in a few words, for the console.
         bar: its accuracy in the report's picture; None where it has none.
         note: what the columns mean, in a sentence below the table's title.
+        libraries: distributions that compute its numbers, besides torch and numpy; their versions are in its keys.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Task:
     facts: Callable[[Mapping[str, Any]], str]
     bar: Bar | None = None
     note: str = ""
+    libraries: tuple[str, ...] = ()
 
 
 def value_at(result: Mapping[str, Any], path: str) -> Any:

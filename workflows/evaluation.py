@@ -37,7 +37,8 @@ def task_kind(
         code for name in FAMILIES if FAMILIES[name].causal == record.causal for code in network_code(name)
     ]
     own = () if plugin else (module_of(record.program),)
-    return StageKind(record.name, version, (*own, *networks, *shared), libraries, group=group)
+    code = (*own, *networks, *shared)
+    return StageKind(record.name, version, code, (*libraries, *record.libraries), group=group)
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:

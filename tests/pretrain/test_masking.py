@@ -7,6 +7,7 @@ import pytest
 
 from data_pipeline.indexed.dataset import IndexedDataset, IndexedWriter
 from data_pipeline.tokenization.tokenizers import load_tokenizer
+from pretrain import sentence_runs
 from pretrain.bert import BertSamples
 from pretrain.masking import (
     SentencePairs,
@@ -40,12 +41,56 @@ def dataset(tmp_path) -> IndexedDataset:
     return IndexedDataset(tmp_path / "corpus")
 
 
+def _runs(pairs: SentencePairs) -> np.ndarray:
+    return np.array([pairs.run(index) for index in range(len(pairs))])
+
+
+def _run_by_run(
+    dataset: IndexedDataset, part: tuple[int, int], samples: int, longest: int, seed: int
+) -> list:
+    """(first, past the last, target) of every run in order, one number after the other."""
+    random = np.random.RandomState(seed)
+
+    def target() -> int:
+        return int(random.randint(2, longest + 1)) if random.random_sample() < 0.1 else longest
+
+    bounds, lengths, runs = dataset.document_index.tolist(), dataset.lengths.tolist(), []
+    while len(runs) < samples:
+        for first, end in zip(bounds[part[0] : part[1]], bounds[part[0] + 1 : part[1] + 1], strict=True):
+            if end - first < 2:
+                continue
+            start, tokens, wanted = first, 0, target()
+            for sentence in range(first, end):
+                tokens += lengths[sentence]
+                left = end - sentence - 1
+                if sentence > start and (left == 0 or (tokens >= wanted and left != 1)):
+                    runs.append((start, sentence + 1, wanted))
+                    start, tokens, wanted = sentence + 1, 0, target()
+    rows = np.array(runs)
+    random.shuffle(rows)
+    return rows.tolist()
+
+
+@pytest.mark.parametrize("length", [5, 6, 8, 12, 32, 67, 68, 515])
+@pytest.mark.parametrize("words", [7, 64, 1 << 18])
+def test_runs_are_those_of_a_generator_called_run_by_run(dataset, length, words, tmp_path, monkeypatch):
+    """In blocks of any size, of words and of documents; kept beside the corpus, and found there."""
+    monkeypatch.setattr(sentence_runs, "_BLOCK_WORDS", words)
+    monkeypatch.setattr(sentence_runs, "_BLOCK_DOCUMENTS", 5)
+    for samples, seed in ((1, 3), (150, 4), (700, 5)):
+        wanted = _run_by_run(dataset, (1, 12), samples, length - 3, seed)
+        for _ in range(2):
+            pairs = SentencePairs(dataset, (1, 12), samples, length, seed, cached=True)
+            assert _runs(pairs).tolist() == wanted
+    assert len(list(tmp_path.glob(".runs-*/facts.json"))) == 3
+
+
 def test_every_epoch_uses_every_sentence_of_usable_documents_once(dataset):
-    pairs = SentencePairs(dataset, (0, 12), 1, 32, seed=1)
-    sentences = sorted(s for first, end, _ in pairs.runs for s in range(first, end))
+    runs = _runs(SentencePairs(dataset, (0, 12), 1, 32, seed=1))
+    sentences = sorted(s for first, end, _ in runs for s in range(first, end))
     lone = int(dataset.document_index[3])
     assert sentences == [s for s in range(len(dataset)) if s != lone]
-    assert all(end - first >= 2 for first, end, _ in pairs.runs)
+    assert all(end - first >= 2 for first, end, _ in runs)
 
 
 def test_pairs_are_consecutive_fit_and_are_swapped_half_of_the_time(dataset):
@@ -69,13 +114,13 @@ def test_pairs_are_consecutive_fit_and_are_swapped_half_of_the_time(dataset):
 
 def test_a_tenth_of_the_targets_is_short(dataset):
     pairs = SentencePairs(dataset, (0, 12), 3000, 32, seed=1)
-    assert 0.06 < (pairs.runs[:, 2] < 29).mean() < 0.14
+    assert 0.06 < (_runs(pairs)[:, 2] < 29).mean() < 0.14
 
 
 def test_runs_are_cut_at_every_place_between_sentences(dataset):
     pairs = SentencePairs(dataset, (0, 12), 1, 200, seed=1)
-    index = int(np.argmax(pairs.runs[:, 1] - pairs.runs[:, 0]))
-    first, end, _ = pairs.runs[index]
+    index = int(np.argmax(_runs(pairs)[:, 1] - _runs(pairs)[:, 0]))
+    first, end, _ = pairs.run(index)
     assert end - first > 5
     cuts: Counter = Counter()
     for seed in range(600):
@@ -175,7 +220,7 @@ def test_masks_are_fresh_in_each_epoch_and_the_same_in_another_process(dataset, 
         for index in range(wanted):
             batch = samples.batch(np.array([index]))
             masked = tuple(batch["masked_positions"][batch["masked_targets"] >= 0].tolist())
-            places.setdefault(tuple(pairs.runs[index, :2].tolist()), []).append(masked)
+            places.setdefault(pairs.run(index)[:2], []).append(masked)
         return places
 
     places = masks(600)
