@@ -177,7 +177,7 @@ class TransformerLayer(nn.Module):
             make_leaves(self)
             return compiled(*arguments)
 
-        self._compute = compute  # type: ignore[method-assign]
+        self._compute = compute  # type: ignore[method-assign, assignment]
 
     def _drop(self, values: torch.Tensor) -> torch.Tensor:
         return F.dropout(values, self.dropout, self.training)

@@ -97,7 +97,7 @@ class _Leaf:
         if parameter.grad is None:
             parameter.grad = DTensor(gradient.to(self.part.dtype), self._spec, requires_grad=False)
         else:
-            parameter.grad._local_tensor.add_(gradient)
+            cast(DTensor, parameter.grad)._local_tensor.add_(gradient)
 
 
 def _leaf(parameter: DTensor) -> _Leaf:

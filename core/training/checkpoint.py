@@ -12,6 +12,7 @@ does the rest, and it talks to the other ranks' threads over a process group tha
 import copy
 import hashlib
 import itertools
+import functools
 import json
 import os
 import shutil
@@ -158,12 +159,11 @@ class Checkpoints:
         """
         paths = self._everywhere(lambda: saved_in(self.directory) if self._mesh.is_main else [])[0]
         for path in reversed(paths):
-            problem, record = self._everywhere(
-                lambda path=path: _read_record(path) if self._mesh.is_main else None
-            )[0]
+            read = functools.partial(_read_record, path) if self._mesh.is_main else lambda: (None, {})
+            problem, record = self._everywhere(read)[0]
             if problem is None:
                 own = sorted(record["files"].items())[self._mesh.rank :: self._mesh.world_size]
-                found = self._everywhere(lambda path=path, own=own: _damaged_file(path, own))
+                found = self._everywhere(functools.partial(_damaged_file, path, own))
                 problem = next(filter(None, found), None)
             if problem is None:
                 return path, record
