@@ -10,9 +10,9 @@ does the rest, and it talks to the other ranks' threads over a process group tha
 """
 
 import copy
+import functools
 import hashlib
 import itertools
-import functools
 import json
 import os
 import shutil
@@ -159,7 +159,9 @@ class Checkpoints:
         """
         paths = self._everywhere(lambda: saved_in(self.directory) if self._mesh.is_main else [])[0]
         for path in reversed(paths):
-            read = functools.partial(_read_record, path) if self._mesh.is_main else lambda: (None, {})
+            read: Callable[[], tuple[str | None, dict[str, Any]]] = (
+                functools.partial(_read_record, path) if self._mesh.is_main else lambda: (None, {})
+            )
             problem, record = self._everywhere(read)[0]
             if problem is None:
                 own = sorted(record["files"].items())[self._mesh.rank :: self._mesh.world_size]
