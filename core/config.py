@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from core.errors import ConfigurationError
 from core.families import FAMILIES
-from core.tables import no_shares, not_positive, out_of_range
+from core.tables import did_you_mean, no_shares, not_positive, out_of_range
 
 ZERO_LEVELS = (0, 1, 2, 3)
 LARGEST_PIPELINE_ZERO = 1
@@ -84,7 +84,8 @@ class ModelConfig:
             known = ", ".join(FAMILIES)
             return [
                 *problems,
-                f"{where}.family: must be one of {known} or added by a plug-in, is {self.family!r}",
+                f"{where}.family: must be one of {known} or added by a plug-in, is {self.family!r}"
+                f"{did_you_mean(self.family, FAMILIES)}",
             ]
         problems += FAMILIES[self.family].errors(self, where)
         return problems
@@ -350,4 +351,6 @@ def preset(name: str) -> ModelConfig:
                 vocabulary_size=family.vocabulary_size,
             )
     known = [shape for family in FAMILIES for shape in FAMILIES[family].shapes]
-    raise ConfigurationError([f"no model is called {name!r}; known: {', '.join(known)}"])
+    raise ConfigurationError(
+        [f"no model is called {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"]
+    )

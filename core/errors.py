@@ -12,9 +12,11 @@ class UserError(ValueError):
 
     Attributes:
         exit_code: of a program that ends with it: 1, or 2 where it was called wrongly.
+        ended: how the attempt that it ends is told of afterwards: "failed", or "stopped".
     """
 
     exit_code = 1
+    ended = "failed"
 
 
 class ConfigurationError(UserError):
@@ -25,6 +27,16 @@ class ConfigurationError(UserError):
     def __init__(self, errors: Iterable[str]) -> None:
         self.errors = list(errors)
         super().__init__("\n".join(self.errors))
+
+
+class TransientError(UserError):
+    """A process was lost, or the network was: the same again may well succeed, and goes on from what is kept."""
+
+
+class StoppedError(UserError):
+    """Work that was asked to end from outside did so in order, and can go on."""
+
+    ended = "stopped"
 
 
 class MissingLibraryError(UserError):

@@ -13,9 +13,9 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from core.parallel.mesh import Mesh
+from core.progress import RANKS_LINE_SECONDS, Bar
 
 _KEPT_SECONDS = 10.0  # of work that a kill may cost
 
@@ -60,8 +60,13 @@ def scores_of_batches(
     ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     scores = np.zeros((int(ends[-1]), columns))
     first = _kept(scores, ends, sizes, mesh, keep)
-    bar = tqdm(
-        total=len(sizes), initial=first, desc=title, unit="batch", disable=None if mesh.is_main else True
+    bar = Bar(
+        total=len(sizes),
+        initial=first,
+        desc=title,
+        unit="batch",
+        every=RANKS_LINE_SECONDS,
+        hidden=not mesh.is_main,
     )
     stretch = 1 if keep else max(1, len(sizes))  # batches of each rank between two collectives
     with torch.inference_mode(), bar:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 from core.errors import UserError
 
@@ -32,6 +33,20 @@ def _poll_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(137)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process on this machine, and it is not one that has died and waits for its parent."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    try:
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):  # no Linux, or gone meanwhile
+        return sys.platform != "linux"
 
 
 def asked_to_end() -> tuple[signal.Signals, ...]:

@@ -5,12 +5,27 @@ the key.
 """
 
 import dataclasses
+import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 Configuration = TypeVar("Configuration")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The known name that a wrong one is closest to, as a question to put behind a message; nothing where none is close."""
+    folded = {other.lower().replace("-", "_"): other for other in known}
+    close = difflib.get_close_matches(str(name).lower().replace("-", "_"), folded, n=1)
+    return f", did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def unknown_key(where: str, key: str, known: Iterable[str]) -> str:
+    """The error of a key that is none."""
+    names = list(known)
+    place = f"{where}.{key}" if where else key
+    return f"{place}: unknown key{did_you_mean(key, names)} (known: {', '.join(names)})"
 
 
 def in_tables(cls: type) -> dict[str, "dataclasses.Field[Any]"]:
@@ -31,12 +46,15 @@ def from_table(
     Args:
         given: values of fields that are no keys of the table.
     """
+    if not isinstance(table, Mapping):
+        errors.append(f"{where}: must be a table, is {table!r}")
+        return None
     before = len(errors)
     hints = typing.get_type_hints(cls)
     fields = in_tables(cls)
     for key in table:
         if key not in fields:
-            errors.append(f"{where}.{key}: unknown key (known: {', '.join(sorted(fields))})")
+            errors.append(unknown_key(where, key, sorted(fields)))
     unknown = len(errors)
     values = {}
     for name, field in fields.items():
@@ -56,7 +74,8 @@ def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments:
-            errors.append(f"{where}: must be one of {', '.join(map(repr, arguments))}, is {value!r}")
+            hint = did_you_mean(value, [known for known in arguments if isinstance(known, str)])
+            errors.append(f"{where}: must be one of {', '.join(map(repr, arguments))}, is {value!r}{hint}")
         return value
     if origin in (list, tuple):
         if not isinstance(value, (list, tuple)):

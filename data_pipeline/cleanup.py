@@ -20,14 +20,15 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from core.errors import UserError
-from core.files import MANIFEST, PARTIAL_SUFFIX, read_json
-from data_pipeline.engine.adoption import Finished, finished
+from core.files import PARTIAL_SUFFIX, read_json
+from data_pipeline.engine.adoption import Finished
 from data_pipeline.engine.artifacts import KEY_CHARACTERS, Artifact
+from data_pipeline.engine.inventory import finished_in, links_in, size_of, with_inputs
 from data_pipeline.summary import SUMMARY_FILE
 
 MADE_FILE = ".made.jsonl"
 _IN_USE = ".in-use.lock"
-_REMOVED = ".removed"
+REMOVED = ".removed"  # the trash: what is renamed into it is as good as gone
 
 
 class Old(NamedTuple):
@@ -93,7 +94,7 @@ def clean(root: Path, output: Path, agreed: bool) -> None:
 
 def old_artifacts(root: Path, output: Path) -> list[Old]:
     """What an output's commands made in a folder of artifacts and nobody uses now, in order."""
-    there = {artifact.key: artifact for artifact in _finished(root)}
+    there = {artifact.key: artifact for artifact in finished_in(root)}
     ours: set[str] = set()
     others: dict[str, set[str]] = {}
     for line in _noted(root):
@@ -105,9 +106,9 @@ def old_artifacts(root: Path, output: Path) -> list[Old]:
     used = {key for key in there if key[:KEY_CHARACTERS] not in ours} | _used_by(output, ours, there)
     for other, keys in others.items():
         used |= _used_by(root / other, keys, there)
-    linked = set(_linked(root))
+    linked = set(links_in(root).values())
     used |= {artifact.key for artifact in there.values() if artifact.directory in linked}
-    kept = _with_inputs(used, there)
+    kept = with_inputs(used, there)
     gone = [artifact.directory for key, artifact in there.items() if key not in kept]
     short = {key[:KEY_CHARACTERS] for key in kept}
     gone += [
@@ -117,19 +118,7 @@ def old_artifacts(root: Path, output: Path) -> list[Old]:
         and key not in short
         and not any(key in keys for keys in others.values())
     ]
-    return [Old(path, _bytes(path)) for path in sorted(gone)]
-
-
-def _finished(root: Path) -> Iterator[Finished]:
-    for path in sorted(root.glob(f"[!.]*/*/{MANIFEST}")):
-        if not path.parent.is_symlink():
-            with contextlib.suppress(UserError):  # a damaged one is for `verify`
-                yield finished(path.parent)
-
-
-def _linked(root: Path) -> list[Path]:
-    """What the links of a workflow's `latest/` lead to."""
-    return [root / os.path.relpath(path.resolve(), root.resolve()) for path in (root / "latest").glob("*")]
+    return [Old(path, size_of(path)) for path in sorted(gone)]
 
 
 def _used_by(output: Path, made: Collection[str], there: Mapping[str, Finished]) -> set[str]:
@@ -142,13 +131,20 @@ def _used_by(output: Path, made: Collection[str], there: Mapping[str, Finished])
         return {key for key in there if key[:KEY_CHARACTERS] in made}
 
 
-def _with_inputs(keys: Iterable[str], there: Mapping[str, Finished]) -> set[str]:
-    found: set[str] = set()
-    pending = list(keys)
-    while pending:
-        if (key := pending.pop()) not in found:
-            found.add(key)
-            pending += there[key].manifest["inputs"].values() if key in there else []
+def outputs_using(root: Path) -> dict[str, str]:
+    """Keys of artifacts, whole or as their folders' names have them, that outputs of commands stand on, and which output:
+    as its summary says, or all that was begun for it."""
+    there = {artifact.key: artifact for artifact in finished_in(root)}
+    begun: dict[str, set[str]] = {}
+    for line in _noted(root):
+        begun.setdefault(line["output"], set()).add(line["artifact"][-KEY_CHARACTERS:])
+    found: dict[str, str] = {}
+    for output, keys in begun.items():
+        finished_output = (root / output / SUMMARY_FILE).exists()
+        used = _used_by(root / output, keys, there)
+        if not finished_output and (root / output).is_dir():
+            used |= keys
+        found |= dict.fromkeys(used, os.path.normpath(root / output))
     return found
 
 
@@ -156,8 +152,19 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+@contextlib.contextmanager
+def not_in_use(root: Path) -> Iterator[None]:
+    """Keep commands from working in a folder of artifacts (`in_use`).
+
+    Raises:
+        UserError: one does.
+    """
+    with (root / _IN_USE).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _busy(root) from error
+        yield
 
 
 @contextlib.contextmanager
@@ -167,24 +174,27 @@ def _alone_in(root: Path) -> Iterator[None]:
     Raises:
         UserError: a command or a stage of a workflow is at work there.
     """
-    with (root / _IN_USE).open("a") as stream:
+    with not_in_use(root):
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in sorted(root.glob("[!.]*/*.lock")):
                 with FileLock(path).acquire(timeout=0):
                     pass
-        except (BlockingIOError, Timeout) as error:
-            raise UserError(
-                f"{root}: something is being made there, so nothing was removed: clean when that is done"
-            ) from error
+        except Timeout as error:
+            raise _busy(root) from error
         yield
+
+
+def _busy(root: Path) -> UserError:
+    return UserError(
+        f"{root}: something is being made there, so nothing was removed: clean when that is done"
+    )
 
 
 def _remove(root: Path, old: Iterable[Old]) -> None:
     """Remove folders, each at once: a kill leaves none in parts where it was. Call it while `_alone_in` the folder."""
     for folder in old:
-        target = root / _REMOVED / f"{folder.directory.name}-{secrets.token_hex(4)}"
+        target = root / REMOVED / f"{folder.directory.name}-{secrets.token_hex(4)}"
         target.parent.mkdir(exist_ok=True)
         with FileLock(f"{str(folder.directory).removesuffix(PARTIAL_SUFFIX)}.lock").acquire(timeout=0):
             os.replace(folder.directory, target)
-    shutil.rmtree(root / _REMOVED, ignore_errors=True)
+    shutil.rmtree(root / REMOVED, ignore_errors=True)

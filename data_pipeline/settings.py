@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.tables import out_of_range
+from core.tables import did_you_mean, out_of_range
 from data_pipeline.filters import FILTERS, Filter
 from data_pipeline.filters.filter import Question, filter_class
 from data_pipeline.languages import language_problem
@@ -51,6 +51,7 @@ class CleaningSettings:
             problems.append(f"{where}.language_share: must be between 0 and 1, is {self.language_share}")
         problems += [
             f"{where}.filters: no plug-in adds one called {name!r} (there are: {', '.join(FILTERS)})"
+            f"{did_you_mean(name, FILTERS)}"
             for name in self.filters
             if name not in FILTERS
         ]

@@ -171,6 +171,7 @@ LAMBADA = add_zero_shot(
                 ("previous best", (63.24,)),
             ),
             place="table 3",
+            paths=("accuracy",),
         ),
         facts=lambda result: f"accuracy {result['accuracy']:.1%}",
         bar=Bar(

@@ -6,6 +6,7 @@ tasks' business, the command line `evaluate.__main__`'s.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable
@@ -17,12 +18,13 @@ from typing import Any
 from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
 from core.evaluation import precision_of
-from core.files import content_hash, write_json
+from core.files import PARTIAL_SUFFIX, content_hash, write_json
 from core.flags import by_flag
 from core.model_directory import Network, build_model, load_model, model_fingerprint
 from core.parallel.mesh import Mesh
 from core.program.asked import ASKED, finished_result, from_main
 from core.program.kept_scores import KeptScores, remove_kept
+from core.program.output import writing
 from core.program.ranks import check_tokenizer, read_model_config
 from core.program.task_options import tokenizer_in
 from core.registry import attribute
@@ -113,11 +115,21 @@ class Measuring:
             raise ConfigurationError(list(errors))
 
     def run(self, mesh: Mesh, said: Callable[[Pair, dict[str, Any]], None]) -> None:
-        """Measure what is not measured yet, model after model. Collective.
+        """Measure what is not measured yet, model after model, once nobody else writes there. Collective.
 
         Args:
             said: told each result on the main rank, when it is written.
         """
+        files = {file for pair in self.pairs for file in (pair.output, pair.predictions) if file}
+        with contextlib.ExitStack() as held:
+            for file in sorted(
+                path.absolute() for path in files
+            ):  # in one order, or two programs wait for each other
+                if file.parent.suffix != PARTIAL_SUFFIX:  # a stage's folder, which it holds itself
+                    held.enter_context(writing(file.with_name(f".{file.name}"), mesh))
+            self._run(mesh, said)
+
+    def _run(self, mesh: Mesh, said: Callable[[Pair, dict[str, Any]], None]) -> None:
         asked = from_main(mesh, lambda: [self._asked(pair) for pair in self.pairs])
         identities = [self._tokenizer_is(pair.model, mesh) for pair in self.pairs]
         finished = from_main(
@@ -194,9 +206,13 @@ class Measuring:
             tokenizer=model.tokenizer_source,
             accept_tokenizer=self.options.accept_tokenizer,
         )
+
+        def load(folder: Path) -> Tokenizer:
+            return model.tokenizer if folder.samefile(model.tokenizer_source) else load_tokenizer(folder)
+
         return self._cached(
             ("tokenizer", model.checkpoint),
-            lambda: from_main(mesh, lambda: check_tokenizer(given, model.tokenizer, load_tokenizer)),
+            lambda: from_main(mesh, lambda: check_tokenizer(given, model.tokenizer, load)),
         )
 
     def _asked(self, pair: Pair) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.benchmarks.summaries import (
     HINT,
+    LIBRARIES,
     TASKS,
     SummaryTask,
     measured,
@@ -95,6 +96,7 @@ class Summaries:
             method=Sampling(temperature=1.0, top_k=TOP_K),
             places=score.batch_size,
             title=score.title,
+            keep=score.keep,
         )
         texts = [first_sentences(self.tokenizer.decode(text.tokens), SENTENCES) for text in produced]
         return texts, prompts.cut
@@ -129,7 +131,7 @@ def _errors(settings: Any, config: Any, where: str) -> list[str]:
 
 _PUBLISHED = {
     "cnn_dailymail": Published(
-        columns=("ROUGE-1", "ROUGE-2", "ROUGE-L"),
+        columns=("ROUGE-1, %", "ROUGE-2, %", "ROUGE-L, %"),
         rows=(
             ("GPT-2 1.5B, TL;DR:", (29.34, 8.27, 26.58)),
             ("GPT-2 1.5B, no hint", (21.58, 4.03, 19.47)),
@@ -137,6 +139,7 @@ _PUBLISHED = {
             ("first three sentences", (40.38, 17.66, 36.62)),
         ),
         place="table 4 of Radford et al. 2019",
+        paths=("rouge1", "rouge2", "rougeL"),
     )
 }
 
@@ -161,6 +164,7 @@ def _record(task: SummaryTask, program: type[Summaries]) -> ZeroShot:
         facts=lambda result: f"ROUGE-1 {result['rouge1']:.1%}",
         note=f"F measures of the first {SENTENCES} sentences that follow an article and TL;DR:. Beside them ROUGE-1 "
         f"of the article's first {SENTENCES} sentences, of another article's summary, without the hint, of an untrained model.",
+        libraries=LIBRARIES,
         settings=("precision",),
         errors=_errors,
     )

@@ -107,6 +107,7 @@ WIKITEXT103 = add_zero_shot(
                 ("previous best", (15.79,)),
             ),
             place="table 3",
+            paths=("perplexity",),
         ),
         facts=lambda result: f"perplexity {result['perplexity']:.2f}",
         note="Perplexity per word of the benchmark's own tokenization.",

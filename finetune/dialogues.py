@@ -186,6 +186,7 @@ add_fine_tuning(
         published=None,
         facts=lambda result: f"perplexity {result['perplexity']:.2f}, BLEU {result['bleu']:.1f}",
         note="Answers of the test set, by the epoch and seed with the lowest perplexity on the validation set.",
+        libraries=("sacrebleu",),
         chosen_by="perplexity",
         lower_is_better=True,
         errors=_errors,

@@ -205,11 +205,13 @@ _PUBLISHED = {
             ("BERT 3.9B", (91.4, 91.4)),
         ),
         place="table 5",
+        paths=("accuracy.matched", "accuracy.mismatched"),
     ),
     "qqp": Published(
         columns=("accuracy, %",),
         rows=(("BERT 336M", (92.3,)), ("BERT 1.3B", (92.6,)), ("BERT 3.9B", (92.7,))),
         place="table 5",
+        paths=("accuracy.all",),
     ),
 }
 _TITLES = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews' correlation"}

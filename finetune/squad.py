@@ -300,6 +300,7 @@ def _record(
             columns=("F1, %", "exact match, %"),
             rows=tuple(published.items()),
             place="table 5",
+            paths=("f1", "exact"),
         ),
         facts=lambda result: f"F1 {result['f1']:.1%}, exact match {result['exact']:.1%}",
         bar=Bar("f1", {column.title.removesuffix(", F1"): column.path for column in controls}),

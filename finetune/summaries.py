@@ -12,6 +12,7 @@ import numpy as np
 
 from core.config import ModelConfig
 from data_pipeline.benchmarks.summaries import (
+    LIBRARIES,
     SPLITS,
     TASKS,
     Split,
@@ -165,6 +166,7 @@ def _record(task: SummaryTask, program: type[Summaries]) -> FineTuning:
         facts=lambda result: f"ROUGE-1 {result['rouge1']:.1%}",
         note="F measures on the test set, of the epoch and seed with the lowest perplexity on the validation set. "
         "Beside them ROUGE-1 of the article's first three sentences, of another article's summary, without the article.",
+        libraries=LIBRARIES,
         chosen_by="perplexity",
         lower_is_better=True,
         errors=_errors,

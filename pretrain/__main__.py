@@ -29,7 +29,8 @@ from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
 from data_pipeline.indexed.dataset import bin_path, index_path
 from data_pipeline.inspection.indexed import facts_of_unknown
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
-from recipes.reader import read_model, recipe_path
+from recipes.models import read_model
+from recipes.overrides import SET, SET_HELP
 from recipes.records import PRETRAININGS, Pretraining
 
 DESCRIPTION = """\
@@ -63,6 +64,7 @@ def _add_arguments(command: argparse.ArgumentParser, pretraining: Pretraining) -
         command.add_argument(name, type=Path, required=True, metavar=metavar, help=text)
 
     command.add_argument("--recipe", default="sample", help="name or .toml file (default: %(default)s)")
+    command.add_argument(SET, default="", metavar="KEY=VALUE,…", help=SET_HELP)
     command.add_argument("--model", required=True, help="a model of the recipe")
     blend = ", or a blend file" if pretraining.blends else ""
     add_path(
@@ -83,7 +85,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then train."""
     parallel, run = from_flags(ParallelConfig, arguments), from_flags(RunSettings, arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
-    shape, training = read_model(recipe_path(arguments.recipe), arguments.model, tokenizer.vocabulary_size)
+    shape, training = read_model(arguments.recipe, arguments.model, tokenizer.vocabulary_size, arguments.set)
     if shape.family != arguments.family:
         raise UserError(
             f"model {arguments.model} of {arguments.recipe} is a {shape.family}: use that command"

@@ -12,7 +12,7 @@ from data_pipeline.tokenization.ids import check_token_ids
 from pretrain.gpt2 import DAMAGED_CORPUS
 from pretrain.masking import SentencePairs, Tokens, masked_sample, predictions_limit
 from pretrain.sentence_runs import usable_documents
-from recipes.records import PRETRAININGS, Pretraining
+from recipes.records import PRETRAININGS, SHAPE_COLUMNS, Pretraining, Published
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,23 @@ if TYPE_CHECKING:
     from data_pipeline.tokenization.tokenizers import Tokenizer
 
 BERT = PRETRAININGS.add(
-    "bert", Pretraining("bert", "masked whole words and sentence order", "pretrain.bert:BertTask")
+    "bert",
+    Pretraining(
+        "bert",
+        "masked whole words and sentence order",
+        "pretrain.bert:BertTask",
+        shapes=Published(
+            columns=SHAPE_COLUMNS,
+            rows=(
+                ("BERT 336M", (0.336, 24, 1024, 16, 64, 128)),
+                ("BERT 1.3B", (1.3, 24, 2048, 32, 64, 256)),
+                ("BERT 3.9B", (3.9, 48, 2560, 40, 64, 512)),
+            ),
+            place="table 4",
+        ),
+        figure="figure 7",
+        told_by=("norm_order",),
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from core.config import ModelConfig, TrainingConfig
 from data_pipeline.indexed.blends import Blend, open_stream
 from data_pipeline.indexed.samples import SampleStream
 from data_pipeline.tokenization.ids import check_token_ids
-from recipes.records import PRETRAININGS, Pretraining
+from recipes.records import PRETRAININGS, SHAPE_COLUMNS, Pretraining, Published
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,24 @@ if TYPE_CHECKING:
     from data_pipeline.tokenization.tokenizers import Tokenizer
 
 GPT2 = PRETRAININGS.add(
-    "gpt2", Pretraining("gpt2", "next-token prediction", "pretrain.gpt2:GPT2Task", blends=True)
+    "gpt2",
+    Pretraining(
+        "gpt2",
+        "next-token prediction",
+        "pretrain.gpt2:GPT2Task",
+        blends=True,
+        perplexity=True,
+        shapes=Published(
+            columns=SHAPE_COLUMNS,
+            rows=(
+                ("GPT-2 355M", (0.355, 24, 1024, 16, 64, 64)),
+                ("GPT-2 2.5B", (2.5, 54, 1920, 20, 96, 128)),
+                ("GPT-2 8.3B", (8.3, 72, 3072, 24, 128, 512)),
+            ),
+            place="table 2",
+        ),
+        figure="figure 6",
+    ),
 )
 
 DAMAGED_CORPUS = "the file is damaged, or was tokenized with another tokenizer: tokenize the corpus anew"

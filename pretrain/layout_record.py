@@ -29,7 +29,8 @@ from core.registry import add_plugin_option, attribute
 from core.training.trainer import RunOptions, TrainingTask, train
 from data_pipeline.tokenization.tokenizers import load_tokenizer
 from pretrain.__main__ import corpus_and_identity
-from recipes.reader import read_model, recipe_path
+from recipes.models import read_model
+from recipes.overrides import SET, SET_HELP
 from recipes.records import PRETRAININGS
 
 LAYER, GRADIENT = "layer ", "gradient "  # what the tensors' names begin with
@@ -38,6 +39,7 @@ LAYER, GRADIENT = "layer ", "gradient "  # what the tensors' names begin with
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pretrain.layout_record", description=__doc__)
     parser.add_argument("--recipe", required=True, help="name or .toml file")
+    parser.add_argument(SET, default="", metavar="KEY=VALUE,…", help=SET_HELP)
     parser.add_argument("--model", required=True, help="a model of the recipe")
     for name in ("--data", "--tokenizer", "--output"):
         parser.add_argument(name, type=Path, required=True, metavar="PATH")
@@ -52,7 +54,7 @@ def record(arguments: argparse.Namespace) -> None:
     """Train for some steps on this rank, and write what it computed."""
     parallel = from_flags(ParallelConfig, arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
-    shape, training = read_model(recipe_path(arguments.recipe), arguments.model, tokenizer.vocabulary_size)
+    shape, training = read_model(arguments.recipe, arguments.model, tokenizer.vocabulary_size, arguments.set)
     shape = dataclasses.replace(shape, dropout=0.0, attention_dropout=0.0)
     pretraining = PRETRAININGS[shape.family]
     corpus, identity = corpus_and_identity(arguments.data, pretraining, tokenizer)

@@ -1,7 +1,8 @@
 """Reading recipes: all errors of a file are collected and raised at once, each with the file and the key, before
 anything runs.
 
-Paths in a recipe are relative to its file and may hold environment variables (`${REAL_DATA}`). What can be named in one
+What a file extends and what a command line sets are merged before (`recipes.documents`). Paths in a recipe are relative
+to the file that they stand in and may hold environment variables (`${REAL_DATA}`). What can be named in one
 (families, sources, tasks) are records; our own packages add theirs as a user's plug-ins do.
 """
 
@@ -11,16 +12,14 @@ import glob
 import importlib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.config import ModelConfig, ParallelConfig, TrainingConfig, preset
-from core.errors import ConfigurationError, UserError
+from core.config import ModelConfig, ParallelConfig, TrainingConfig
+from core.errors import ConfigurationError
 from core.families import FAMILIES
-from core.registry import load_plugin
-from core.tables import from_table
+from core.tables import did_you_mean, from_table, unknown_key
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.filters.filter import filter_tables
 from data_pipeline.settings import (
@@ -33,10 +32,19 @@ from data_pipeline.settings import (
 )
 from data_pipeline.sources.presets import CORPORA
 from data_pipeline.sources.source import SOURCES, HubSource, LocalSource, Source, name_errors
+from recipes.documents import Document, read_document
+from recipes.models import load_recipe_plugins, model_shape
 from recipes.records import FINE_TUNING
-from recipes.schema import EvaluationSettings, FinetuningSettings, Identity, Model, Recipe
+from recipes.schema import (
+    EvaluationSettings,
+    FinetuningSettings,
+    Identity,
+    LaunchSettings,
+    Model,
+    Recipe,
+    TextSettings,
+)
 
-RECIPES = Path(__file__).resolve().parent
 _OUR_PACKAGES = ("pretrain", "evaluate", "finetune")
 _TABLES = (
     "plugins",
@@ -51,21 +59,26 @@ _TABLES = (
     "models",
     "benchmarks",
     "evaluation",
+    "texts",
+    "launch",
 )
 # Until a tokenizer exists, a model's shape is checked with this many tokens; any size pads to the same multiple.
 _UNKNOWN_VOCABULARY = 1024
 
 
 @functools.cache
-def load_recipe(name_or_path: str) -> Recipe:
+def load_recipe(name_or_path: str, overrides: str = "") -> Recipe:
     """Read and check a recipe.
 
+    Args:
+        overrides: the text of `--set`: values instead of the recipe's.
+
     Raises:
-        ConfigurationError: with every error of the file, each naming file and key.
+        ConfigurationError: with every error, each naming file and key.
     """
-    path = recipe_path(name_or_path)
+    document = read_document(name_or_path, overrides)
     add_our_records()
-    return _Reader(path, read_recipe(path)).read()
+    return _Reader(document, overrides).read()
 
 
 def add_our_records() -> None:
@@ -75,20 +88,19 @@ def add_our_records() -> None:
 
 
 class _Reader:
-    """Turns one parsed file into a `Recipe`, collecting errors on the way."""
+    """Turns a recipe's tables into a `Recipe`, collecting errors on the way."""
 
-    def __init__(self, path: Path, document: dict[str, Any]) -> None:
-        self.path = path
-        self.document = document
+    def __init__(self, read: Document, overrides: str) -> None:
+        self.read_from = read
+        self.document = read.tables
+        self.overrides = overrides
         self.errors: list[str] = []
 
     def read(self) -> Recipe:
         for key in self.document:
             if key not in _TABLES:
-                self.errors.append(f"{key}: unknown key (known: {', '.join(_TABLES)})")
-        plugins = tuple(
-            load_recipe_plugins(self.path, self.document, self.errors)
-        )  # before what they add is named
+                self.errors.append(unknown_key("", key, _TABLES))
+        plugins = tuple(load_recipe_plugins(self.read_from, self.errors))  # before what they add is named
         clean = dict(self.table("clean"))
         length_tokenizer = self.existing(clean.pop("length_tokenizer", ""), "clean.length_tokenizer")
         tables = {
@@ -102,14 +114,22 @@ class _Reader:
             "parallel": self.settings(ParallelConfig, "parallel"),
             "benchmarks": self.with_paths(BenchmarkSettings, "benchmarks", BENCHMARKS),
             "evaluation": self.settings(EvaluationSettings, "evaluation"),
+            "texts": self.settings(TextSettings, "texts"),
+            "launch": self.settings(LaunchSettings, "launch"),
         }
         models = self.models(tables["tokenizers"])
         recipe = Recipe(
-            path=self.path, plugins=plugins, length_tokenizer=length_tokenizer, models=models, **tables
+            path=self.read_from.path,
+            files=self.read_from.files,
+            overrides=self.overrides,
+            plugins=plugins,
+            length_tokenizer=length_tokenizer,
+            models=models,
+            **tables,
         )
         self.check_together(recipe)
         if self.errors:
-            raise ConfigurationError([f"{self.path}: {error}" for error in self.errors])
+            raise ConfigurationError([self.read_from.located(error) for error in self.errors])
         return recipe
 
     def table(self, key: str) -> dict[str, Any]:
@@ -131,7 +151,7 @@ class _Reader:
         result = {}
         for name, value in self.table(key).items():
             if known is not None and name not in known:
-                self.errors.append(f"{key}.{name}: unknown key (known: {', '.join(known)})")
+                self.errors.append(unknown_key(key, name, known))
             elif not isinstance(value, dict):
                 self.errors.append(f"{key}.{name}: must be a table, is {value!r}")
             else:
@@ -139,11 +159,11 @@ class _Reader:
         return result
 
     def expand(self, text: str, where: str) -> str:
-        """Fill in environment variables and make a path absolute, from the recipe's folder."""
+        """Fill in environment variables and make a path absolute, from the folder of the file that it stands in."""
         for name in re.findall(r"\$\{(\w+)\}", text):
             if name not in os.environ:
                 self.errors.append(f"{where}: the environment variable {name} is not set")
-        return str(self.path.parent / os.path.expanduser(os.path.expandvars(text)))
+        return str(self.read_from.folder(where) / os.path.expanduser(os.path.expandvars(text)))
 
     def existing(self, text: str, where: str) -> Path | None:
         if not text:
@@ -188,15 +208,18 @@ class _Reader:
         table.pop("preset", None)
         if kind not in SOURCES:
             known = ", ".join(SOURCES)
-            self.errors.append(f"{where}.source: must be one of {known}, is {kind!r}")
+            self.errors.append(
+                f"{where}.source: must be one of {known}, is {kind!r}{did_you_mean(kind, SOURCES)}"
+            )
             return None
         for name in SOURCES[kind].own_paths:
             if isinstance(table.get(name), str):
                 table[name] = self.expand(table[name], f"{where}.{name}")
         families = table.pop("for", [])
         if entry.get("for") == [] or not isinstance(families, list) or not set(families) <= set(FAMILIES):
+            hint = "".join(did_you_mean(name, FAMILIES) for name in families if name not in FAMILIES)
             self.errors.append(
-                f"{where}.for: must be a list of one or more of {', '.join(FAMILIES)}, is {families!r}"
+                f"{where}.for: must be a list of one or more of {', '.join(FAMILIES)}, is {families!r}{hint}"
             )
             families = []
         source = from_table(SOURCES[kind], {**table, "families": families}, where, self.errors)
@@ -209,7 +232,7 @@ class _Reader:
     def with_files(self, source: LocalSource, where: str) -> LocalSource:
         paths = [self.expand(path, where) for path in source.paths]
         for path in paths:
-            if "${" not in path and not any(glob.iglob(path, recursive=True)):
+            if "${" not in path and not os.path.exists(path) and not any(glob.iglob(path, recursive=True)):
                 self.errors.append(f"{where}: no file matches {path}")
         return dataclasses.replace(source, paths=paths)
 
@@ -219,7 +242,8 @@ class _Reader:
         if not name:
             return {}
         if not isinstance(name, str) or name not in CORPORA:
-            self.errors.append(f"{where}.preset: must be one of {', '.join(CORPORA)}, is {name!r}")
+            hint = did_you_mean(name, CORPORA)
+            self.errors.append(f"{where}.preset: must be one of {', '.join(CORPORA)}, is {name!r}{hint}")
             return {}
         table = {**dataclasses.asdict(CORPORA[name]), "source": HubSource.kind}
         table["for"] = list(table.pop("families"))
@@ -251,20 +275,35 @@ class _Reader:
         before = len(self.errors)
         self.errors += name_errors(name, where)
         training = from_table(TrainingConfig, table.pop("training", {}), f"{where}.training", self.errors)
+        parallel = self.layout(table.pop("parallel", {}), f"{where}.parallel")
         finetuning = {}
-        for task, settings in table.pop("finetuning", {}).items():
+        tuned = table.pop("finetuning", {})
+        if not isinstance(tuned, Mapping):
+            self.errors.append(f"{where}.finetuning: must be a table, is {tuned!r}")
+            tuned = {}
+        for task, settings in tuned.items():
             if task not in FINE_TUNING:
-                self.errors.append(
-                    f"{where}.finetuning.{task}: unknown key (known: {', '.join(FINE_TUNING)})"
-                )
+                self.errors.append(unknown_key(f"{where}.finetuning", task, FINE_TUNING))
                 continue
             finetuning[task] = from_table(
                 FinetuningSettings, settings, f"{where}.finetuning.{task}", self.errors
             )
         shape = self.shape(table, tokenizers, where)
-        if shape is None or training is None or len(self.errors) > before:
+        if shape is None or training is None or parallel is None or len(self.errors) > before:
             return None
-        return Model(name, shape, training, {task: s for task, s in finetuning.items() if s is not None})
+        tasks = {task: settings for task, settings in finetuning.items() if settings is not None}
+        return Model(name, shape, training, tasks, parallel)
+
+    def layout(self, own: Any, where: str) -> ParallelConfig | None:
+        """A model's layout: the recipe's, and what is the model's own."""
+        common = self.table("parallel")
+        unsound: list[str] = []
+        if from_table(ParallelConfig, common, "parallel", unsound) is None:
+            common = {}  # said of the recipe's table
+        if not isinstance(own, Mapping):
+            self.errors.append(f"{where}: must be a table, is {own!r}")
+            return None
+        return from_table(ParallelConfig, {**common, **own}, where, self.errors)
 
     def shape(
         self, table: dict[str, Any], tokenizers: dict[str, TokenizerSettings], where: str
@@ -291,7 +330,10 @@ class _Reader:
                 self.errors.append(f"benchmarks.{name}.source: {why}; give the path of its files")
         measured = {task.benchmark for task in recipe.measured_tasks()}
         for name in recipe.benchmarks:
-            if recipe.models and name not in measured:
+            inherited = self.read_from.origin(f"benchmarks.{name}") != self.read_from.path
+            if (
+                recipe.models and name not in measured and not inherited
+            ):  # what is extended may know more models
                 self.errors.append(
                     f"benchmarks.{name}: no model of the recipe is measured on it; leave it out, or add such a model"
                 )
@@ -299,17 +341,8 @@ class _Reader:
     def check_model(self, recipe: Recipe, model: Model) -> None:
         """A model against the layout, and against what it is measured on."""
         where = f"models.{model.name}"
-        parallel = recipe.parallel
-        if parallel is not None:
-            self.errors += model.config.layout_errors(
-                parallel.tensor_parallel, where, parallel.sequence_parallel, parallel.stages
-            )
-            self.errors += model.training.layout_errors(
-                parallel.data_parallel,
-                f"{where}.training",
-                parallel.pipeline_parallel,
-                parallel.pipeline_chunks,
-            )
+        parallel = model.parallel
+        self.errors += model.layout_errors(parallel)
         for task, settings in model.finetuning.items():
             record, place = FINE_TUNING[task], f"{where}.finetuning.{task}"
             if not model.fits(record):
@@ -317,96 +350,12 @@ class _Reader:
             if record.benchmark not in self.table("benchmarks"):
                 self.errors.append(f"benchmarks.{record.benchmark}: missing, but {where} is fine-tuned on it")
             self.errors += record.errors(settings, model.config, place)
-            if parallel is not None:
-                self.errors += settings.layout_errors(parallel.task_data_parallel, place)
+            self.errors += settings.layout_errors(parallel.task_data_parallel, place)
+            if recipe.launch is not None:
+                self.errors += recipe.launch.layout_errors(settings.layout(parallel).world_size, place)
+        if recipe.launch is not None:
+            self.errors += recipe.launch.layout_errors(parallel.world_size, where)
         for scored in recipe.zero_shot_tasks():
             if recipe.evaluation is not None and model.fits(scored):
                 errors = scored.errors(recipe.evaluation, model.config, "evaluation")
                 self.errors += [f"{error} (of {where})" for error in errors]
-
-
-def load_recipe_plugins(path: Path, document: Mapping[str, Any], errors: list[str]) -> list[str]:
-    """Import the modules that a recipe names under `plugins`; files are relative to it.
-
-    Args:
-        errors: gets a line for each that cannot be imported.
-
-    Returns:
-        their names, files with absolute paths.
-    """
-    named = document.get("plugins", [])
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        errors.append(f"plugins: must be a list of modules' names and .py files, is {named!r}")
-        return []
-    plugins = [str(path.parent / name) if name.endswith(".py") else name for name in named]
-    for plugin in plugins:
-        try:
-            load_plugin(plugin)
-        except UserError as error:
-            errors.append(f"plugins: {error}")
-    return plugins
-
-
-def recipe_path(name_or_path: str) -> Path:
-    """The file of a recipe given by name, or by path when it ends in `.toml`."""
-    if name_or_path.endswith(".toml"):
-        return Path(name_or_path).absolute()
-    return RECIPES / f"{name_or_path}.toml"
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The parsed tables of a recipe file.
-
-    Raises:
-        ConfigurationError: no such file, or not TOML.
-    """
-    if not path.is_file():
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
-        raise ConfigurationError(
-            [f"{path}: no such recipe (known names: {known}; or give a path ending in .toml)"]
-        )
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: not valid TOML ({error})"]) from error
-
-
-def model_shape(
-    table: Mapping[str, Any], vocabulary_size: int, where: str, errors: list[str]
-) -> ModelConfig | None:
-    """A model's shape from its table: flat fields, or a preset and what differs from it.
-
-    Args:
-        vocabulary_size: the tokenizer's.
-        errors: gets every error, prefixed with `where`; then None is returned.
-    """
-    fields = {key: value for key, value in table.items() if key not in ("training", "finetuning", "preset")}
-    if "vocabulary_size" in fields:
-        errors.append(f"{where}.vocabulary_size: comes from the tokenizer, leave it out")
-    if "preset" in table:
-        try:
-            fields = {**dataclasses.asdict(preset(table["preset"])), **fields}
-        except ConfigurationError as error:
-            errors += [f"{where}.preset: {line}" for line in error.errors]
-            return None
-    return from_table(ModelConfig, {**fields, "vocabulary_size": vocabulary_size}, where, errors)
-
-
-def read_model(path: Path, name: str, vocabulary_size: int) -> tuple[ModelConfig, TrainingConfig]:
-    """One model of a recipe file; its plug-ins are loaded.
-
-    Raises:
-        ConfigurationError: every error of the model's tables, each naming file and key.
-    """
-    document = read_recipe(path)
-    models = document.get("models", {})
-    if name not in models:
-        raise ConfigurationError([f"{path}: no model {name!r} (models: {', '.join(models)})"])
-    errors: list[str] = []
-    load_recipe_plugins(path, document, errors)
-    where = f"{path}: models.{name}"
-    shape = model_shape(models[name], vocabulary_size, where, errors)
-    training = from_table(TrainingConfig, models[name].get("training", {}), f"{where}.training", errors)
-    if shape is None or training is None:
-        raise ConfigurationError(errors)
-    return shape, training

@@ -50,17 +50,22 @@ class Bar:
 
 @dataclass(frozen=True)
 class Published:
-    """The paper's numbers for a task, shown apart from ours.
+    """The paper's numbers, beside which the report sets ours.
 
     Attributes:
-        columns: their heads.
+        columns: their heads, with units.
         rows: (model, a number for each column or None).
-        place: where in the paper.
+        place: where in the paper; what has one place stands in one table.
+        paths: of our value for each column, in a task's result; none where nothing of ours is the same measure.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
     place: str
+    paths: tuple[str, ...] = ()
+
+
+SHAPE_COLUMNS = ("parameters, 10⁹", "layers", "hidden", "heads", "hidden a head", "devices")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Task:
         facts: a result in a few words, for the console.
         bar: its accuracy in the report's picture; None where it has none.
         note: what the columns mean, in a sentence below the table's title.
+        libraries: distributions that compute its numbers, besides torch and numpy; their versions are in its keys.
     """
 
     name: str
@@ -90,6 +96,7 @@ class Task:
     facts: Callable[[Mapping[str, Any]], str]
     bar: Bar | None = None
     note: str = ""
+    libraries: tuple[str, ...] = ()
 
 
 def value_at(result: Mapping[str, Any], path: str) -> Any:
@@ -196,12 +203,20 @@ class Pretraining:
         title: the objective, for people: "next-token prediction".
         task: "module:class" of the trainer's task, imported when it runs.
         blends: whether it reads a blend of several corpora.
+        perplexity: whether exp(loss) is the perplexity of a token.
+        shapes: the paper's table of models: a row of `SHAPE_COLUMNS` for each.
+        figure: the paper's figure of learning curves, for people.
+        told_by: fields of a model's shape that the figure compares, such as "norm_order".
     """
 
     family: str
     title: str
     task: str
     blends: bool = False
+    perplexity: bool = False
+    shapes: Published | None = None
+    figure: str = ""
+    told_by: tuple[str, ...] = ()
 
 
 PRETRAININGS: Registry[Pretraining] = Registry("pretraining")

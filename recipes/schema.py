@@ -4,7 +4,7 @@ The settings of models, training and the pipeline's stages have their dataclasse
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from data_pipeline.settings import (
 from data_pipeline.sources.source import Source, name_errors
 from recipes.records import FINE_TUNING, ZERO_SHOT, Task, ZeroShot
 
+_MOST_TEXTS = 1000
 _CHECKPOINTS_A_RUN = 10
 _LARGEST_CHECKPOINT_INTERVAL_STEPS = 500
 
@@ -34,14 +35,19 @@ class Identity:
         name: of its artifacts and report.
         description: for its report.
         seed: of generated data.
+        corpus: of several recipes with the same corpora, what they call them: then they share the artifacts, and, in one
+            folder, the lock file; the recipe's name without it.
     """
 
     name: str
     description: str = ""
     seed: int = 1
+    corpus: str = ""
 
     def errors(self, where: str) -> list[str]:
-        return name_errors(self.name, f"{where}.name") + out_of_range(self, where, seed=(0, LARGEST_SEED))
+        names = {"name": self.name, **({"corpus": self.corpus} if self.corpus else {})}
+        problems = [error for key, name in names.items() for error in name_errors(name, f"{where}.{key}")]
+        return problems + out_of_range(self, where, seed=(0, LARGEST_SEED))
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,48 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class TextSettings:
+    """What trained causal models write, for people to read in the report; drawn from streams of the recipe's seed.
+
+    Attributes:
+        count: texts a model, of each prompt where there are any; 0 for none.
+        prompts: what texts go on from; without any they begin where a document does.
+        tokens: longest text; it ends before at the end of a document.
+        temperature: 0 takes the likeliest token, always the same text; 1 draws as the model believes.
+        top_k: draw among the k likeliest tokens; 0 among all.
+    """
+
+    count: int = 3
+    prompts: list[str] = field(default_factory=list)
+    tokens: int = 100
+    temperature: float = 0.8
+    top_k: int = 40
+
+    def errors(self, where: str) -> list[str]:
+        return out_of_range(
+            self,
+            where,
+            count=(0, _MOST_TEXTS),
+            tokens=(1, math.inf),
+            temperature=(0, math.inf),
+            top_k=(0, math.inf),
+        )
+
+    @property
+    def begun_by(self) -> list[str]:
+        """The beginning of each text, in order."""
+        return [prompt for prompt in self.prompts or [""] for _ in range(self.count)]
+
+    def described(self) -> str:
+        """How the texts were drawn, for people."""
+        begun = "Going on from the prompts" if self.prompts else "Begun where a document of the corpus begins"
+        if self.temperature == 0:
+            return f"{begun}, each token the likeliest."
+        among = f"among the {self.top_k} likeliest" if self.top_k else "among all"
+        return f"{begun}, each token drawn {among} at temperature {self.temperature:g}."
+
+
+@dataclass(frozen=True)
 class FinetuningSettings:
     """How a model is fine-tuned on a task (paper appendix A and section 5.3), with linear warm-up and decay.
 
@@ -83,6 +131,7 @@ class FinetuningSettings:
         precision: "fp32", or "bf16" compute with fp32 master weights; what is trained is scored in fp32.
         sequence_length: longest input in tokens; the model's for 0.
         seeds: of the new head, the order and dropout: one run each.
+        data_parallel: copies of the model, where its layout has more than the batch has examples for; the layout's for 0.
     """
 
     epochs: int = 3
@@ -94,10 +143,12 @@ class FinetuningSettings:
     precision: Literal["fp32", "bf16"] = "fp32"
     sequence_length: int = 0
     seeds: list[int] = field(default_factory=lambda: [1])
+    data_parallel: int = 0
 
     def errors(self, where: str) -> list[str]:
         at_least_one = dict.fromkeys(("epochs", "batch_size", "micro_batch"), (1, math.inf))
-        problems = out_of_range(self, where, **at_least_one, sequence_length=(0, math.inf))
+        at_least_zero = dict.fromkeys(("sequence_length", "data_parallel"), (0, math.inf))
+        problems = out_of_range(self, where, **at_least_one, **at_least_zero)
         problems += not_positive(self, where, "learning_rate")
         problems += out_of_range(self, where, warmup_fraction=(0, 1), weight_decay=(0, math.inf))
         if self.micro_batch > self.batch_size >= 1:
@@ -117,13 +168,21 @@ class FinetuningSettings:
     def significant(self, drops: bool) -> dict[str, Any]:
         """What a run's numbers depend on, besides its seed; `drops` as in `TrainingConfig.significant`."""
         facts = asdict(self)
-        del facts["seeds"]
+        del facts["seeds"], facts["data_parallel"]
         if not drops:
             del facts["micro_batch"]
         return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
+    def layout(self, model: ParallelConfig) -> ParallelConfig:
+        """The layout of a fine-tuning of a model that is laid out so: no pipeline."""
+        copies = self.data_parallel or model.task_data_parallel
+        return replace(model, data_parallel=copies, pipeline_parallel=1, pipeline_chunks=1)
+
     def layout_errors(self, data_parallel: int, where: str) -> list[str]:
-        """Why a batch cannot be dealt to `data_parallel` ranks, one line each."""
+        """Why a batch cannot be dealt to `data_parallel` ranks, one line each; those of `data_parallel` of its own, to
+        these."""
+        if self.data_parallel:
+            data_parallel = self.data_parallel
         if self.batch_size % data_parallel:
             return [
                 f"{where}: batch_size {self.batch_size} is not divisible by the {data_parallel} processes beyond "
@@ -154,18 +213,83 @@ class FinetuningSettings:
 
 
 @dataclass(frozen=True)
+class LaunchSettings:
+    """How stages are started; no result depends on it.
+
+    Attributes:
+        kind: of programs on ranks: "local", on this machine; "slurm", by `srun`, one agent a node, in the allocation that
+            the command runs in, or each stage in one of its own that is waited for. "ray": they are local, and pipeline
+            stages work on a Ray cluster.
+        nodes: of a cluster, at most; as many as a stage's processes need for 0.
+        processes_per_node: on each, its devices.
+        grace_seconds: how long processes that are asked to end have to finish a step and save.
+        arguments: more of `srun`: partition, time limit, devices.
+        ray_address: of the Ray cluster.
+        share_devices: start on CUDA devices of this machine that other programs use, too.
+    """
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    nodes: int = 0
+    processes_per_node: int = 8
+    grace_seconds: int = 600
+    arguments: list[str] = field(default_factory=list)
+    ray_address: str = "auto"
+    share_devices: bool = False
+
+    def errors(self, where: str) -> list[str]:
+        problems = out_of_range(
+            self, where, nodes=(0, math.inf), processes_per_node=(1, math.inf), grace_seconds=(1, math.inf)
+        )
+        if self.arguments and self.kind != "slurm":
+            problems.append(f'{where}.arguments: are for kind "slurm", which is {self.kind!r}')
+        return problems
+
+    def nodes_for(self, ranks: int) -> tuple[int, int]:
+        """(nodes, processes on each) for so many ranks."""
+        nodes = math.ceil(ranks / self.processes_per_node)
+        return nodes, ranks // nodes
+
+    def layout_errors(self, ranks: int, where: str) -> list[str]:
+        """Why so many processes cannot be started, one line each."""
+        if self.kind != "slurm":
+            return []
+        nodes, processes = self.nodes_for(ranks)
+        if nodes * processes != ranks:
+            return [
+                f"{where}: its {ranks} processes cannot be dealt evenly to nodes of {self.processes_per_node} "
+                "(launch.processes_per_node)"
+            ]
+        if self.nodes and nodes > self.nodes:
+            return [
+                f"{where}: its {ranks} processes need {nodes} nodes of {processes}, launch.nodes is {self.nodes}"
+            ]
+        return []
+
+
+@dataclass(frozen=True)
 class Model:
     """One model.
 
     Attributes:
         config: its shape; the vocabulary's size is a stand-in until its tokenizer exists.
         finetuning: by task.
+        parallel: its layout: the recipe's, and what its own table says.
     """
 
     name: str
     config: ModelConfig
     training: TrainingConfig
     finetuning: dict[str, FinetuningSettings]
+    parallel: ParallelConfig
+
+    def layout_errors(self, layout: ParallelConfig) -> list[str]:
+        """Why it cannot be trained on a layout, one line each."""
+        where = f"models.{self.name}"
+        return self.config.layout_errors(
+            layout.tensor_parallel, where, layout.sequence_parallel, layout.stages
+        ) + self.training.layout_errors(
+            layout.data_parallel, f"{where}.training", layout.pipeline_parallel, layout.pipeline_chunks
+        )
 
     def fits(self, task: Task) -> bool:
         """Whether a task is for models of this one's family."""
@@ -177,11 +301,16 @@ class Recipe:
     """A checked recipe; paths in it are absolute.
 
     Attributes:
+        files: all files that it was read from, its own last: what it extends comes first.
+        overrides: what the command line set, as the text of `--set`.
         plugins: modules of the user's own, already imported.
         corpora: as the recipe lists them.
+        parallel: the layout of models that have none of their own.
     """
 
     path: Path
+    files: tuple[Path, ...]
+    overrides: str
     plugins: tuple[str, ...]
     identity: Identity
     sample: SampleSettings | None
@@ -195,14 +324,22 @@ class Recipe:
     models: dict[str, Model]
     benchmarks: dict[str, BenchmarkSettings]
     evaluation: EvaluationSettings
+    texts: TextSettings
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
 
     @property
     def name(self) -> str:
         return self.identity.name
 
     @property
+    def corpus_name(self) -> str:
+        return self.identity.corpus or self.name
+
+    @property
     def lock_path(self) -> Path:
         """The file beside the recipe that pins its remote sources."""
+        if self.identity.corpus:
+            return self.path.with_name(f"{self.identity.corpus}.lock.json")
         return self.path.with_suffix(".lock.json")
 
     def ordered_corpora(self) -> list[Source]:

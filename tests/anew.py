@@ -4,7 +4,7 @@ import luigi
 
 from recipes.reader import load_recipe
 from workflows import stage
-from workflows.plan import plan_of
+from workflows.recipe_plan import plan_of
 
 
 def begin_anew() -> None:

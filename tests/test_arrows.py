@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-_LEAVES = ("errors", "files", "processes", "tables", "flags", "registry", "imports")
+_LEAVES = ("errors", "files", "processes", "tables", "flags", "registry", "imports", "progress")
 # What each package may import of ours; a package also imports itself.
 ARROWS = {
     "core": (),

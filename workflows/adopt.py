@@ -4,14 +4,26 @@ What is accepted of one stays accepted for the chain: the same change of a libra
 of inputs that were adopted themselves. So one look is enough where a library was updated.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import UserError
 from data_pipeline.engine.adoption import Difference, Finished, adopt, differences, finished, others
-from workflows.stage import Stage
+from workflows.arguments import add_recipe, add_runs, add_task, root_of
+from workflows.stage import Stage, walk
+
+DESCRIPTION = """Take finished artifacts, made elsewhere or under another key, for those that a recipe wants: their files get a second
+name (a link; a copy from another disk) under the wanted key, and both manifests record it with all that differs. Without
+FOLDER it shows which there are and what differs, and does nothing."""
+EPILOG = """example:
+  python -m workflows adopt runs/pretrain/gpt2-small-0123456789ab
+    pretrain gpt2-small: gpt2-small-0123456789ab
+        libraries.torch: "2.13" → "2.14"
+    adopt 1 artifact(s)? [y/N]
+"""
 
 
 class Adoption(NamedTuple):
@@ -21,6 +33,30 @@ class Adoption(NamedTuple):
     other: Finished
     differences: list[Difference]
     open: list[Difference]
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "adopt",
+        help="accept finished artifacts of other keys for those of a recipe, after a look at what differs",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="artifacts to accept, and all that differs by nothing else; without any, show which there are",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_recipe(parser)
+    add_runs(parser)
+    add_task(parser)
+    parser.set_defaults(
+        function=lambda given: adopt_artifacts(list(walk(root_of(given))), given.folders, given.yes)
+    )
 
 
 def adopt_artifacts(stages: Sequence[Stage], given: Sequence[Path], agreed: bool) -> int:

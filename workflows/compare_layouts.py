@@ -10,10 +10,12 @@ import argparse
 import dataclasses
 import json
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -21,15 +23,27 @@ from safetensors import safe_open
 from core.config import ModelConfig, ParallelConfig, TrainingConfig
 from core.errors import ConfigurationError, UserError
 from core.flags import by_flag, to_flags
+from recipes.overrides import SET
 from recipes.schema import Recipe
+from workflows.arguments import add_recipe, add_runs
 from workflows.launch import failure, run_ranks
 from workflows.stage import Stage
+from workflows.tasks import Pretrain
+from workflows.training import recipe_arguments
 
 # The largest relative difference that is rounding: some hundred times the spacing of the numbers that are computed with.
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 _SMALLEST = 1e-6  # of the largest norm of its kind: what is smaller is compared with that
 _SHOWN_LOSSES = 3
 _LAYER, _GRADIENT = "layer ", "gradient "
+
+
+DESCRIPTION = """Run the first steps of a recipe's model, dropout off, on each layout; print the losses and the largest relative
+differences of layers and gradients to the first layout's, and whether they are rounding or from which layer on another
+thing is computed. The corpus must be made. Ends with 1 where more than rounding differs."""
+EPILOG = """example:
+  python -m workflows compare-layouts --model gpt2-small --layouts 1,1,1 2,1,1
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,45 @@ class Layout:
     @property
     def ranks(self) -> int:
         return self.pipeline * self.data * self.tensor
+
+
+def add_command(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compare-layouts",
+        help="run a model's first steps on several layouts, and say whether what differs is rounding",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="a model of the recipe")
+    parser.add_argument(
+        "--layouts",
+        nargs="+",
+        type=Layout.parse,
+        default=[Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(2, 1, 1)],
+        metavar="P,D,T",
+        help="pipeline, data and tensor parallel sizes; the others are compared with the first (default: 1,1,1 1,1,2 "
+        "1,2,1 2,1,1)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=3, metavar="N", help="steps on each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instead of the recipe's: a pipeline needs as many micro-batches as stages",
+    )
+    add_recipe(parser)
+    add_runs(parser)
+    parser.set_defaults(function=_command)
+
+
+def _command(given: argparse.Namespace) -> int:
+    face: Any = Pretrain  # Luigi's parameters are keywords that no type checker knows
+    stage = face(recipe=given.recipe, set=given.set, runs=given.runs, model=given.model)
+    return 0 if compare_layouts(stage, given.model, given.layouts, given.steps, given.micro_batch) else 1
 
     def __str__(self) -> str:
         return f"{self.pipeline},{self.data},{self.tensor}"
@@ -161,13 +214,15 @@ def compare_layouts(
         if not store.is_complete(step):
             task = f"luigi --module workflows {type(stage.face_of(step)).__name__}"
             told = f"--recipe {stage.recipe} --runs {stage.runs}"
+            told += f" {SET} {shlex.quote(stage.set)}" if stage.set else ""
             raise UserError(f"{step.label}: is not made yet; run {task} {told}")
         paths[role] = store.directory(step)
     shape, training = recipe.models[model].config, recipe.models[model].training
     training = dataclasses.replace(training, micro_batch=micro_batch or training.micro_batch)
     training = dataclasses.replace(training, steps=steps, warmup_steps=0)
     errors = [by_flag(error) for error in training.errors("")]
-    errors += [error for layout in layouts for error in _errors(shape, training, recipe.parallel, layout)]
+    parallel = recipe.models[model].parallel
+    errors += [error for layout in layouts for error in _errors(shape, training, parallel, layout)]
     if errors:
         raise ConfigurationError(list(dict.fromkeys(errors)))
     tolerance = TOLERANCES[training.precision]
@@ -235,9 +290,9 @@ def _run(
     directory: Path,
 ) -> None:
     log = directory / "log"
-    line = ["--recipe", str(recipe.path), "--model", model, *told, "--output", str(directory)]
+    line = [*recipe_arguments(recipe, model), *told, "--output", str(directory)]
     line += ["--data", str(paths["data"]), "--tokenizer", str(paths["tokenizer"])]
-    line += to_flags(_parallel(recipe.parallel, layout), leave_out=("data_parallel",))
+    line += to_flags(_parallel(recipe.models[model].parallel, layout), leave_out=("data_parallel",))
     for plugin in recipe.plugins:
         line += ["--plugin", plugin]
     if run_ranks("pretrain.layout_record", line, ranks=layout.ranks, log=log):

@@ -1,7 +1,7 @@
-"""What the user sees of a run: one line a stage, where a resumed stage goes on, a summary at the end.
+"""What the user sees of a run: one line a stage, where a resumed stage goes on, how far it is, a summary at the end.
 
 A `Session` is one luigi command. It begins when luigi first asks about the root task (`stage.py` hooks it there),
-numbers the stages, and ends with the process. Nothing here decides what runs.
+numbers the stages, and ends with the process. Nothing here decides what runs. Where bars are drawn is `terminal.py`'s.
 """
 
 import atexit
@@ -12,14 +12,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
 
 from core.processes import LostTerminal, asked_to_end, die_with_parent
+from core.progress import Progress
+from workflows import terminal
 
 PIPELINE_LOGGER = "data_pipeline"
+_LINE_SECONDS = 60.0
+_REPORT_SECONDS = 5.0
 
 
 class Planned(Protocol):
@@ -34,11 +38,20 @@ class Planned(Protocol):
 
 
 class Session:
-    """The stages of one command, numbered in the order in which they run."""
+    """The stages of one command, numbered in the order in which they run.
 
-    def __init__(self, root: str, stages: Sequence[Planned]) -> None:
+    Args:
+        not_needed: how many more there are whose artifacts are gone, below others that are complete.
+        held: is kept as long as the process lives.
+    """
+
+    def __init__(
+        self, root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None
+    ) -> None:
         self.root = root
         self.stages = list(stages)
+        self.not_needed = not_needed
+        self.held = held
         self.started = time.monotonic()
         self.process = os.getpid()
         self.finished_before = {stage.task_id for stage in self.stages if stage.complete()}
@@ -60,7 +73,8 @@ class Session:
         done = sum(stage.complete() for stage in self.stages)
         seconds = format_seconds(time.monotonic() - self.started)
         if before == total:
-            return f"{self.root}: nothing to run, {_stages(total)} already done ({seconds})"
+            gone = f", {self.not_needed} gone and not needed" if self.not_needed else ""
+            return f"{self.root}: nothing to run, {_stages(total)} already done{gone} ({seconds})"
         line = f"{self.root}: {_stages(done - before)} run, {before} already done"
         if done < total:
             reason = "interrupted" if self.interrupted else "failed"
@@ -76,12 +90,19 @@ def current() -> Session | None:
     return _session
 
 
-def begin(root: str, stages: Sequence[Planned]) -> None:
-    """Start the session of this process, once: header, signals, log lines, and the summary at exit."""
+def begin(
+    root: str, stages: Sequence[Planned], not_needed: int = 0, held: object = None, workers: int = 1
+) -> None:
+    """Start the session of this process, once: header, signals, log lines, and the summary at exit.
+
+    Args:
+        workers: how many stages luigi may run at a time, each in a process of its own.
+    """
     global _session
     if _session is not None:
         return
-    _session = Session(root, stages)
+    terminal.share(workers)
+    _session = Session(root, stages, not_needed, held)
     done = len(_session.finished_before)
     if done < len(stages):
         say(f"{root}: {_stages(len(stages))}" + (f", {done} already done" if done else ""))
@@ -102,25 +123,46 @@ def _end() -> None:
 
 
 def say(text: str) -> None:
-    """Print a line, over whatever bar stands on the terminal."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-    with contextlib.suppress(BrokenPipeError):
+    """Print a line, over whatever bars stand on the terminal."""
+    with terminal.over_bars(), contextlib.suppress(BrokenPipeError):
         print(text, flush=True)
 
 
 def complain(text: str) -> None:
     """Print an error to stderr."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-    print(text, file=sys.stderr, flush=True)
+    with terminal.over_bars():
+        print(text, file=sys.stderr, flush=True)
 
 
-def show_failure(stage: Planned, error: Exception, message: str) -> None:
-    """Print why a stage failed, once: luigi's own account of the same error is left out."""
-    complain(f"{stage_title(stage)} FAILED: {message}")
-    error.already_shown = True  # type: ignore[attr-defined]
+def show_failure(stage: Planned, error: Exception, message: str | None, log: Path) -> None:
+    """Print why a stage failed and where its log is, once: luigi's own account of the same error is left out.
+
+    Args:
+        message: for the user; None for a bug, whose traceback luigi prints.
+    """
+    text = "a bug, whose traceback comes next" if message is None else message
+    where = "" if str(log) in text or not log.exists() else f"\n  the whole log: {log}"
+    complain(f"{stage_title(stage)} FAILED: {text}{where}")
+    if message is not None:
+        error.already_shown = True  # type: ignore[attr-defined]
+
+
+class Watch:
+    """Says how far a stage is: once a minute where there is no terminal for a bar, and to whoever schedules."""
+
+    def __init__(self, stage: Planned, report: Callable[[Progress], object] | None) -> None:
+        """`report`: tells a scheduler that others look at; it may take its time."""
+        self._title, self._report = stage_title(stage), report
+        self._said = self._reported = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._said > _LINE_SECONDS and not sys.stderr.isatty():
+            self._said = now
+            say(f"{self._title}: {progress.line()}")
+        if self._report is not None and now - self._reported > _REPORT_SECONDS:
+            self._reported = now
+            threading.Thread(target=self._report, args=(progress,), daemon=True).start()
 
 
 def _not_shown_yet(record: logging.LogRecord) -> bool:
@@ -216,9 +258,10 @@ def start_luigi_worker() -> None:
     """Make such a process die with the command, and leave to it what a terminal tells all: it sends SIGTERM on."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    terminal = LostTerminal()
+    lost = LostTerminal()
     if signal.SIGHUP in asked_to_end():
-        signal.signal(signal.SIGHUP, lambda *_: terminal.let_go())
+        signal.signal(signal.SIGHUP, lambda *_: lost.let_go())
+    terminal.take_row()
 
 
 @contextlib.contextmanager

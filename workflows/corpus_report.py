@@ -19,9 +19,10 @@ from data_pipeline.inspection.pages import write_page
 from data_pipeline.inspection.show import data_page
 from data_pipeline.inspection.view import ShowSettings
 from workflows.report_page import origins
-from workflows.stage import LinkedStage, Pipeline, RecipeParameter
+from workflows.stage import LinkedStage, Pipeline
 
 DATA_PAGE = "data.html"
+PAGES = "data"
 CORPUS = StageKind("corpus", 2, ("workflows.corpus_report",), unhashed=(DATA_PAGE,))
 _DOCUMENT_KINDS = (steps.FETCH, steps.CLEAN, steps.DECONTAMINATE, steps.DEDUPLICATE)
 
@@ -30,6 +31,21 @@ def write_data_page(directory: Path, made: Sequence[Step], place: Workplace) -> 
     """The page that `python -m data_pipeline show` makes of what deduplication left, beside a report."""
     last = [step for step in made if step.kind is steps.DEDUPLICATE][-1]
     write_page(directory / DATA_PAGE, data_page(chain_of(place.directory(last)), ShowSettings()))
+
+
+def write_data_pages(directory: Path, made: Sequence[Step], place: Workplace) -> dict[Step, str]:
+    """That page, and one for each other artifact of documents or tokens in a folder beside it; returns the address of
+    each, by step."""
+    write_data_page(directory, made, place)
+    (directory / PAGES).mkdir(exist_ok=True)
+    addresses = {step: DATA_PAGE for step in made if step.kind is steps.DEDUPLICATE}
+    for step in made:
+        if step.kind in (*_DOCUMENT_KINDS, steps.TOKENIZE) and step not in addresses:
+            addresses[step] = f"{PAGES}/{step.kind.name}-{step.name}.html"
+            settings = ShowSettings(only=["tokens"] if step.kind is steps.TOKENIZE else [])
+            page = data_page(chain_of(place.directory(step)), settings)
+            write_page(directory / addresses[step], page)
+    return addresses
 
 
 def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
@@ -59,6 +75,7 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
         label="write the funnel",
         parameters={"recipe": recipe},
         inputs={step.name: step for step in corpora},
+        reads=tuple(walk(corpora)),
         facts=lambda summary: f"of {', '.join(summary['families'])}",
         layout={"processes": 1},
     )
@@ -67,6 +84,7 @@ def corpus_report(recipe: str, corpora: Sequence[Step]) -> Step:
 class CorpusReport(LinkedStage):
     """The funnel of a recipe's corpora, as a table and as JSON."""
 
+    makes = "runs/corpus/<recipe>-…: funnel.txt, data.html; runs/latest/<recipe>-corpus links to it"
     stage = CORPUS.name
 
     def make_step(self) -> Step:
@@ -85,10 +103,10 @@ class CorpusReport(LinkedStage):
 class BuildCorpus(Pipeline):
     """Raw text to the tokenized corpora of a recipe; `--corpus` names a recipe that holds a corpus only."""
 
+    makes = "the funnel, runs/latest/<recipe>-corpus/funnel.txt, and the indexed datasets that it names"
     corpus = luigi.Parameter(
         default="", description="recipe of a corpus, by name or path of a .toml file (default: --recipe)"
     )
 
     def requires(self) -> list[luigi.Task]:
-        recipe = RecipeParameter().normalize(self.corpus) if self.corpus else self.recipe
-        return [self.clone(CorpusReport, recipe=recipe)]
+        return [self.clone(CorpusReport, recipe=self.corpus or self.recipe)]

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from core.config import ParallelConfig
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
@@ -13,6 +14,7 @@ from data_pipeline.step_inputs import BenchmarkFile
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, Task, ZeroShot
 from recipes.schema import Recipe
 from workflows.launch import failure
+from workflows.layout import layout_here
 from workflows.training import (
     LIBRARIES,
     module_of,
@@ -35,7 +37,8 @@ def task_kind(
         code for name in FAMILIES if FAMILIES[name].causal == record.causal for code in network_code(name)
     ]
     own = () if plugin else (module_of(record.program),)
-    return StageKind(record.name, version, (*own, *networks, *shared), libraries, group=group)
+    code = (*own, *networks, *shared)
+    return StageKind(record.name, version, code, (*libraries, *record.libraries), group=group)
 
 
 def zero_shot_kind(record: ZeroShot) -> StageKind:
@@ -61,12 +64,14 @@ def evaluate(
         line += ["--output", str(directory / RESULT), "--controls"]
         return line + to_flags(settings, leave_out=unused)
 
-    run = program(kind, recipe, "evaluate", arguments)
+    config, asked = recipe.models[model].config, recipe.models[model].parallel
+    layout = layout_here(recipe, asked, lambda found: config.layout_errors(found.tensor_parallel, model))
+    run = program(kind, recipe, layout, "evaluate", arguments, asked)
 
     def work(directory: Path, place: Workplace) -> Summary:
-        run(directory, place)
+        code = run(directory, place)
         if not (directory / RESULT).exists():
-            raise failure(f"the evaluation ended without {RESULT}", log_of(kind, directory))
+            raise failure(f"the evaluation ended without {RESULT}", log_of(kind, directory), code)
         return read_json(directory / RESULT)
 
     return Step(
@@ -82,7 +87,7 @@ def evaluate(
         files=data.files("benchmark"),
         selectors={"task": record.name, "model": model},
         facts=record.facts,
-        layout=dataclasses.asdict(recipe.parallel),
+        layout=dataclasses.asdict(layout),
     )
 
 
@@ -102,7 +107,7 @@ def finetune(
         line = [record.name, "--checkpoint", str(place.directory(trained_model))]
         line += ["--tokenizer", str(place.directory(tokenizer)), "--data", str(data.at(place))]
         line += ["--output", str(directory), "--seed", str(seed), "--controls"]
-        return line + to_flags(settings, leave_out=("seeds",))
+        return line + to_flags(settings, leave_out=("seeds", "data_parallel"))
 
     def collect(directory: Path) -> Summary:
         if not (directory / RESULT).exists():
@@ -110,6 +115,15 @@ def finetune(
         return read_json(directory / RESULT)
 
     seeds = f", seed {seed}" if len(settings.seeds) > 1 else ""
+    asked = settings.layout(recipe.models[model].parallel)
+    config = recipe.models[model].config
+
+    def errors(found: ParallelConfig) -> list[str]:
+        return config.layout_errors(found.tensor_parallel, model) + settings.layout_errors(
+            found.task_data_parallel, model
+        )
+
+    layout = layout_here(recipe, asked, errors)
     return Step(
         kind,
         f"{model}-seed{seed}",
@@ -124,8 +138,8 @@ def finetune(
         files=data.files("benchmark"),
         selectors={"task": record.name, "model": model, "seed": str(seed)},
         facts=record.facts,
-        layout=dataclasses.asdict(recipe.parallel),
-        ranks=program(kind, recipe, "finetune", arguments),
+        layout=dataclasses.asdict(layout),
+        ranks=program(kind, recipe, layout, "finetune", arguments, asked),
     )
 
 

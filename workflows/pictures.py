@@ -9,6 +9,7 @@ from typing import Any
 
 # Okabe and Ito's colours: told apart with any colour vision, readable on white and on near-black.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+_DASHES, _MARKS = ("-", "--", ":", "-."), "oDs^vPX*"
 _STYLE: Any = {
     "axes.grid": True,
     "grid.linewidth": 0.5,
@@ -21,6 +22,7 @@ _STYLE: Any = {
     "font.size": 11,
     "svg.hashsalt": "report",
 }
+_LONGEST_NAME = 48
 _THEMES = {"light": ("#1b1f24", "#d0d7de"), "dark": ("#e6edf3", "#3d444d")}
 
 
@@ -33,19 +35,87 @@ class Picture:
     alternative: str
 
 
-def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Picture:
-    """Training loss over steps, one line a model."""
+def curves(
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    over: str,
+    what: str,
+    *,
+    smooth: bool = True,
+    logarithmic: bool = False,
+) -> Picture:
+    """What was measured over steps or tokens, one line a model; lines differ in colour and in dashes."""
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        for name, points in curves.items():
-            axes.plot(*zip(*smoothed(points), strict=True), label=name)
-        axes.set_xlabel("step")
-        axes.set_ylabel("training loss")
+        for number, (name, points) in enumerate(lines.items()):
+            drawn = smoothed(points) if smooth else points
+            style = _DASHES[number // len(_COLOURS) % len(_DASHES)] if len(lines) > len(_COLOURS) else "-"
+            mark = "" if smooth else _MARKS[number % len(_MARKS)]
+            axes.plot(
+                *zip(*drawn, strict=True), linestyle=style, marker=mark, markersize=5, label=_plain(name)
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_number_formatter())
+            axes.yaxis.set_minor_formatter(_number_formatter())
+        axes.xaxis.set_major_formatter(_number_formatter())
+        axes.set_xlabel(over)
+        axes.set_ylabel(what)
         axes.legend(frameon=False)
 
-    ends = "; ".join(f"{name}: from {p[0][1]:.2f} to {p[-1][1]:.2f}" for name, p in curves.items())
-    return _picture(draw, (7.2, 3.6), f"Training loss falls over the steps. {ends}.")
+    ends = "; ".join(f"{name}: from {p[0][1]:.2f} to {p[-1][1]:.2f}" for name, p in lines.items())
+    return _picture(
+        draw, (7.2, 3.6), f"{what[0].upper()}{what[1:]} over {over}s. {ends}.".replace("ss.", "s.")
+    )
+
+
+def scaling(groups: Mapping[str, Mapping[str, float]]) -> Picture:
+    """Weak scaling as bars: by series, shares by label."""
+    count = sum(map(len, groups.values()))
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        labels, at = [], 0
+        for colour, (series, shares) in zip(cycle(_COLOURS), groups.items(), strict=False):
+            places = range(at, at + len(shares))
+            drawn = axes.barh(
+                places, [100 * share for share in shares.values()], 0.6, color=colour, label=_plain(series)
+            )
+            axes.bar_label(drawn, [f"{100 * share:.0f}" for share in shares.values()], padding=4)
+            labels += [_plain(label) for label in shares]
+            at += len(shares)
+        axes.set_yticks(range(at), labels)
+        axes.invert_yaxis()
+        axes.set_xlabel("weak scaling, %")
+        axes.set_ylabel("devices")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+
+    words = "; ".join(
+        f"{series}: " + ", ".join(f"{label} devices {share:.0%}" for label, share in shares.items())
+        for series, shares in groups.items()
+    )
+    return _picture(draw, (7.2, 1.6 + 0.3 * count), f"Weak scaling. {words}.")
+
+
+def _plain(text: str) -> str:
+    """A name as it is, its middle left out where it is long: matplotlib reads what stands between dollar signs as a
+    formula, and leaves out names that begin with an underline."""
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[: _LONGEST_NAME // 2]}…{text[-_LONGEST_NAME // 2 :]}"
+    text = text.replace("$", r"\$")
+    return f"\u200b{text}" if text.startswith("_") else text
+
+
+def _number_formatter() -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    def text(value: float, _: int | None) -> str:
+        for size, unit in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
+            if abs(value) >= size:
+                return f"{value / size:g}{unit}"
+        return f"{value:g}"
+
+    return FuncFormatter(text)
 
 
 def smoothed(points: Sequence[tuple[int, float]], most: int = 150) -> list[tuple[float, float]]:
@@ -63,10 +133,10 @@ def accuracies(bars: Sequence[tuple[str, float, Mapping[str, float]]]) -> Pictur
         axes = figure.add_subplot()
         rows = axes.barh(range(len(bars)), [100 * share for _, share, _ in bars], 0.5, label="this run")
         axes.bar_label(rows, [f"{share:.1%}" for _, share, _ in bars], padding=5)
-        for mark, colour, name in zip(cycle("oDs^vPX*"), cycle(_COLOURS[1:]), names, strict=False):
+        for mark, colour, name in zip(cycle(_MARKS), cycle(_COLOURS[1:]), names, strict=False):
             points = [(100 * known[name], row) for row, (*_, known) in enumerate(bars) if name in known]
-            axes.plot(*zip(*points, strict=True), mark, color=colour, mec="white", ms=9, label=name)
-        axes.set_yticks(range(len(bars)), [label for label, *_ in bars])
+            axes.plot(*zip(*points, strict=True), mark, color=colour, mec="white", ms=9, label=_plain(name))
+        axes.set_yticks(range(len(bars)), [_plain(label) for label, *_ in bars])
         axes.invert_yaxis()
         axes.set_xlim(0, 110)
         axes.set_xlabel("accuracy, %")
@@ -87,10 +157,13 @@ def funnel(rows: Sequence[tuple[str, int, str]]) -> Picture:
         most = max(count for _, count, _ in rows) or 1
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "white"}
         for index, (_, count, dropped) in enumerate(rows):
-            axes.barh(index, count, left=(most - count) / 2, color=_COLOURS[0])
-            axes.text(most / 2, index - 0.15 * bool(dropped), f"{count:,}", weight="bold", **style)
-            axes.text(most / 2, index + 0.2, dropped, size=9, **style)
-        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+            axes.barh(index, count, 0.6, left=(most - count) / 2, color=_COLOURS[0])
+            if count > 0.2 * most:
+                axes.text(most / 2, index, f"{count:,}", weight="bold", **style)
+            else:  # beside a bar that is too short for it
+                axes.text((most + count) / 2, index, f" {count:,}", weight="bold", ha="left", va="center")
+            axes.text(most / 2, index + 0.4, _plain(dropped), ha="center", va="top", size=9)
+        axes.set_yticks(range(len(rows)), [_plain(name) for name, _, _ in rows])
         axes.tick_params(length=0)
         axes.invert_yaxis()
         axes.xaxis.set_visible(False)

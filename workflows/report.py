@@ -1,13 +1,13 @@
 """The last stage: results of a whole recipe as `results.json`, `report.md` and `index.html`, and a link to them.
 
-Only `results.json` is covered by the manifest: the two pages show times. `data.html` beside them is the page of `python -m
-data_pipeline show`. What they look like is in `report_page.py` and `data_pipeline.inspection.pages`, their pictures are in
-`pictures.py`.
+Only `results.json` is covered by the manifest: the two pages show times. `data.html` and the pages in `data/` beside them
+are those of `python -m data_pipeline show`. What they look like is in `report_page.py` and
+`data_pipeline.inspection.pages`, their pictures are in `pictures.py`.
 """
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,18 @@ from data_pipeline.sample.planted import planted_outcomes
 from data_pipeline.sources.source import SampleSource
 from recipes.records import FINE_TUNING
 from recipes.schema import Recipe
-from workflows.corpus_report import DATA_PAGE, write_data_page
+from workflows.corpus_report import DATA_PAGE, PAGES, write_data_pages
 from workflows.evaluation import ENSEMBLE
-from workflows.plan import Plan
+from workflows.recipe_plan import Plan
+from workflows.report_facts import facts_of
 from workflows.report_page import report_page, write_pages
 from workflows.stage import LinkedStage, Pipeline
+from workflows.texts import FILE, TEXTS
 from workflows.training import read_metrics
 
-REPORT = StageKind("report", 3, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE))
+REPORT = StageKind(
+    "report", 4, ("workflows.report",), unhashed=("index.html", "report.md", DATA_PAGE, f"{PAGES}/")
+)
 
 
 def report(plan: Plan) -> Step:
@@ -36,6 +40,7 @@ def report(plan: Plan) -> Step:
     recipe = plan.recipe
     wanted = [plan.corpus.deduplicate(), *map(plan.pretrain, recipe.models)]
     wanted += [plan.evaluate(*member.values()) for member in plan.measurements()]
+    wanted += [plan.texts(*member.values()) for member in plan.writings()]
     wanted += [plan.finetune(*member.values()) for member in plan.finetunings()]
     wanted += [plan.ensemble(*member.values()) for member in plan.ensembles()]
 
@@ -43,11 +48,7 @@ def report(plan: Plan) -> Step:
         made = list(walk(wanted))
         results = collect_results(recipe, made, place)
         write_json(directory / "results.json", results)
-        curves = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
-        page = report_page(recipe, results, recipe.measured_tasks(), curves, made, place)
-        write_data_page(directory, made, place)
-        links = [(DATA_PAGE, "The data: documents kept and dropped, duplicates, benchmark hits")]
-        write_pages(directory, dataclasses.replace(page, links=links))
+        write_report(plan, results, made, place, directory)
         return {"models": sorted(results["models"])}
 
     return Step(
@@ -57,13 +58,28 @@ def report(plan: Plan) -> Step:
         label="write the report",
         parameters={"recipe": recipe.name, "description": recipe.identity.description},
         inputs={f"{step.kind.name} {step.name}": step for step in wanted},
+        reads=tuple(walk(wanted)),
         facts=lambda summary: f"of {', '.join(summary['models'])}",
         layout={"processes": 1},
     )
 
 
+def write_report(
+    plan: Plan, results: Mapping[str, Any], made: Sequence[Step], place: Workplace, directory: Path
+) -> None:
+    """Write the pages of finished steps: the report, and those of documents that it refers to."""
+    recipe = plan.recipe
+    pages = write_data_pages(directory, made, place)
+    records = {model: read_metrics(place.directory(plan.pretrain(model))) for model in recipe.models}
+    facts = facts_of(recipe, made, place, pages)
+    page = report_page(recipe, results, recipe.measured_tasks(), records, facts)
+    links = [(DATA_PAGE, "The data: documents kept and dropped, duplicates, benchmark hits")]
+    write_pages(directory, dataclasses.replace(page, links=links))
+
+
 def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> dict[str, Any]:
-    """All numbers of a run: by model and task, and the corpus funnel. Deterministic: no times, no paths."""
+    """All numbers of a run: by model and task, the corpus funnel, and which artifact holds each. Deterministic: no times,
+    no paths."""
     models: dict[str, dict[str, Any]] = {}
     seeds: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
     for step in made:  # inputs first: a model before what measures it
@@ -75,12 +91,28 @@ def collect_results(recipe: Recipe, made: Sequence[Step], place: Workplace) -> d
             models[model][task]["ensemble"] = place.summary(step)
         elif model and task:
             models[model][task] = place.summary(step)
+        elif model and step.kind.name == TEXTS:
+            models[model]["texts"] = read_json(place.directory(step) / FILE)["texts"]
         elif model:
             config = read_json(place.directory(step) / "model" / "config.json")
             models[model] = {"config": config, "pretraining": place.summary(step)}
     planted = planted_rows(recipe, made, place)
     passed = funnel((step.kind.name, step.name, place.summary(step)) for step in made)
-    return {"recipe": recipe.name, "models": models, "corpus": passed, "planted": planted}
+    return {
+        "recipe": recipe.name,
+        "models": models,
+        "corpus": passed,
+        "planted": planted,
+        "artifacts": [
+            {
+                "stage": step.kind.name,
+                "name": step.name,
+                "key": place.store.artifact(step).key,
+                "of": dict(step.selectors),
+            }
+            for step in made
+        ],
+    }
 
 
 def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list[dict[str, Any]]:
@@ -101,6 +133,7 @@ def planted_rows(recipe: Recipe, made: Sequence[Step], place: Workplace) -> list
 class Report(LinkedStage):
     """The report of a recipe."""
 
+    makes = "runs/report/<recipe>-…: index.html, report.md, results.json, data.html, data/; runs/latest/<recipe> links to it"
     stage = REPORT.name
 
     def make_step(self) -> Step:
@@ -113,6 +146,8 @@ class Report(LinkedStage):
 
 class FullReproduction(Pipeline):
     """Raw text to the report."""
+
+    makes = "the report, runs/latest/<recipe>/index.html, and all that it stands on"
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(Report)]

@@ -19,6 +19,7 @@ from recipes.reader import add_our_records
 from recipes.records import FINE_TUNING, PRETRAININGS, ZERO_SHOT
 from workflows import corpus_report, report
 from workflows.evaluation import ensemble_kind, fine_tuning_kind, zero_shot_kind
+from workflows.texts import texts_kind
 from workflows.training import pretrain_kind
 
 TABLE = CHECKOUT / "tests" / "workflows" / "source_hashes.json"
@@ -51,14 +52,21 @@ EXCEPTIONS = {
     "data_pipeline/corpora.py": "chains stages, which is in their keys",
     "data_pipeline/step_inputs.py": "says what stages read, which is in their keys",
     "recipes/reader.py": "reads recipes; what they say is a parameter",
-    "workflows/plan.py": "chains stages, which is in their keys",
+    "workflows/recipe_plan.py": "chains stages, which is in their keys",
     "workflows/stage.py": "the face of stages to Luigi",
     "workflows/tasks.py": "the face of stages to Luigi",
     "workflows/training.py": "starts programs on ranks; their code is their stage's",
     "workflows/evaluation.py": "starts programs on ranks; their code is their stage's",
     "workflows/launch.py": "starts programs on ranks",
     "workflows/console.py": "shows what runs",
+    "workflows/texts.py": "starts programs on ranks; their code is their stage's",
     "workflows/report_page.py": "writes pages that no manifest covers",
+    "workflows/report_facts.py": "tells when and on what, on pages that no manifest covers",
+    "workflows/report_made.py": "tells how, on pages that no manifest covers",
+    "workflows/report_training.py": "tells of trainings, on pages that no manifest covers",
+    "workflows/paper_tables.py": "makes tables of pages that no manifest covers",
+    "workflows/paper_scaling.py": "makes tables of pages that no manifest covers",
+    "workflows/stage_drawings.py": "draws for pages that no manifest covers",
     "workflows/pictures.py": "draws for pages that no manifest covers",
 }
 
@@ -66,7 +74,7 @@ EXCEPTIONS = {
 def stage_kinds() -> dict[str, StageKind]:
     """Every stage of ours, by a name of its own."""
     add_our_records()
-    kinds = {kind.name: kind for kind in (*KINDS_OF_STEPS, report.REPORT, corpus_report.CORPUS)}
+    kinds = {kind.name: kind for kind in (*KINDS_OF_STEPS, report.REPORT, corpus_report.CORPUS, texts_kind())}
     kinds |= {f"pretrain {name}": pretrain_kind(name) for name in PRETRAININGS if name in FAMILIES}
     kinds |= {name: zero_shot_kind(ZERO_SHOT[name]) for name in ZERO_SHOT}
     kinds |= {name: fine_tuning_kind(FINE_TUNING[name]) for name in FINE_TUNING}

@@ -1,4 +1,4 @@
-"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.plan`."""
+"""What Luigi sees and people type: a task for each stage, thin faces of the steps of `workflows.recipe_plan`."""
 
 import luigi
 
@@ -8,12 +8,14 @@ from data_pipeline.engine.steps import Step
 from recipes.records import FINE_TUNING, ZERO_SHOT, FineTuning, ZeroShot
 from workflows.evaluation import ENSEMBLE, EVALUATE, FINETUNE
 from workflows.stage import Pipeline, Stage
+from workflows.texts import TEXTS
 from workflows.training import PRETRAIN
 
 
 class WriteSample(Stage):
     """The generated corpus and benchmark files."""
 
+    makes = "runs/sample/…: corpus/*.jsonl.gz, benchmarks/ in their authors' formats, and which defects were planted"
     stage = steps.SAMPLE.name
 
     def choices(self) -> list[dict[str, str]]:
@@ -36,6 +38,7 @@ class CorpusStage(Stage):
 class FetchDocuments(CorpusStage):
     """One corpus, wherever it comes from, as document shards."""
 
+    makes = "runs/fetch/<corpus>-…: documents-*.parquet, quarantine/ of bad records"
     stage = steps.FETCH.name
 
     def make_step(self) -> Step:
@@ -45,6 +48,7 @@ class FetchDocuments(CorpusStage):
 class FetchBenchmark(Stage):
     """One benchmark from the hub, or from a local copy in hub layout, in its authors' format."""
 
+    makes = "runs/benchmark/<benchmark>-…: the files as its authors publish them"
     stage = steps.BENCHMARK.name
     selectors = ("benchmark",)
     benchmark = luigi.Parameter(default="", description="one benchmark of the recipe (default: all)")
@@ -61,6 +65,7 @@ class FetchBenchmark(Stage):
 class CleanDocuments(CorpusStage):
     """Repaired documents of one language, long enough, of one corpus."""
 
+    makes = "runs/clean/<corpus>-…: documents-*.parquet, dropped/ with the reason of each that is left out"
     stage = steps.CLEAN.name
 
     def make_step(self) -> Step:
@@ -70,6 +75,9 @@ class CleanDocuments(CorpusStage):
 class DecontaminateDocuments(Stage):
     """All documents, without text that occurs in a benchmark."""
 
+    makes = (
+        "runs/decontaminate/<recipe>-…: documents-*.parquet, hits.jsonl of what was cut, and for which text"
+    )
     stage = steps.DECONTAMINATE.name
 
     def choices(self) -> list[dict[str, str]]:
@@ -82,6 +90,7 @@ class DecontaminateDocuments(Stage):
 class DeduplicateDocuments(Stage):
     """All documents, one of each group of duplicates."""
 
+    makes = "runs/deduplicate/<recipe>-…: documents-*.parquet, clusters.jsonl of what was alike"
     stage = steps.DEDUPLICATE.name
 
     def make_step(self) -> Step:
@@ -101,6 +110,7 @@ class FamilyStage(Stage):
 class TrainTokenizer(FamilyStage):
     """A tokenizer trained on the family's documents, or the recipe's given one."""
 
+    makes = "runs/tokenizer/<recipe>-<family>-…: tokenizer.json"
     stage = steps.TOKENIZER.name
 
     def make_step(self) -> Step:
@@ -110,6 +120,7 @@ class TrainTokenizer(FamilyStage):
 class TrainSentenceSplitter(FamilyStage):
     """A model of where sentences end, for families whose corpora have a sequence a sentence."""
 
+    makes = "runs/sentences/<recipe>-<family>-…: punkt.json"
     stage = steps.SENTENCES.name
 
     def choices(self) -> list[dict[str, str]]:
@@ -122,6 +133,7 @@ class TrainSentenceSplitter(FamilyStage):
 class TokenizeCorpus(FamilyStage):
     """The family's documents as one indexed dataset."""
 
+    makes = "runs/tokenize/<recipe>-<family>-…: corpus.bin and corpus.idx, as Megatron-core reads them"
     stage = steps.TOKENIZE.name
 
     def make_step(self) -> Step:
@@ -137,6 +149,7 @@ class ModelStage(Stage):
 class Pretrain(ModelStage):
     """Pretraining of one model of the recipe (paper section 4.2)."""
 
+    makes = "runs/pretrain/<model>-…: model/ (config.json, model.safetensors), metrics.jsonl (losses), logs/"
     stage = PRETRAIN
     selectors = ("model",)
     causal: bool | None = None
@@ -156,6 +169,7 @@ class Pretrain(ModelStage):
 class Evaluate(ModelStage):
     """One zero-shot evaluation of one model, beside its controls (paper section 5.2)."""
 
+    makes = "runs/<task>/<model>-…: result.json, the measure beside its controls, logs/"
     stage = EVALUATE
     selectors = ("task", "model")
     task = luigi.Parameter(default="", description="one zero-shot task (default: all)")
@@ -171,9 +185,24 @@ class Evaluate(ModelStage):
         return self.plan.evaluate(self.task, self.model)
 
 
+class GenerateTexts(ModelStage):
+    """A few texts that a model writes, for the report."""
+
+    makes = "runs/texts/<model>-…: texts.json"
+    stage = TEXTS
+    selectors = ("model",)
+
+    def choices(self) -> list[dict[str, str]]:
+        return self.plan.writings()
+
+    def make_step(self) -> Step:
+        return self.plan.texts(self.model)
+
+
 class Finetune(ModelStage):
     """Fine-tuning of one model on a task with one seed, and its scores (paper section 5.3)."""
 
+    makes = "runs/<task>/<model>-seed<seed>-…: model/, result.json, predictions/, metrics.jsonl, logs/"
     stage = FINETUNE
     selectors = ("task", "model", "seed")
     task = luigi.Parameter(default="", description="one fine-tuning task (default: all)")
@@ -193,6 +222,7 @@ class Finetune(ModelStage):
 class Ensemble(ModelStage):
     """What all seeds of a fine-tuning say together (paper section 5.3)."""
 
+    makes = "runs/ensemble/<model>-<task>-…: predictions of all seeds together, and their scores"
     stage = ENSEMBLE
     selectors = ("task", "model")
     task = luigi.Parameter(default="", description="one fine-tuning task (default: all)")
@@ -226,23 +256,25 @@ class PretrainBERT(Pretrain):
 class EvaluateWikiText103(Evaluate):
     """Perplexity on WikiText-103."""
 
-    task = luigi.Parameter(default="wikitext103")
+    task = luigi.Parameter(default="wikitext103", description="the task")
 
 
 class EvaluateLambada(Evaluate):
     """Last-word accuracy on LAMBADA."""
 
-    task = luigi.Parameter(default="lambada")
+    task = luigi.Parameter(default="lambada", description="the task")
 
 
 class FinetuneRACE(Finetune):
     """Reading comprehension on RACE."""
 
-    task = luigi.Parameter(default="race")
+    task = luigi.Parameter(default="race", description="the task")
 
 
 class PretrainingPipeline(Pipeline):
     """Raw text to trained models."""
+
+    makes = "runs/pretrain/<model>-…, one each model of the recipe"
 
     def requires(self) -> list[luigi.Task]:
         return list(self.clone(Pretrain).members())
@@ -250,6 +282,8 @@ class PretrainingPipeline(Pipeline):
 
 class EvaluationPipeline(Pipeline):
     """Trained models to numbers."""
+
+    makes = "runs/<task>/<model>-…, one each measure of the recipe"
 
     def requires(self) -> list[luigi.Task]:
         found: list[luigi.Task] = self.clone(Evaluate).members() if self.plan.measurements() else []

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.config import ParallelConfig
+from core.errors import StoppedError, TransientError, UserError
 from core.families import FAMILIES
 from core.files import read_json
 from core.flags import to_flags
@@ -18,12 +20,20 @@ from core.tensor_files import count_parameters
 from data_pipeline.engine.hashes import ChangedFileError, hash_file
 from data_pipeline.engine.run_record import MACHINE_FILE
 from data_pipeline.engine.steps import StageKind, Step, Summary, Workplace, log_of
+from recipes.overrides import SET, of_models
 from recipes.records import PRETRAININGS
 from recipes.schema import Recipe
+from workflows.console import say
+from workflows.devices import visible_devices
 from workflows.launch import failure, run_ranks
+from workflows.layout import described, layout_here
 
 PRETRAIN = "pretrain"
 LIBRARIES = ("torch", "numpy")
+STATE = "state.json"  # of a training
+_state_before: dict[
+    Path, dict[str, Any] | None
+] = {}  # the state of each training, when its last attempt began
 _TRAINING_CODE = ("core.training.trainer", "core.model_directory")
 
 
@@ -60,21 +70,22 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
     shape = dataclasses.asdict(model.config)
     del shape["vocabulary_size"]  # the tokenizer's
 
-    read = hash_file(recipe.path)
+    read = {file: hash_file(file) for file in recipe.files}
 
     def arguments(directory: Path, place: Workplace) -> list[str]:
-        if hash_file(recipe.path) != read:  # the ranks read it, too
-            raise ChangedFileError(
-                f"{recipe.path}: was changed since this command began; the same command again takes it as it is now"
-            )
-        line = [family, "--recipe", str(recipe.path), "--model", name]
+        for file, digest in read.items():
+            if hash_file(file) != digest:  # the ranks read it, too
+                raise ChangedFileError(
+                    f"{file}: was changed since this command began; the same command again takes it as it is now"
+                )
+        line = [family, *recipe_arguments(recipe, name)]
         line += ["--data", str(place.directory(data)), "--tokenizer", str(place.directory(tokenizer))]
         line += ["--output", str(directory)]
-        return line + to_flags(recipe.parallel, leave_out=("data_parallel", "tensor_parallel", "device"))
+        return line + to_flags(layout, leave_out=("data_parallel", "tensor_parallel", "device"))
 
     def collect(directory: Path) -> Summary:
         return {
-            "step": read_json(directory / "state.json")["step"],
+            "step": read_json(directory / STATE)["step"],
             "loss": last_loss(directory),
             "parameters": count_parameters(directory / "model"),
         }
@@ -83,6 +94,7 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
         loss = summary["loss"]
         return f"step {summary['step']}" + (f", loss {loss:.3f}" if loss is not None else "")
 
+    layout = layout_here(recipe, model.parallel, model.layout_errors)
     kind = pretrain_kind(family)
     plugins = plugin_parameters(FAMILIES.plugin(family), PRETRAININGS.plugin(family))
     return Step(
@@ -94,23 +106,49 @@ def pretrain(recipe: Recipe, name: str, data: Step, tokenizer: Step) -> Step:
         inputs={"data": data, "tokenizer": tokenizer},
         selectors={"model": name},
         facts=facts,
-        layout=dataclasses.asdict(recipe.parallel),
-        ranks=program(kind, recipe, "pretrain", arguments),
+        layout=dataclasses.asdict(layout),
+        ranks=program(kind, recipe, layout, "pretrain", arguments, model.parallel),
     )
 
 
-def program(
-    kind: StageKind, recipe: Recipe, module: str, arguments: Callable[[Path, Workplace], list[str]]
-) -> Callable[[Path, Workplace], None]:
-    """What runs one of our programs on the recipe's ranks, its output in the stage's log."""
+def recipe_arguments(recipe: Recipe, model: str) -> list[str]:
+    """What tells a program on ranks to take a model of a recipe."""
+    overrides = of_models(recipe.overrides)
+    return ["--recipe", str(recipe.path), "--model", model, *([SET, overrides] if overrides else [])]
 
-    def run(directory: Path, place: Workplace) -> None:
-        line = [*arguments(directory, place), "--tensor-parallel", str(recipe.parallel.tensor_parallel)]
-        line += ["--device", recipe.parallel.device]
+
+def program(
+    kind: StageKind,
+    recipe: Recipe,
+    layout: ParallelConfig,
+    module: str,
+    arguments: Callable[[Path, Workplace], list[str]],
+    asked: ParallelConfig | None = None,
+) -> Callable[[Path, Workplace], int]:
+    """What runs one of our programs on the ranks of a layout, its output in the stage's log; returns its exit code.
+
+    Args:
+        asked: the recipe's layout, where that is another.
+    """
+
+    def run(directory: Path, place: Workplace) -> int:
+        _state_before[directory] = _state(directory)
+        if asked is not None and asked != layout:
+            say(f"        {described(layout, asked, len(visible_devices()))}")
+        line = [*arguments(directory, place), "--tensor-parallel", str(layout.tensor_parallel)]
+        line += ["--device", layout.device]
         line += ["--title", place.title, "--machine", str(directory / MACHINE_FILE)]
         for plugin in recipe.plugins:
             line += ["--plugin", plugin]
-        run_ranks(module, line, ranks=recipe.parallel.world_size, log=log_of(kind, directory))
+        return run_ranks(
+            module,
+            line,
+            ranks=layout.world_size,
+            log=log_of(kind, directory),
+            title=place.title,
+            settings=recipe.launch,
+            device=layout.device,
+        )
 
     return run
 
@@ -121,17 +159,33 @@ def trained(
     """What a step does when its ranks have trained: look how they ended, and collect the summary."""
 
     def work(directory: Path, place: Workplace) -> Summary:
-        path = directory / "state.json"
-        state = read_json(path) if path.exists() else {"status": "failed before its first step", "step": 0}
+        state = _state(directory)
+        if state is None or (state["status"] != "finished" and state == _state_before.get(directory)):
+            state = {"status": "failed before its first step", "step": 0}
         if state["status"] != "finished":
-            reason = f": {state['error']}" if "error" in state else ""
-            problem = f"training {state['status']} at step {state['step']}{reason}"
-            raise failure(problem, log_of(kind, directory))
+            raise ended_early(state, log_of(kind, directory))
         summary = collect(directory)
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         return summary
 
     return work
+
+
+def _state(directory: Path) -> dict[str, Any] | None:
+    """How a training stands; None before there is one."""
+    path = directory / STATE
+    return read_json(path) if path.exists() else None
+
+
+def ended_early(state: Mapping[str, Any], log: Path) -> UserError:
+    """The error of a training that is not finished, by its `state.json`: one that was stopped goes on as it is asked to,
+    one that lost a rank may be begun again, and any other failed."""
+    reason = f": {state['error']}" if "error" in state else ""
+    error = failure(f"training {state['status']} at step {state['step']}{reason}", log)
+    if state["status"] == "stopped":
+        return StoppedError(str(error))
+    lost = state["status"] == "running" or state.get("lost")  # without a word, or a rank of it
+    return TransientError(str(error)) if lost else error
 
 
 def read_metrics(directory: Path) -> list[dict[str, Any]]:

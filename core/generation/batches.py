@@ -5,16 +5,17 @@ rounding, by which two tokens must differ). The model reads `sequence_length` to
 of them is read again, from position 0, and the text goes on from there.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from tqdm import tqdm
 
 from core.errors import UserError
+from core.evaluation import Keep, scores_of_batches
 from core.generation.sampling import Sampling
 from core.model_directory import Network
 from core.models.cache import KeyValueCache
@@ -267,6 +268,7 @@ def generate_all(
     places: int,
     title: str = "",
     first: int = 0,
+    keep: Keep | None = None,
 ) -> list[Generated]:
     """The text after each prompt. Collective.
 
@@ -280,6 +282,7 @@ def generate_all(
         places: texts at a time, on a data rank.
         title: of the progress bar.
         first: number of the first prompt among those of the run, which select random streams.
+        keep: on every rank or on none; the texts that it holds are not made again.
 
     Returns:
         the texts in the prompts' order, on every rank.
@@ -290,20 +293,35 @@ def generate_all(
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     size = places * _TURNS
     runs = [longest_first[start : start + size] for start in range(0, len(prompts), size)]
-    found: dict[int, Generated] = {}
-    hidden = None if mesh.is_main and title else True
-    with tqdm(total=len(prompts), desc=title, unit="text", disable=hidden) as bar:
-        for run in runs[mesh.data_rank :: mesh.data_size]:
-            room = len(prompts[run[0]]) + count
-            batch = Batch(model, mesh, method, count, stop=stop, places=min(places, len(run)), room=room)
-            waiting = deque(run)
-            while waiting or batch.free < batch.places:
-                while waiting and batch.free:
-                    batch.add(first + waiting[0], prompts[waiting.popleft()])
-                for text in batch.step():
-                    found[text.number - first] = Generated(text.tokens, text.ended, text.score)
-                    bar.update(mesh.data_size)
-    parts: list[Any] = [None] * mesh.world_size
-    dist.all_gather_object(parts, found, group=mesh.control_group)
-    whole = {number: text for part in parts for number, text in part.items()}
+
+    def texts_of(numbers: Sequence[int]) -> np.ndarray:
+        (run,) = [runs[number] for number in numbers]
+        room = len(prompts[run[0]]) + count
+        batch = Batch(model, mesh, method, count, stop=stop, places=min(places, len(run)), room=room)
+        waiting, rows = deque(run), {}
+        while waiting or batch.free < batch.places:
+            while waiting and batch.free:
+                batch.add(first + waiting[0], prompts[waiting.popleft()])
+            for text in batch.step():
+                rows[text.number - first] = _as_row(text, count)
+        return np.array([rows[index] for index in run])
+
+    found = scores_of_batches(list(map(len, runs)), texts_of, count + _FACTS, mesh, title, keep=keep)
+    whole = dict(zip(longest_first, map(_from_row, found), strict=True))
     return [whole[index] for index in range(len(prompts))]
+
+
+_FACTS = 3  # before a row's tokens: how many they are, whether one more ended the text, its score
+
+
+def _as_row(text: Text, count: int) -> np.ndarray:
+    """A text as [`_FACTS` + count] numbers, in which tokens are exact."""
+    score = math.nan if text.score is None else text.score
+    facts = [len(text.tokens), text.ended == "stop", score]
+    return np.array([*facts, *text.tokens, *[0] * (count - len(text.tokens))], dtype=np.float64)
+
+
+def _from_row(row: np.ndarray) -> Generated:
+    length, stopped, score = row[:_FACTS].tolist()
+    tokens = row[_FACTS : _FACTS + int(length)].astype(np.int64).tolist()
+    return Generated(tokens, "stop" if stopped else "length", None if math.isnan(score) else score)

@@ -198,7 +198,7 @@ def _device_mesh(device: torch.device, sizes: dict[str, int], timeout: datetime.
     if ranks.numel() > 1:
         alone = dist.new_group([dist.get_rank()], timeout, use_local_synchronization=True)
     _set_pg_timeout(timeout, world)
-    groups = []
+    groups: list[Any] = []
     for dimension, size in enumerate(sizes.values()):
         if size == 1:
             groups.append(alone)

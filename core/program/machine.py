@@ -1,6 +1,7 @@
 """What the processes of a program on ranks compute on: the last digits of their sums depend on it."""
 
 import argparse
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,16 @@ def tell_machine(file: Path | None, mesh: Mesh) -> None:
     found: list[Any] = [None] * mesh.world_size
     dist.all_gather_object(found, _facts(mesh.device), group=mesh.control_group)
     if mesh.is_main:
-        kinds = {key: ", ".join(dict.fromkeys(str(facts[key]) for facts in found)) for key in found[0]}
+        kinds: dict[str, Any] = {
+            key: ", ".join(dict.fromkeys(str(facts[key]) for facts in found)) for key in found[0]
+        }
+        kinds["devices"] = mesh.world_size if mesh.device.type == "cuda" else 0
         write_json(file, kinds)
 
 
 def _facts(device: torch.device) -> dict[str, Any]:
     return {
+        "hosts": socket.gethostname(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

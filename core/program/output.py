@@ -1,4 +1,4 @@
-"""The output directory of a training program: one writer at a time, and nothing done twice."""
+"""The output of a program on ranks: one writer at a time, and nothing done twice."""
 
 import contextlib
 import sys

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from core.processes import asked_to_end
 
-_HEAVY = ("core.training.trainer", "core.evaluation")  # programs import these late
+HEAVY = ("core.training.trainer", "core.evaluation")  # programs import these late
 
 
 def run_alone(module: str, arguments: Sequence[str]) -> None:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.rdzv_id = str(uuid.uuid4())
     if options.master_port is None:
         options.master_port = 29500  # of a static rendezvous, as in torchrun
-    for name in _HEAVY:
+    for name in HEAVY:
         importlib.import_module(name)
     if options.module:
         program = f"{options.training_script}.__main__"

@@ -10,6 +10,7 @@ does the rest, and it talks to the other ranks' threads over a process group tha
 """
 
 import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -18,7 +19,6 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,10 +159,13 @@ class Checkpoints:
         """
         paths = self._everywhere(lambda: saved_in(self.directory) if self._mesh.is_main else [])[0]
         for path in reversed(paths):
-            problem, record = self._everywhere(partial(self._record_on_main, path))[0]
+            read: Callable[[], tuple[str | None, dict[str, Any]]] = (
+                functools.partial(_read_record, path) if self._mesh.is_main else lambda: (None, {})
+            )
+            problem, record = self._everywhere(read)[0]
             if problem is None:
                 own = sorted(record["files"].items())[self._mesh.rank :: self._mesh.world_size]
-                found = self._everywhere(partial(_damaged_file, path, own))
+                found = self._everywhere(functools.partial(_damaged_file, path, own))
                 problem = next(filter(None, found), None)
             if problem is None:
                 return path, record
@@ -175,9 +178,6 @@ class Checkpoints:
             f"{self.directory}: no checkpoint is intact ({len(paths)} damaged); put back a good copy of one, or "
             "remove the folder to start anew"
         )
-
-    def _record_on_main(self, path: Path) -> tuple[str | None, dict[str, Any]]:
-        return _read_record(path) if self._mesh.is_main else (None, {})
 
     def _staged(self, state: dict[str, Any]) -> dict[str, Any]:
         """A copy of the state on the host, in the buffers of the last time."""

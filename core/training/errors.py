@@ -1,6 +1,6 @@
 """What can end a training that its user can mend; every message says what to do."""
 
-from core.errors import UserError
+from core.errors import TransientError, UserError
 
 
 class TrainingError(UserError):
@@ -35,7 +35,7 @@ class RanksDisagree(TrainingError):
     """Ranks have different settings, or different copies of what must be the same."""
 
 
-class LostRank(TrainingError):
+class LostRank(TrainingError, TransientError):
     """A rank hangs or is gone; the message names it.
 
     Attributes:

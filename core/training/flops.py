@@ -12,16 +12,19 @@ Counted are the matrix products, a multiplication and an addition as two, the ba
 
 Not counted: everything elementwise, look-ups, the optimizer, heads of one or two outputs, and the scores that a fused
 attention kernel computes again in its backward pass. Places of padding are computed, and so they count.
+
+Importing this imports no torch: plans estimate with it, too.
 """
 
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from core.config import ModelConfig
 from core.families import FAMILIES
-from core.models.transformer import EmbeddedTransformer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _PASSES = 3  # a forward pass, and a backward pass of twice its work
 
@@ -59,8 +62,10 @@ def sequence_flops(config: ModelConfig, length: int, predictions: int, recompute
     )
 
 
-def batch_flops(model: nn.Module, batch: dict[str, torch.Tensor], recompute: str = "none") -> Flops:
+def batch_flops(model: "nn.Module", batch: "dict[str, torch.Tensor]", recompute: str = "none") -> Flops:
     """Training on one batch (`tokens` [sequences, length]) of any model around one of `core.models`."""
+    from core.models.transformer import EmbeddedTransformer
+
     network = next(module for module in model.modules() if isinstance(module, EmbeddedTransformer))
     sequences, length = batch["tokens"].shape
     predictions = length if FAMILIES[network.config.family].causal else 0

@@ -7,10 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from core.progress import RANKS_LINE_SECONDS
 from core.training.observers import Observer, numbers_in
 from core.training.throughput import Throughput
 
-_PLAIN_LINE_INTERVAL_SECONDS = 10.0
 _BAR_FORMAT = "{desc} {bar} {n_fmt}/{total_fmt}{postfix}, {remaining} left"
 _SMALLEST_BAR = 5
 _LONGEST_LEFT = ", 00:00:00 left"
@@ -49,7 +49,7 @@ class ProgressLine(Observer):
             self._bar.set_postfix_str(", ".join(fitting(fields, self._room())))
             return
         now, done = time.monotonic(), record["step"]
-        if now - self._last_line > _PLAIN_LINE_INTERVAL_SECONDS or done == self._total:
+        if now - self._last_line > RANKS_LINE_SECONDS or done == self._total:
             left = (now - self._started) / (done - self._first_step) * (self._total - done)
             texts = [*_long_fields(record, throughput), f"{tqdm.format_interval(left)} left"]
             self._print(f"{self._title} step {done} of {self._total}, {', '.join(texts)}")

@@ -49,7 +49,8 @@ class RollCall:
     def __init__(self, mesh: Mesh) -> None:
         self._rank, self._ranks = mesh.rank, mesh.world_size
         # A store is locked while somebody waits for a key of it, so this is another connection to the same.
-        store: Any = _get_default_store().clone() if self._ranks > 1 else dist.HashStore()  # type: ignore[attr-defined]
+        default: Any = _get_default_store
+        store = default().clone() if self._ranks > 1 else dist.HashStore()
         self._store = dist.PrefixStore(f"roll call {next(_calls)}", store)
         self._longest = min(mesh.timeout, LONGEST).total_seconds()
 

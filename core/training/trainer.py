@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 
 from core.config import TrainingConfig
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, TransientError
 from core.parallel.mesh import Mesh
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
 from core.training.checkpoint import FOLDER, Checkpoints, goes_on
@@ -124,9 +124,10 @@ def train(
         return TrainingResult("finished", config.steps)
     trainer: _Trainer | None = None
 
-    def fail(message: str) -> None:
+    def fail(error: Exception) -> None:
         done = trainer.done if trainer else 0
-        write_state(output, "failed", done or read_state(output).get("step", 0), error=message)
+        lost = {"lost": True} if isinstance(error, TransientError) else {}
+        write_state(output, "failed", done or read_state(output).get("step", 0), error=str(error), **lost)
 
     watchdog = Watchdog(mesh, fail)
     try:
@@ -143,7 +144,7 @@ def train(
         if trainer:
             trainer.abandon()
         if mesh.is_main or getattr(error, "speaks", False):
-            fail(str(error))
+            fail(error)
         raise
 
 

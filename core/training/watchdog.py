@@ -31,7 +31,7 @@ class Watchdog:
         fail: writes down why the run ended; called on the first of the ranks that are left, before its process ends.
     """
 
-    def __init__(self, mesh: Mesh, fail: Callable[[str], None]) -> None:
+    def __init__(self, mesh: Mesh, fail: Callable[[LostRank], None]) -> None:
         self.roll_call = RollCall(mesh)
         self._rank, self._fail = mesh.rank, fail
         self._thread_id = threading.get_ident()
@@ -125,7 +125,7 @@ class Watchdog:
         message = lost_rank(f"for {seconds:.0f} s this training has been {at}", found)
         try:
             if found.answered[0] == self._rank:
-                self._fail(message)
+                self._fail(LostRank(message, speaks=True))
             speak(message)
         finally:
             os._exit(LostRank.exit_code)

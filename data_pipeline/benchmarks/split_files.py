@@ -63,8 +63,12 @@ def rows_of_files(files: Iterable[Path]) -> Iterator[tuple[str, Mapping[str, Any
 
 
 def _table_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from data_pipeline.sources.formats import raw_records
-
+    try:
+        from data_pipeline.sources.formats import raw_records
+    except ImportError as error:  # a bare machine for training
+        raise UserError(
+            f"{path}: reading it needs the package {error.name}: pip install {error.name}"
+        ) from error
     try:
         for record in raw_records(path):
             if record.problem:

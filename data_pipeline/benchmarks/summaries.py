@@ -47,6 +47,7 @@ SPLITS = ("train", "validation", "test")
 LONGEST_SUMMARY_CHARACTERS = 10_000
 LEAD = 3  # sentences of the article that a baseline takes
 HINT = "\nTL;DR:"  # after an article: what follows is its summary (Radford et al. 2019, section 3.6)
+LIBRARIES = ("rouge-score", "nltk")  # Porter's stems are nltk's
 _LARGEST_LEFT_OUT = 100  # rows, or 1 of 100
 _SHOWN = 10
 _ENCODED_AT_ONCE = 256

@@ -24,7 +24,7 @@ from data_pipeline.engine.artifacts import (
 from data_pipeline.engine.integrity import verify
 
 ADOPTED, ADOPTED_AS = "adopted", "adopted_as"
-_NOTHING = "nothing"
+NOTHING = "nothing"  # in place of a value that one of two does not have
 
 
 class Difference(NamedTuple):
@@ -76,12 +76,18 @@ def others(artifact: Artifact) -> list[Finished]:
 
 def differences(other: Finished, artifact: Artifact) -> list[Difference]:
     """All values that make the two keys different ones."""
-    old = dict(_values({name: other.manifest.get(name, {}) for name in DETERMINANTS}))
-    new = dict(_values(artifact.determinants()))
+    return value_differences(other.manifest, artifact.determinants())
+
+
+def value_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Of all that the keys of two artifacts are hashes of, as manifests have it, the values that differ."""
+    before, after = (
+        dict(_values({name: made.get(name, {}) for name in DETERMINANTS})) for made in (old, new)
+    )
     return [
-        Difference(where, old.get(where, _NOTHING), new.get(where, _NOTHING))
-        for where in sorted(old.keys() | new.keys())
-        if old.get(where) != new.get(where)
+        Difference(where, before.get(where, NOTHING), after.get(where, NOTHING))
+        for where in sorted(before.keys() | after.keys())
+        if before.get(where) != after.get(where)
     ]
 
 

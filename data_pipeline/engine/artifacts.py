@@ -31,6 +31,7 @@ from core.files import (
 from data_pipeline.engine.hashes import hash_file
 
 RUN_RECORD = "run.json"
+MADE_OF = ".made-of.json"  # in one that is being made: all that its key is a hash of
 DAMAGED = ".damaged-"  # of the folder of one that was set aside, before the time when
 _OWN_HASH = "sha256"
 KEY_CHARACTERS = 12  # of a key in the folder's name
@@ -94,7 +95,7 @@ class Artifact:
         name: what it is of (a corpus, a model), for people.
         root: the `runs` folder.
         version, parameters, inputs, files, pins, libraries: see `stage_key`.
-        unhashed: files that the manifest leaves out because they show times.
+        unhashed: files, and folders with "/" at their end, that the manifest leaves out because they show times.
     """
 
     root: Path
@@ -115,6 +116,10 @@ class Artifact:
     def determinants(self) -> dict[str, Any]:
         """All that its key is a hash of, besides the stage."""
         return {name: getattr(self, name) for name in DETERMINANTS}
+
+    def identity(self) -> dict[str, Any]:
+        """What a manifest says first: which it is, and of what."""
+        return {"stage": self.stage, "name": self.name, "key": self.key, **self.determinants()}
 
     @property
     def own(self) -> Path:
@@ -156,6 +161,7 @@ class Artifact:
             set_aside(self.own)
         self.partial.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.partial)
+        write_json(self.partial / MADE_OF, self.identity())
         return self.partial
 
     def finish(self, summary: Mapping[str, Any], run_record: Mapping[str, Any]) -> None:
@@ -167,18 +173,16 @@ class Artifact:
         """
         partial = self.partial
         remove_temporaries(partial)
+        (partial / MADE_OF).unlink(missing_ok=True)
         write_json(partial / RUN_RECORD, dict(run_record))
         names = {path.relative_to(partial).as_posix(): path for path in content_files(partial)}
         outputs = {
             name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
             for name, path in names.items()
-            if name not in self.unhashed
+            if not is_unhashed(name, self.unhashed)
         }
         manifest = {
-            "stage": self.stage,
-            "name": self.name,
-            "key": self.key,
-            **self.determinants(),
+            **self.identity(),
             "unhashed": list(self.unhashed),
             "summary": dict(summary),
             "outputs": outputs,
@@ -221,6 +225,13 @@ def set_aside(directory: Path, files: Iterable[Path] | None = None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
     return aside
+
+
+def is_unhashed(name: str, unhashed: Iterable[str]) -> bool:
+    """Whether a file is left out of the manifest: it is named, or in a folder that is (with "/" at its end)."""
+    return any(
+        name == left_out or (left_out.endswith("/") and name.startswith(left_out)) for left_out in unhashed
+    )
 
 
 def content_files(directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from core.errors import UserError
+from core.errors import TransientError, UserError
 from core.processes import die_with_parent
 from core.registry import load_plugins
 from data_pipeline.engine.ray_executor import RayExecutor
@@ -85,10 +85,14 @@ class LocalExecutor:
             yield from self._pool.map(function, items)
             whole = True
         except BrokenProcessPool as error:
-            raise UserError(
+            raise TransientError(
                 "a worker process was killed, often for want of memory: use fewer workers; "
                 "finished shards are kept, so the same command goes on from here"
             ) from error
+        except KeyboardInterrupt:  # a shard may take hours: its work is begun again, what is finished is kept
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         finally:
             if not (whole and self._keeps):
                 self._end()

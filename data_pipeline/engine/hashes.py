@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from core.errors import UserError
 from core.files import atomic_write, canonical_json
+from core.progress import Bar
 
 _BLOCK_BYTES = 1 << 20
 # A file may change twice within one tick of its file system's clock, the second time unseen: what was changed so
@@ -111,7 +110,7 @@ def hash_paths(paths: Mapping[str, Path], cache: "HashCache | None" = None) -> d
     size = sum(path.stat().st_size for path in new.values())
     if len(new) >= _TOLD_FILES or size >= _TOLD_BYTES:
         _logger.info("hashing %s input files, %.1f MB, once", f"{len(new):,}", size / 1e6)
-    bar = tqdm(total=size, desc="hash inputs", unit="B", unit_scale=True, disable=None, delay=1)
+    bar = Bar(total=size, desc="hash inputs", unit="B", unit_scale=True, delay=1)
     with bar, contextlib.nullcontext() if cache is None else cache.batch():
         return {role: hash_path(path, cache, bar.update) for role, path in paths.items()}
 

@@ -5,7 +5,7 @@ aside, for whoever needs it makes it again, the same bytes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from data_pipeline.engine.artifacts import (
     KEY_CHARACTERS,
     RUN_RECORD,
     content_files,
+    is_unhashed,
     own_hash_errors,
     set_aside,
     size_errors,
@@ -63,10 +64,19 @@ def verify(directory: Path) -> Checked:
     unhashed = manifest.get("unhashed", [])
     problems += [f"{directory / name}: missing" for name in unhashed if not (directory / name).exists()]
     problems += _record_errors(directory / RUN_RECORD)
-    known = {directory / name for name in (*manifest["outputs"], *unhashed)}
-    extra = [path for path in content_files(directory) if path not in known]
+    extra = unknown_files(directory, manifest)
     problems += [f"{path}: is not in the manifest" for path in extra]
     return Checked(directory, problems, extra)
+
+
+def unknown_files(directory: Path, manifest: Mapping[str, Any]) -> list[Path]:
+    """The files in a finished artifact that its manifest does not know, hidden ones aside."""
+    outputs, unhashed = manifest["outputs"], manifest.get("unhashed", [])
+    return [
+        path
+        for path in content_files(directory)
+        if (name := path.relative_to(directory).as_posix()) not in outputs and not is_unhashed(name, unhashed)
+    ]
 
 
 def _name_errors(directory: Path, manifest: dict[str, Any]) -> list[str]:
@@ -102,7 +112,7 @@ def verify_store(root: Path) -> Iterator[Checked]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds the stages' folders")
-    folders = [path for stage in _folders(root) for path in _folders(stage) if _is_artifact(path)]
+    folders = list(artifact_folders(root))
     if not folders:
         near = root / "stages"
         hint = f"; did you mean {near}?" if near.is_dir() else ""
@@ -117,13 +127,21 @@ def verify_store(root: Path) -> Iterator[Checked]:
             yield verify(path)
 
 
-def _folders(directory: Path) -> list[Path]:
+def artifact_folders(root: Path) -> Iterator[Path]:
+    """Those that are artifacts or are called like one, in order: `<root>/<stage>/<name>-<key>` and what is beside these,
+    unfinished or set aside. No links."""
+    for stage in folders_in(root):
+        yield from (path for path in folders_in(stage) if is_artifact(path))
+
+
+def folders_in(directory: Path) -> list[Path]:
     """The folders in one, no links and none that is hidden."""
     found = sorted(path for path in directory.iterdir() if not path.name.startswith("."))
     return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
-def _is_artifact(path: Path) -> bool:
+def is_artifact(path: Path) -> bool:
+    """Whether a folder is an artifact, or is called like one."""
     name = path.name.partition(DAMAGED)[0].removesuffix(PARTIAL_SUFFIX)
     return bool(_ARTIFACT.fullmatch(name)) or (path / MANIFEST).exists()
 

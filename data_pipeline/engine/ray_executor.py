@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from core.errors import UserError
+from core.errors import TransientError, UserError
 from core.processes import available_cores
 from core.registry import attribute, load_plugins
 
@@ -166,7 +166,7 @@ class RayExecutor:
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self._ray.exceptions.RayError as error:
-            raise UserError(
+            raise TransientError(
                 f"a task was lost on the Ray cluster ({type(error).__name__}); finished shards are kept, so the "
                 "same command goes on from here"
             ) from error

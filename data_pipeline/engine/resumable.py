@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from core.files import atomic_write, read_json, write_json
+from core.progress import Bar
 from data_pipeline.engine.executors import Executor
 
 Task = TypeVar("Task")
@@ -58,7 +57,7 @@ def run_shards(
         )
     work = functools.partial(_run_one, function)
     items = [(tasks[name], stats[name]) for name in pending]
-    bar = tqdm(total=len(tasks), initial=finished, desc=title or stage, unit="shard", disable=None)
+    bar = Bar(total=len(tasks), initial=finished, desc=title or stage, unit="shard")
     started = time.monotonic()
     done: Counts = {}
     with bar:

@@ -1,4 +1,4 @@
-"""Who made an artifact, where, when and on what: `run.json`, which no manifest covers.
+"""Who made an artifact, where, when and on what, and how each attempt ended: `run.json`, which no manifest covers.
 
 The same bytes come from one layout on one kind of processor: libraries choose other instructions on another kind, and
 sums round otherwise. So each segment says which it was.
@@ -14,7 +14,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from core.processes import available_cores
 from data_pipeline.engine.artifacts import RUN_RECORD
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_LONGEST_ERROR = 500  # characters
 MACHINE_FILE = "logs/machine.json"  # in it processes of a program on ranks say what they compute on
 _PROCESSORS = Path("/proc/cpuinfo")
 # As torch and other libraries choose their code by them: the first of which a processor has all flags.
@@ -63,10 +64,46 @@ class RunRecord:
                 "layout": dict(layout),
                 "machine": here,
                 "libraries": {name: _version(name) for name in sorted(libraries)},
+                "git_revision": git_revision(),
                 "ended": "killed",  # unless something later says otherwise
             }
         )
         write_json(self._path, {"segments": self._segments})
+
+    def laid_out(self, layout: Mapping[str, Any]) -> None:
+        """Say how the work is spread, where that is known only after the segment began."""
+        self._segments[-1]["layout"] = dict(layout)
+        write_json(self._path, {"segments": self._segments})
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """While inside, an exception makes the segment one that "failed" or, asked to end from outside, "stopped"; what
+        says nothing was "killed"."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._broke_off("stopped", "interrupted")
+            raise
+        except Exception as error:
+            self._broke_off(getattr(error, "ended", "failed"), str(error) or type(error).__name__)
+            raise
+
+    def _broke_off(self, how: str, why: str) -> None:
+        """Write how the segment ended, in the folder as it is now: others may have begun theirs, or removed it."""
+        self._take_over_machine()
+        own = self._segments[-1]
+        with contextlib.suppress(UserError, OSError, KeyError, TypeError):  # the error itself matters more
+            segments = read_json(self._path)["segments"]
+            told = {
+                "ended": how,
+                "seconds": round(time.monotonic() - self._started, 3),
+                "error": why.splitlines()[0][:_LONGEST_ERROR],
+            }
+            marks = ("host", "process", "started")
+            for segment in segments:
+                if all(segment.get(mark) == own[mark] for mark in marks):
+                    segment.update(own | told)
+            write_json(self._path, {"segments": segments})
 
     def finished(self) -> dict[str, Any]:
         """The whole record, at the end."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from core.errors import MissingLibraryError, UserError
 from core.files import canonical_json, exclusive, read_json, write_json
+from core.progress import kept_in
 from core.registry import check_plugins
 from data_pipeline.engine.artifacts import Artifact, significant_version
 from data_pipeline.engine.executors import Executor
@@ -43,7 +44,8 @@ class StageKind:
         version: bumped by hand when the code changes what it writes.
         code: the modules whose code, with all that they import, determines the output.
         libraries: distributions whose version affects the output's bytes.
-        unhashed: files of the output that show times, so that the manifest leaves them out.
+        unhashed: files of the output that show times, and folders of such with "/" at their end, so that the manifest
+            leaves them out.
         group: of stages that are asked for by one task; by default the stage is alone.
     """
 
@@ -71,6 +73,7 @@ class Step:
         label: what it does, for people.
         parameters: what determines the output, besides inputs, files and versions.
         inputs: steps whose artifacts it reads, by role.
+        reads: steps whose artifacts it reads, too: those that its inputs stand on, so no part of the key.
         files: files and folders from outside that it reads, by role.
         selectors: which of the stage's steps of one recipe it is.
         facts: the summary in a few words, for the console.
@@ -88,11 +91,12 @@ class Step:
     label: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, "Step"] = field(default_factory=dict)
+    reads: tuple["Step", ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
     selectors: Mapping[str, str] = field(default_factory=dict)
     facts: Callable[[Summary], str] = no_facts
     layout: Mapping[str, Any] | None = None
-    ranks: Callable[[Path, "Workplace"], None] | None = None
+    ranks: Callable[[Path, "Workplace"], object] | None = None
     pins: Callable[[Path | None], Pins] | None = None
 
 
@@ -258,20 +262,22 @@ def make(step: Step, place: Workplace, waiting: Callable[[str], None] = LOGGER.w
         partial = place.store.start(step)
         record = RunRecord(partial, layout, step.kind.libraries)
         if step.ranks is None:
-            _finish(step, place, artifact.partial, record)
+            with record.attempt():
+                _finish(step, place, artifact.partial, record)
             return True
-    step.ranks(partial, place)
-    with exclusive(artifact.own, waiting):
-        if artifact.is_complete():
-            return False
-        _finish(step, place, artifact.partial, record)
+    with record.attempt(), kept_in(partial):
+        step.ranks(partial, place)
+        with exclusive(artifact.own, waiting):
+            if artifact.is_complete():
+                return False
+            _finish(step, place, artifact.partial, record)
     return True
 
 
 def _finish(step: Step, place: Workplace, partial: Path, record: RunRecord) -> None:
     if step.layout is None:
         place.executor.check(partial, [*step.files.values(), *map(place.directory, step.inputs.values())])
-    with logged_to(log_of(step.kind, partial)):
+    with logged_to(log_of(step.kind, partial)), kept_in(partial):
         summary = step.work(partial, place)
     place.store.finish(step, summary, record)
 

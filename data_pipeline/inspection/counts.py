@@ -51,20 +51,39 @@ def _counts(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {k: value for k, value in summary.items() if isinstance(value, int | dict) and k not in _WORDS}
 
 
-def reasons(counts: Mapping[str, Any]) -> str:
-    """Why documents were dropped, most frequent first."""
+def dropped(counts: Mapping[str, Any]) -> dict[str, int]:
+    """How many documents were dropped by reason, most frequent first."""
     quarantined = {"bad_record": counts["quarantined"]} if counts.get("quarantined") else {}
-    dropped = {**counts.get("dropped", {}), **quarantined}
-    return listed(dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))))
+    found = {**counts.get("dropped", {}), **quarantined}
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def more_by_cutting(counts: Mapping[str, Any]) -> int | None:
+    """How many documents there are more because some were cut into several, where hits of a benchmark were cut out; None
+    where nothing says how many came in."""
+    before = counts.get("documents_in", counts.get("records"))
+    return None if before is None else counts["documents"] - before + sum(dropped(counts).values())
+
+
+def reasons(counts: Mapping[str, Any]) -> str:
+    """Why documents were dropped, most frequent first, and how many were cut."""
+    more = more_by_cutting(counts) if "documents" in counts else None
+    made = f", which makes {more:,} more" if more else ""
+    cut = f"{counts['cut']:,} cut{made}" if counts.get("cut") else ""
+    return "; ".join(filter(None, [listed(dropped(counts)), cut]))
 
 
 def funnel_rows(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """A funnel as a table."""
-    head = ("stage", "documents", "dropped, by reason")
-    told = [
-        cells(STAGE_TITLES[row["stage"]], row["documents"], reasons(row["counts"]) or None) for row in rows
-    ]
-    return Table(head, told, styles={head[2]: "left"})
+    """A funnel as a table, in which every row adds up: in, less dropped, and more by cutting, is what is left."""
+    head = ("stage", "in", "dropped", "new by cuts", "documents", "why")
+    told = []
+    for row in rows:
+        counts = row["counts"]
+        before = counts.get("documents_in", counts.get("records"))
+        gone = sum(dropped(counts).values()) or None
+        numbers = cells(before, gone, more_by_cutting(counts) or None, row["documents"])
+        told.append([STAGE_TITLES[row["stage"]], *numbers, reasons(counts) or "–"])
+    return Table(head, told, styles={"why": "left", "documents": "best"})
 
 
 def by_corpus(rows: Sequence[Mapping[str, Any]], shards: Sequence[Path]) -> list[Table]:

@@ -1,9 +1,11 @@
 """Pages for people, as records: what the reports of the workflow and `show` are made of, and one HTML page of them.
 
 The page is one file: no script, nothing from elsewhere, light and dark, for screens of any width and for paper. What it
-shows is escaped; text of documents is made visible before (`visible`). The same records as text are in `terminal`.
+shows is escaped; text of documents is made visible before (`visible`). The same records as text are in `terminal`. A
+template that extends `page.html.jinja` adds to it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,8 @@ class Picture(Protocol):
 @dataclass(frozen=True)
 class Table:
     """Rows of text under their heads, each row's name first, and a note above. Styles say which columns hold no plain
-    numbers, by head: "best" (bold), "left" (words) or "code"."""
+    numbers, by head: "best" (bold), "left" (words), "code", "artifact" (a code that others refer to), "from" (codes of
+    such, apart by ", ") or "page" (the address of a page, or a dash)."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -41,6 +44,12 @@ class Table:
 
     def style(self, column: int) -> str:
         return self.styles.get(self.head[column], "")
+
+    @property
+    def width(self) -> str:
+        """How soon it is too wide for a screen, as classes of the style sheet."""
+        sizes = ((10, "widest endless"), (6, "widest"), (2, "wide"), (0, "narrow"))
+        return next(name for most, name in sizes if len(self.head) > most)
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Lines as they are, folded away under their title."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page."""
 
     title: str
     tables: Sequence[Table] = ()
-    picture: Picture | None = None
+    pictures: Sequence[Picture] = ()
     paragraphs: Sequence[Paragraph] = ()
     entries: Sequence[Entry] = ()
+    blocks: Sequence[Block] = ()
+
+    @property
+    def anchor(self) -> str:
+        """Its address in the page."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -87,12 +110,12 @@ class Page:
     tags: ClassVar[Mapping[str, str]] = {"hit": "mark", "match": "mark", "gone": "del", "new": "ins"}
 
 
-def rendered(template: str, page: Page, templates: Path = TEMPLATES) -> str:
-    """A template with a page's records; what ends in `.html.jinja` is escaped."""
+def rendered(template: str, page: Page, *templates: Path) -> str:
+    """A template with a page's records, looked for in these folders and in ours; what ends in `.html.jinja` is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
+        loader=jinja2.FileSystemLoader([*templates, TEMPLATES]),
         autoescape=jinja2.select_autoescape(["html.jinja"]),
         trim_blocks=True,
         lstrip_blocks=True,

@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from core.errors import UserError
 from core.files import atomic_write, write_json
+from core.progress import Bar
 from data_pipeline.benchmarks.benchmark import Sample, samples
 from data_pipeline.sample import defects
 from data_pipeline.sample.planted import CONTAINS
@@ -85,7 +84,7 @@ def write_sample(
     shares = _DEFECT_SHARES | {kind: sample.share for kind, sample in written.items()}
     planted: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
-    with tqdm(total=documents, desc=title or "sample", unit=" documents", disable=None) as bar:
+    with Bar(total=documents, desc=title or "sample", unit=" documents") as bar:
         for name, (share, write, least, most) in _FILES.items():
             draw = random.Random(f"{name} {seed}")
             maker = partial(_clean_text, write, draw, world, guard, least_words=least, most_words=most)

@@ -13,12 +13,11 @@ import urllib.parse
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from core.errors import UserError
+from core.errors import TransientError, UserError
 from core.files import read_json, sync_file, write_json
+from core.progress import Bar
 from data_pipeline.engine.artifacts import free_bytes
 from data_pipeline.engine.hashes import hash_file
 
@@ -34,6 +33,10 @@ _logger = logging.getLogger("data_pipeline")
 
 class DownloadError(UserError):
     """A file cannot be downloaded or is not what was expected; the message names the address and the remedy."""
+
+
+class GivenUpError(DownloadError, TransientError):
+    """The network failed, or a server, as often as was tried."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def download(
             target.unlink()
     target.parent.mkdir(parents=True, exist_ok=True)
     transfer = _Transfer(url, target, patience or Patience(), sha256, size)
-    with tqdm(desc=title or target.name, unit="B", unit_scale=True, disable=None) as bar:
+    with Bar(desc=title or target.name, unit="B", unit_scale=True) as bar:
         return transfer.receive(bar)
 
 
@@ -144,7 +147,7 @@ class _Transfer:
                 return record["validator"], record["bytes"]
         return "", None
 
-    def receive(self, bar: "tqdm[Any]", again: bool = True) -> Downloaded:
+    def receive(self, bar: Bar, again: bool = True) -> Downloaded:
         """Get the file, verify it and give it its name; a resumed one that is wrong is got `again` from its start.
 
         Raises:
@@ -164,7 +167,7 @@ class _Transfer:
         self.forget()
         return found
 
-    def _run(self, bar: "tqdm[Any]") -> bool:
+    def _run(self, bar: Bar) -> bool:
         """Request until the file is whole; whether any part of it was resumed.
 
         Raises:
@@ -184,7 +187,7 @@ class _Transfer:
             except _BrokenOffError as error:
                 failures = 1 if self.received() > before else failures + 1
                 if failures >= self.patience.attempts:
-                    raise DownloadError(
+                    raise GivenUpError(
                         f"{self.url}: {error}; given up after {failures} attempts without progress, with "
                         f"{self.received():,} bytes received. The same command goes on from there"
                     ) from error
@@ -193,7 +196,7 @@ class _Transfer:
                 _logger.warning("%s: %s; trying again in %.1f s", self.url, error, wait)
                 time.sleep(wait)
 
-    def _attempt(self, before: int, validator: str, bar: "tqdm[Any]") -> None:
+    def _attempt(self, before: int, validator: str, bar: Bar) -> None:
         """One request, for what is missing."""
         with self._request(before, validator) as reply:
             start, total = self._place(reply, before)
@@ -242,7 +245,7 @@ class _Transfer:
                 raise _BrokenOffError(answer, _retry_after(reply))
             raise DownloadError(f"{self.url}: {answer}; check the address, and whether it needs a login")
 
-    def _append(self, reply: "Response", start: int, bar: "tqdm[Any]") -> None:
+    def _append(self, reply: "Response", start: int, bar: Bar) -> None:
         """Write the body of a reply behind the first `start` bytes, each block as soon as it is there."""
         import urllib3
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from core.errors import TransientError
 from core.files import read_json, write_json
+from core.progress import Bar
 from data_pipeline.engine.documents import SHARD_ROWS, SHARDS_OF_A_SIZE, ShardSize
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile, NotPinnedError
@@ -142,6 +142,10 @@ def hub_rows(dataset: HubDataset) -> Iterator[dict[str, Any]]:
         yield from rows
 
 
+class UnreachableError(SourceError, TransientError):
+    """The network failed."""
+
+
 @contextlib.contextmanager
 def _explained(dataset: HubDataset) -> Iterator[None]:
     """Name the dataset and a remedy in whatever the libraries raise; there is no common class of their errors."""
@@ -150,6 +154,7 @@ def _explained(dataset: HubDataset) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:
+        kind = UnreachableError if _is_network(error) else SourceError
         cause = str(error.__cause__ or error).strip().split("\n")[0]
         if "scripts are no longer supported" in cause:
             remedy = (
@@ -165,7 +170,7 @@ def _explained(dataset: HubDataset) -> Iterator[None]:
             )
         else:
             remedy = "check its name, configuration, split and revision, or whether its files are damaged"
-        raise SourceError(f"{dataset}: {type(error).__name__}: {cause} ({remedy})") from error
+        raise kind(f"{dataset}: {type(error).__name__}: {cause} ({remedy})") from error
 
 
 def _is_network(error: Exception) -> bool:
@@ -292,7 +297,7 @@ def _stream(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, t
     done = task_rows(len(counts)).start
     if done:
         _logger.info("fetch %s: resuming at row %d", source.name, done + 1)
-    with tqdm(desc=title, total=source.expected_rows or None, initial=done, unit="row", disable=None) as bar:
+    with Bar(desc=title, total=source.expected_rows or None, initial=done, unit="row") as bar:
         stream = _in_batches(rows.skip(done) if done else rows)
         while not counts or counts[-1]["records"] == len(task_rows(len(counts) - 1)):
             task = len(counts)

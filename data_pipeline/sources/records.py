@@ -174,6 +174,11 @@ def cut(
     return itertools.groupby(documents, shard_of)
 
 
+def allowed_bad_records(records: int) -> int:
+    """How many of so many records may be bad."""
+    return max(_ALLOWED_BAD_RECORDS, records * _ALLOWED_BAD_PERCENT // 100)
+
+
 def judge(summary: Counts, source: str, output: Path, where: Callable[[BadRecord], str]) -> None:
     """Refuse a corpus without documents or with too many bad records, by name and first reasons.
 
@@ -187,7 +192,7 @@ def judge(summary: Counts, source: str, output: Path, where: Callable[[BadRecord
         SourceError: no documents, or more than max(100, 1 %) bad records.
     """
     bad, records = summary["quarantined"], summary["records"]
-    allowed = max(_ALLOWED_BAD_RECORDS, records * _ALLOWED_BAD_PERCENT // 100)
+    allowed = allowed_bad_records(records)
     if bad <= allowed and summary["documents"]:
         return
     examples = []

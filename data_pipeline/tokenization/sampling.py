@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
+from core.progress import Bar
 from data_pipeline.engine.documents import DocumentsError, read_texts
 
 _PARTS_OF_A_SHARD = 16
@@ -51,7 +51,7 @@ def sample_texts(inputs: list[Path], limit: int, most_shards: int, title: str = 
     """
     order = random.Random(_SEED).sample(range(len(inputs)), len(inputs))
     missing = limit
-    for place, index in enumerate(tqdm(order, desc=title or None, unit="shard", disable=None)):
+    for place, index in enumerate(Bar(order, desc=title or None, unit="shard")):
         if missing <= 0:
             break
         share = max(missing // (len(inputs) - place), min(missing, limit // most_shards), 1)

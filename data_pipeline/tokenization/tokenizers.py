@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
-from tqdm import tqdm
 
 from core.files import atomic_write, canonical_json
+from core.progress import Bar
 from core.registry import attribute
 from data_pipeline.tokenization import cuts
 from data_pipeline.tokenization.kinds import BYTE_LEVEL, KINDS, WORD_PIECE, TokenizerError
@@ -299,7 +299,7 @@ def train_tokenizer(
         if sampled and sample_bytes:
             found = sample_texts(inputs, sample_bytes, _MOST_SHARDS, title)
         else:
-            bar = tqdm(inputs, desc=title or None, unit="shard", disable=None)
+            bar = Bar(inputs, desc=title or None, unit="shard")
             found = (text for path in bar for text in read_texts(path))
         for text in found:
             counts.update(documents=1, bytes=text_bytes(text))

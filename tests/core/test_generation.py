@@ -3,6 +3,8 @@ that no text depends on those it shares a batch with.
 """
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from distributed import run_distributed
 
+import core.evaluation
 from core.config import ModelConfig
 from core.errors import UserError
 from core.flags import flag_errors
@@ -19,6 +22,7 @@ from core.generation.sampling import Sampling
 from core.interop.huggingface import export_model
 from core.model_directory import Network, build_model, load_model, save_model
 from core.parallel.mesh import Mesh, initialize
+from core.program.kept_scores import KeptScores
 
 # 37 tokens padded to 48, so that at two tensor ranks the second holds 13 real columns and 11 of padding.
 CONFIG = ModelConfig("gpt2", 2, 32, 4, 40, 37, vocabulary_multiple=16, initial_std=0.25)
@@ -135,7 +139,8 @@ def test_data_ranks_change_no_digit(
 
 
 def _mixed(folder: Path, _: int) -> tuple[list[list[int]], list[list[int]], int]:
-    """Drawn texts that outgrow the model, alone and in batches that they join and leave; and the most at a time."""
+    """Drawn texts that outgrow the model, alone and in batches that they join and leave; the longest; and the latter
+    again after a kill."""
     mesh = initialize(1)
     model = load_model(folder / "ours", mesh)
     sampling = Sampling(temperature=1.4, top_k=9)
@@ -145,6 +150,17 @@ def _mixed(folder: Path, _: int) -> tuple[list[list[int]], list[list[int]], int]
         for number, prompt in enumerate(prompts)
     ]
     together = generate_all(model, mesh, prompts, 70, stop=STOP, method=sampling, places=3, first=10)
+    core.evaluation._KEPT_SECONDS = 0.0  # a stretch is one batch
+    kept = KeptScores.beside(folder / "texts.json", {})
+    ask = partial(generate_all, model, mesh, prompts, 70, stop=STOP, method=sampling, places=1, first=10)
+    again = [ask(keep=kept)]
+    files = sorted(kept.folder.glob("*.npy"))
+    assert len(files) == 2, "eight texts are two batches of one place"
+    files[1].unlink()
+    again.append(ask(keep=replace(kept)))
+    _spoil(model, mesh)
+    again.append(ask(keep=replace(kept)))  # nothing is left to do
+    assert again == [together] * 3
     return alone, [text.tokens for text in together], max(map(len, alone))
 
 

@@ -1,6 +1,7 @@
 """What ranks say they compute on is what torch says."""
 
 import json
+import socket
 from pathlib import Path
 
 import torch
@@ -24,4 +25,6 @@ def test_all_ranks_say_what_they_compute_on(tmp_path: Path) -> None:
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": "1, 2",
         "torch": torch.__version__,
+        "hosts": socket.gethostname(),
+        "devices": 0,
     }

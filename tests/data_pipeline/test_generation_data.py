@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def test_both_layouts_give_the_same_pairs(tmp_path: Path) -> None:
         assert summaries.read_split(tmp_path / name, CNN, "test").rows == expected
     texts = [text.text for text in BENCHMARKS["cnn_dailymail"].row_texts(records[0])]  # type: ignore[misc]
     assert texts == [records[0]["article"], records[0]["highlights"]]
+
+
+def test_without_arrow_a_table_is_told_and_lines_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({name: [value] for name, value in GOOD.items()}), tmp_path / "test.parquet")
+    for name in [name for name in sys.modules if name.startswith("data_pipeline.sources")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"test.parquet: reading it needs the package pyarrow: pip install"):
+        summaries.read_split(tmp_path, XSUM, "test")
+    (tmp_path / "test.parquet").unlink()
+    assert len(summaries.read_split(_lines(tmp_path / "test.jsonl", GOOD), XSUM, "test").rows) == 1
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_several_corpora_are_deduplicated_together_in_their_order(
     assert found == ["second/b.jsonl/000000001", "second/b.jsonl/000000002", "first/a.jsonl/000000001"]
 
     from recipes.reader import load_recipe
-    from workflows.plan import Plan
+    from workflows.recipe_plan import Plan
 
     (tmp_path / "own.toml").write_text(
         '[recipe]\nname = "own"\n[[corpora]]\nname = "second"\nsource = "local"\npaths = ["b.jsonl"]\n'

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import StoppedError, UserError
 from core.files import read_json, write_json
 from data_pipeline.engine import run_record
 from data_pipeline.engine.run_record import MACHINE_FILE, RunRecord, this_machine
@@ -80,3 +81,44 @@ def test_going_on_on_another_kind_of_processor_is_told(
 def test_a_record_of_before_machines_were_told_is_gone_on_with(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", {"segments": [{"layout": {"processes": 1}, "ended": "killed"}]})
     assert len(RunRecord(tmp_path, {"processes": 1}).finished()["segments"]) == 2
+
+
+@pytest.mark.parametrize(
+    "error, ended",
+    [
+        (KeyboardInterrupt(), "stopped"),
+        (StoppedError("training stopped at step 3"), "stopped"),
+        (UserError("no such column\nand more"), "failed"),
+        (KeyError("frog"), "failed"),
+    ],
+)
+def test_each_segment_says_how_it_ended(tmp_path: Path, error: BaseException, ended: str) -> None:
+    record = RunRecord(tmp_path, {"processes": 1})
+    with pytest.raises(type(error)), record.attempt():
+        raise error
+    (segment,) = read_json(tmp_path / "run.json")["segments"]
+    assert segment["ended"] == ended
+    assert segment["error"] == (str(error).splitlines() or ["interrupted"])[0]
+    assert segment["seconds"] >= 0
+    assert {"host", "process", "git_revision", "machine", "layout"} <= segment.keys()
+    again = RunRecord(tmp_path, {"processes": 1})
+    with again.attempt():
+        pass
+    assert [segment["ended"] for segment in again.finished()["segments"]] == [ended, "finished"]
+
+
+def test_how_a_segment_ended_overwrites_nobody_elses(tmp_path: Path) -> None:
+    """The lock is not held while ranks end: another process may have gone on, or the folder may be gone."""
+    first = RunRecord(tmp_path, {"processes": 1})
+    write_json(
+        tmp_path / "run.json",
+        {"segments": [*read_json(tmp_path / "run.json")["segments"], {"host": "other", "process": 1, "started": "now"}]},
+    )  # fmt: skip
+    with pytest.raises(UserError), first.attempt():
+        raise UserError("broken")
+    found = read_json(tmp_path / "run.json")["segments"]
+    assert [segment.get("ended") for segment in found] == ["failed", None]
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UserError), first.attempt():
+        raise UserError("broken")
+    assert not (tmp_path / "run.json").exists()

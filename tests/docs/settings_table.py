@@ -33,12 +33,14 @@ TABLES: dict[str, type] = {
     "`[decontaminate]`": pipeline.DecontaminationSettings,
     "`[deduplicate]`": pipeline.DeduplicationSettings,
     "`[tokenizers.FAMILY]`": pipeline.TokenizerSettings,
-    "`[parallel]`": ParallelConfig,
+    "`[parallel]`, `[models.NAME.parallel]`": ParallelConfig,
     "`[models.NAME]`": ModelConfig,
     "`[models.NAME.training]`": TrainingConfig,
     "`[models.NAME.finetuning.TASK]`": schema.FinetuningSettings,
     "`[benchmarks.NAME]`": pipeline.BenchmarkSettings,
     "`[evaluation]`": schema.EvaluationSettings,
+    "`[texts]`": schema.TextSettings,
+    "`[launch]`": schema.LaunchSettings,
     "only on command lines of `pretrain` and `finetune`": RunSettings,
 }
 

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,7 +244,8 @@ def test_several_models_and_tasks_in_one_launch_give_what_single_launches_give(
         for result in (imported, theirs):
             del result["asked"]["model"]
         assert imported == theirs, "an imported copy computes the same"
-    names = [path.relative_to(output / "all").as_posix() for path in sorted((output / "all").rglob("*"))]
+    found = [path.relative_to(output / "all") for path in sorted((output / "all").rglob("*"))]
+    names = [path.as_posix() for path in found if not path.name.startswith(".")]  # without the locks
     tables = [f"{task}.{kind}" for task in ("lambada", "wikitext103") for kind in ("json", "parquet")]
     assert names == [
         *("imported", *(f"imported/{t}" for t in tables)),
@@ -283,13 +286,25 @@ def _killed(folder: Path, output: Path, files: int) -> None:
 
 
 def _gone_on(folder: Path, output: Path) -> tuple[str, list[str], Any]:
-    """Refused with another stride; then what is scored of the rest, and the result."""
+    """Refused with another stride; then what is scored of the rest, once another program lets go of it, and the result."""
     _, data, *rest = ["wikitext103", "wiki.tokens", "--hf", str(folder / "model"), "--output", str(output)]
     refused = _run("wikitext103", "--data", str(folder / data), *rest, "--stride", "4", "--controls")
     scored: list[str] = []
     read = core.evaluation._kept
+    held = threading.Event()
+
+    def another() -> None:
+        with core.files.exclusive(output.with_name(f".{output.name}")):
+            held.set()
+            time.sleep(0.5)
+            released.set()
+
+    released = threading.Event()
+    threading.Thread(target=another).start()
+    held.wait()
 
     def told(*given: Any) -> int:
+        assert released.is_set(), "two write one output"
         scored.append(f"{read(*given)} of {len(given[2])}")
         return int(scored[-1].split()[0])
 

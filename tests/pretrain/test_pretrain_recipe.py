@@ -8,7 +8,7 @@ from tiny_inputs import write_corpus
 from core.config import preset
 from core.errors import ConfigurationError
 from pretrain.__main__ import build_parser, pretrain
-from recipes.reader import read_model, recipe_path
+from recipes.models import read_model
 
 RECIPE = """
 [models.small]
@@ -42,19 +42,19 @@ def recipe(tmp_path):
 
 
 def test_a_model_gets_the_tokenizers_vocabulary(recipe):
-    shape, training = read_model(recipe, "small", 131)
+    shape, training = read_model(str(recipe), "small", 131)
     assert (shape.vocabulary_size, shape.hidden, training.steps) == (131, 8, 5)
 
 
 def test_a_preset_can_be_changed(recipe):
-    shape, _ = read_model(recipe, "paper", 50257)
+    shape, _ = read_model(str(recipe), "paper", 50257)
     assert shape.layers == preset("gpt2-8.3b").layers == 72
     assert shape.dropout == 0.0
 
 
 def test_every_error_is_named_with_file_and_key(recipe):
     with pytest.raises(ConfigurationError) as caught:
-        read_model(recipe, "wrong", 131)
+        read_model(str(recipe), "wrong", 131)
     text = str(caught.value)
     for part in (
         "models.wrong.layers",
@@ -68,9 +68,9 @@ def test_every_error_is_named_with_file_and_key(recipe):
 
 def test_unknown_models_and_recipes_name_the_known_ones(recipe):
     with pytest.raises(ConfigurationError, match=r"no model 'tiny' \(models: small, paper, wrong"):
-        read_model(recipe, "tiny", 131)
+        read_model(str(recipe), "tiny", 131)
     with pytest.raises(ConfigurationError, match=r"no such recipe \(known names: .*sample"):
-        read_model(recipe_path("nonesuch"), "small", 131)
+        read_model("nonesuch", "small", 131)
 
 
 def test_a_pipeline_that_a_model_does_not_fill_is_refused_before_anything_starts(tmp_path):

@@ -2,20 +2,20 @@
 
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from anew import begin_anew
+from finished import TINY, finish_all, root_of, stages_of
 
 from core.errors import UserError
 from data_pipeline.engine.integrity import verify_store
-from workflows import FullReproduction
-from workflows.__main__ import show_plan
 from workflows.adopt import adopt_artifacts
-from workflows.stage import Stage, walk
-
-TINY = Path(__file__).resolve().parents[1] / "recipes" / "tiny.toml"
+from workflows.show_plan import show_plan
+from workflows.stage import walk
+from workflows.survey import survey
 
 
 @pytest.fixture
@@ -32,24 +32,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY.read_text())
     return path
-
-
-def stages_of(recipe: Path, runs: Path) -> list[Stage]:
-    begin_anew()
-    return list(walk(FullReproduction(recipe=str(recipe), runs=str(runs))))
-
-
-def finish_all(recipe: Path, runs: Path) -> dict[str, Path]:
-    """As if all stages had run: an artifact of each, with its key; their folders by label."""
-    for stage in stages_of(recipe, runs):
-        partial = stage.artifact.start()
-        (partial / "result").write_text(stage.label())
-        (partial / "logs").mkdir()
-        (partial / "logs" / "it.log").write_text("made")
-        for name in stage.artifact.unhashed:
-            (partial / name).write_text("now")
-        stage.artifact.finish({"of": stage.label()}, {"segments": []})
-    return {stage.label(): stage.directory for stage in stages_of(recipe, runs)}
 
 
 def to_run(recipe: Path, runs: Path) -> set[str]:
@@ -71,7 +53,7 @@ def test_one_look_at_a_new_torch_is_enough(
     assert to_run(recipe, runs) == set()
     versions["torch"] = "2.14.0"
     torch = {stage.label() for stage in stages_of(recipe, runs) if "torch" in stage.step.kind.libraries}
-    assert "pretrain bert-tiny" in torch and len(torch) == 5
+    assert "pretrain bert-tiny" in torch and len(torch) == 6
     assert to_run(recipe, runs) == torch | {"write the report"}
     before = {label: (path / "manifest.json").read_bytes() for label, path in made.items()}
     assert adopt_artifacts(stages_of(recipe, runs), [], agreed=False) == 0  # shows, and does nothing
@@ -81,10 +63,10 @@ def test_one_look_at_a_new_torch_is_enough(
     given = made["LAMBADA of gpt2-tiny"]
     assert adopt_artifacts(stages_of(recipe, runs), [given], agreed=True) == 0
     assert to_run(recipe, runs) == set()
-    show_plan(str(recipe), str(runs), "FullReproduction")
+    show_plan(root_of(recipe, runs))
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("adopted ") for line in lines) == len(torch)
-    assert lines[-1].startswith("1 of "), "the report, which is there, is not linked from runs/latest yet"
+    assert lines[-1].startswith("1 of "), "the adopted report is not linked from runs/latest yet"
     assert not [line for checked in verify_store(runs) for line in checked.problems]
     versions["torch"] = "2.13.0"
     assert to_run(recipe, runs) == set(), "the old ones are still there"
@@ -124,8 +106,32 @@ def test_a_parameter_is_accepted_of_the_named_artifact_and_of_no_other(
         "pretrain gpt2-tiny",  # whose own parameter differs, too
         "WikiText-103 of gpt2-tiny",
         "LAMBADA of gpt2-tiny",
+        "texts of gpt2-tiny",
         "write the report",
     }
+
+
+def test_what_was_made_elsewhere_enters(recipe: Path, tmp_path: Path) -> None:
+    """In another folder, or by another computer, under the same key or another one; what it was copied from may go."""
+    made = finish_all(recipe, tmp_path / "elsewhere")
+    runs = tmp_path / "runs"
+    given = [made[label] for label in ("deduplicate", "train the tokenizer of gpt2", "tokenize for gpt2")]
+    assert adopt_artifacts(stages_of(recipe, runs), given, agreed=True) == 0
+    edit(recipe, "steps = 60", "steps = 61")
+    assert adopt_artifacts(stages_of(recipe, runs), [made["pretrain gpt2-tiny"]], agreed=True) == 0
+    shutil.rmtree(tmp_path / "elsewhere")
+    done = {stage.label(): stage for stage in stages_of(recipe, runs) if stage.is_made()}
+    assert done.keys() == {
+        "deduplicate",
+        "train the tokenizer of gpt2",
+        "tokenize for gpt2",
+        "pretrain gpt2-tiny",
+    }
+    told = done["pretrain gpt2-tiny"].artifact.manifest()["adopted"]
+    assert told["differences"] == ["parameters.training.steps: 60 → 61"]
+    assert done["deduplicate"].artifact.manifest()["adopted"]["differences"] == []
+    assert not [line for checked in verify_store(runs) for line in checked.problems]
+    assert {s.stage.label(): s.status for s in survey(root_of(recipe, runs))}["deduplicate"] == "adopted"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from finetune.predictions import read_predictions, write_predictions
 from finetune.race import RACE
 from recipes.reader import load_recipe
 from workflows.evaluation import ensemble
-from workflows.plan import Plan
+from workflows.recipe_plan import Plan
 from workflows.report import collect_results
 
 # Two seeds of three questions: each is right on one, together they are on two.

@@ -18,7 +18,8 @@ from data_pipeline.sources.download import Patience
 from data_pipeline.sources.presets import CORPORA
 from data_pipeline.sources.remote_files import pin_files
 from recipes.reader import load_recipe
-from workflows.__main__ import show_plan
+from workflows.corpus_report import CorpusReport
+from workflows.show_plan import show_plan
 from workflows.tasks import CleanDocuments, DecontaminateDocuments, FetchBenchmark, FetchDocuments
 
 RECIPE = '[recipe]\nname = "mine"\n[tokenizers.gpt2]\nvocabulary_size = 300\n'
@@ -216,7 +217,7 @@ def test_a_branch_on_the_hub_is_its_commit_in_keys(tmp_path: Path, monkeypatch: 
 def test_a_plan_asks_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serve(Remote(LINES), "lines.jsonl") as remote:
         path = recipe(tmp_path, corpus(name="web", source="http", urls=[remote.url]))
-        assert show_plan(path, str(tmp_path / "runs"), "CorpusReport") == 0
+        assert show_plan(CorpusReport(recipe=path, runs=str(tmp_path / "runs"))) == 0
         assert remote.requests == []
     lines = capsys.readouterr().out.splitlines()
     assert "fetch web" in lines[0] and "not pinned yet" in lines[0]

@@ -1,6 +1,5 @@
-"""Relaying a program's output: lines to the log, redrawn bars to the terminal. And ending it in order."""
+"""Starting programs on ranks, and ending them in order."""
 
-import io
 import os
 import signal
 import threading
@@ -11,8 +10,10 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+from core.errors import TransientError
+from recipes.schema import LaunchSettings
 from workflows import launch
-from workflows.launch import Relay, run_ranks
+from workflows.launch import failure, run_ranks
 
 # Stands in for torchrun: says how it was called, and ends some time after it was asked to.
 _SLOW_TO_END = """
@@ -29,54 +30,15 @@ time.sleep(60)
 """
 
 
-def relayed(blocks: list[bytes], on_terminal: bool = True) -> tuple[str, str, list[str]]:
-    """(log, terminal, shown lines) of some output, read in these blocks."""
-    log, terminal = io.BytesIO(), io.BytesIO()
-    shown: list[str] = []
-    relay = Relay(log, terminal if on_terminal else None, shown.append)
-    for block in blocks:
-        relay.feed(block)
-    relay.close()
-    return log.getvalue().decode(), terminal.getvalue().decode(), shown
-
-
-def test_lines_go_to_the_log_only():
-    log, terminal, shown = relayed([b"one\r\ntw", b"o\r", b"\nthree"])
-    assert log == "one\ntwo\nthree\n"
-    assert terminal == ""
-    assert shown == ["one", "two", "three"]
-
-
-def test_a_bar_shows_live_and_leaves_its_last_state_in_the_log():
-    log, terminal, _ = relayed([b"start\n", b"\r10%", b"\r50%", b"\r100%\r\n", b"end\n"])
-    assert terminal.startswith("\r10%\r50%\r100%")
-    assert terminal.endswith("\r\x1b[K")
-    assert log == "start\n100%\nend\n"
-
-
-def test_a_line_after_a_bar_that_was_wiped_is_not_lost():
-    log, _, shown = relayed([b"\r50%|###  |", b"\r          \r", b"resumes at step 3\n"], on_terminal=False)
-    assert "resumes at step 3" in log
-    assert shown == ["resumes at step 3"]
-
-
-def test_notes_and_where_it_resumes_are_shown(capfd):
-    for line in ("note: 2 processes, 1 device", "a step", "resumes at step 3", "a footnote: none"):
-        launch._show_line(line)
-    shown = capfd.readouterr()
-    assert "note: 2 processes" in shown.out + shown.err and "resumes at step 3" in shown.out + shown.err
-    assert "a step" not in shown.out + shown.err and "footnote" not in shown.out + shown.err
-
-
 @pytest.mark.parametrize("known", [True, False])
 def test_torchrun_gets_no_option_that_its_release_does_not_know(tmp_path: Path, monkeypatch, known: bool):
     (tmp_path / "distributed").mkdir()
     (tmp_path / "distributed" / "run.py").write_text('"--shutdown-timeout"' if known else '"--max-restarts"')
     spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: spec)
-    launch._patience.cache_clear()
-    assert launch._patience() == (("--shutdown-timeout", "600") if known else ())
-    launch._patience.cache_clear()
+    launch._torchrun_can_wait.cache_clear()
+    assert launch._patience(600) == (("--shutdown-timeout", "600") if known else ())
+    launch._torchrun_can_wait.cache_clear()
 
 
 def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, monkeypatch):
@@ -96,8 +58,8 @@ def test_ranks_have_minutes_to_save_before_torchrun_kills_them(tmp_path: Path, m
     words = (tmp_path / "called").read_text().split("\n")
     given = get_args_parser().parse_args(words)  # torchrun's own reading of it
     if hasattr(given, "shutdown_timeout"):  # not in torch 2.11
-        assert given.shutdown_timeout == launch.SHUTDOWN_SECONDS >= 300
-        assert given.shutdown_timeout < launch._GRACE_SECONDS, "torchrun kills first, by its children's ids"
+        assert given.shutdown_timeout == LaunchSettings().grace_seconds >= 300
+        assert launch._MARGIN_SECONDS > 0, "torchrun kills first, by its children's ids"
     assert (given.nproc_per_node, given.training_script, given.training_script_args) == (
         "2",
         "program",
@@ -122,3 +84,31 @@ def test_the_log_begins_with_a_command_that_can_be_typed_again(tmp_path: Path, m
             "-m program --seed 1"
         )
         assert printed == [str(typed.split()[2:])]
+
+
+TORCHRUNS = """
+Root Cause (first observed failure):
+[0]:
+  exitcode  : {code} (pid: 4711)
+  traceback : Signal 9 (SIGKILL) received by PID 4711
+"""
+
+
+@pytest.mark.parametrize(
+    "printed, code, lost",
+    [
+        (TORCHRUNS.format(code=-9), 1, True),
+        (TORCHRUNS.format(code=-15), 1, True),
+        (TORCHRUNS.format(code=-11), 1, False),  # a crash, which the same would come to again
+        (TORCHRUNS.format(code=1), 1, False),
+        ("python -m pretrain: error: no such file", 1, False),
+        ("", -9, True),
+        ("", -11, False),
+    ],
+)
+def test_a_killed_process_is_told_from_one_that_failed(tmp_path: Path, printed: str, code: int, lost: bool):
+    log = tmp_path / "log"
+    log.write_text(printed)
+    error = failure("training failed", log, code)
+    assert isinstance(error, TransientError) == lost
+    assert str(log) in str(error)

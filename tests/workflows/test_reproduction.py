@@ -142,16 +142,39 @@ def test_the_report_is_one_file_and_the_link_survives_a_move(undisturbed: tuple[
     assert not Path(os.readlink(link)).is_absolute()
     page = (link / "index.html").read_text()
     references = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
-    assert "data.html" in references and (link / "data.html").is_file()
-    references.remove("data.html")
-    assert references
-    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in references)
+    outside = {one for one in references if not one.startswith(("#", "data:image/svg+xml;base64,"))}
+    assert {"data.html", "data/clean-stories.html", "data/tokenize-tiny-gpt2.html"} <= outside
+    assert all((link / one).is_file() for one in outside)
     assert "about the generated sample, not about English" in page
-    assert "10.81" in page, "the paper's numbers, apart"
+    assert "10.81" in page, "the paper's numbers"
     assert "words × 4/3" in page
     report = (link / "report.md").read_text()
-    assert "## The paper's numbers" in report
-    assert re.search(r"\| gpt2-tiny \| [0-9,]+ \| 60 \| \d\.\d+ \| – \|", report), "how the training ended"
+    assert "## Beside the paper's numbers" in report
+    # 60 steps: how the training ended
+    assert re.search(r"\| gpt2-tiny \| [0-9,]+ \| 60 \| [0-9,]+ \| \*\*\d\.\d+\*\* \| – \|", report), report
+
+
+def test_every_number_names_its_artifact_and_what_makes_it_again(undisturbed: tuple[Runs, str]):
+    runs, _ = undisturbed
+    latest = runs.directory / "latest" / "tiny"
+    results = json.loads((latest / "results.json").read_text())
+    page = (latest / "index.html").read_text()
+    for one in results["artifacts"]:
+        artifact = f"{one['stage']}/{one['name']}-{one['key'][:12]}"
+        assert json.loads((runs.directory / artifact / "manifest.json").read_text())["key"] == one["key"]
+        assert f'id="{artifact}"' in page
+    lambada = next(one for one in results["artifacts"] if one["stage"] == "lambada")
+    assert f'href="#lambada/gpt2-tiny-{lambada["key"][:12]}"' in page
+    assert f"Evaluate --recipe {TINY} --task lambada --model gpt2-tiny" in page
+
+
+def test_the_models_that_can_write_have_written(undisturbed: tuple[Runs, str]):
+    latest = undisturbed[0].directory / "latest" / "tiny"
+    models = json.loads((latest / "results.json").read_text())["models"]
+    texts = [text["text"] for text in models["gpt2-tiny"]["texts"]]
+    assert len(set(texts)) == 3 and all(texts), "three draws"
+    assert "texts" not in models["bert-tiny"]
+    assert "gpt2-tiny, text 3" in (latest / "index.html").read_text()
 
 
 def test_every_stage_says_what_it_was_computed_on(undisturbed: tuple[Runs, str]):

@@ -1,114 +1,32 @@
 """The base stage: keys, locks, resumption, failure. With small stages of the tests' own."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
-import textwrap
+import time
 from pathlib import Path
 
 import pytest
+from dummy_stages import Luigi
 
-from core.errors import UserError
+from core.errors import ConfigurationError, StoppedError, TransientError, UserError
+from core.processes import is_running
+from core.training.errors import LostRank
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import Workplace
-from workflows import EvaluateLambada, FullReproduction, Pretrain, TrainTokenizer
+from data_pipeline.sources.download import GivenUpError
+from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts, stage
+from workflows.__main__ import build_parser
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
+from workflows.status import rows
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
 NO_DROPOUT = "dropout = 0.0\nattention_dropout = 0.0"
-
-# A stage of two steps, each a file; it dies (or fails) at the second when told to.
-DUMMY = """
-import os, sys, time
-from pathlib import Path
-from core.errors import UserError
-from data_pipeline.engine.steps import StageKind, Step
-from workflows.stage import Stage
-
-def first(directory, place):
-    trace("first")
-    (directory / "content").write_text("first")
-    return {"documents": 1}
-
-def second(directory, place):
-    if not (directory / "one").exists():
-        trace("one")
-        (directory / "one").write_text("1")
-    mode = os.environ.get("MODE", "")
-    if mode == "die":
-        os.kill(os.getpid(), 9)
-    if mode == "fail":
-        raise UserError("the disk is full of frogs")
-    if mode == "bug":
-        raise KeyError("frog")
-    if mode == "numpy":
-        import numpy
-        numpy.zeros(3).reshape(2, 2)
-    if mode == "slow":
-        time.sleep(2)
-    trace("two")
-    (directory / "two").write_text("2")
-    return {"steps": 2}
-
-FIRST = Step(StageKind("first", 1, ()), "tiny", first, label="first of the test", parameters={"documents": 3})
-SECOND = Step(StageKind("second", 1, ()), "tiny", second, label="second of the test", inputs={"first": FIRST})
-
-class First(Stage):
-    stage = "first"
-    def make_step(self):
-        return FIRST
-
-class Second(Stage):
-    stage = "second"
-    def make_step(self):
-        return SECOND
-
-def trace(word):
-    with open(os.environ["TRACE"], "a") as stream:
-        stream.write(word + "\\n")
-"""
-
-
-class Luigi:
-    """Runs a dummy task in a fresh process, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.trace = folder / "trace"
-        (folder / "dummies.py").write_text(textwrap.dedent(DUMMY).replace("\\\\n", "\\n"))
-
-    def start(self, mode: str = "", task: str = "Second") -> subprocess.Popen:
-        import os
-
-        environment = {
-            **os.environ,
-            "MODE": mode,
-            "TRACE": str(self.trace),
-            "PYTHONPATH": f"{self.folder}:{CHECKOUT}",
-        }
-        command = [sys.executable, "-m", "luigi", "--module", "dummies", task, "--recipe", TINY]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, mode: str = "") -> tuple[int, str, str]:
-        process = self.start(mode)
-        output, errors = process.communicate(timeout=60)
-        return process.returncode, output, errors
-
-    def traced(self) -> list[str]:
-        return self.trace.read_text().split() if self.trace.exists() else []
-
-    def artifact(self, stage: str) -> Path:
-        return next(path for path in (self.folder / "runs" / stage).iterdir() if path.is_dir())
 
 
 @pytest.fixture
@@ -136,6 +54,36 @@ def test_a_second_command_runs_nothing_and_says_so(luigi_run: Luigi):
     assert luigi_run.traced() == ["first", "one", "two"]
 
 
+def test_what_is_gone_below_a_complete_stage_is_made_again_when_something_needs_it(luigi_run: Luigi):
+    luigi_run.run()
+    shutil.rmtree(luigi_run.artifact("first"))
+    code, output, _ = luigi_run.run()
+    assert code == 0
+    assert "Second: nothing to run, 1 stage already done, 1 gone and not needed" in output
+    assert luigi_run.traced() == ["first", "one", "two"]
+    shutil.rmtree(luigi_run.artifact("second"))
+    code, output, _ = luigi_run.run()
+    assert code == 0 and "2 stages run, 0 already done" in output
+    assert luigi_run.traced() == ["first", "one", "two"] * 2
+
+
+def test_another_terminal_sees_what_runs_and_how_what_was_killed_ended(luigi_run: Luigi):
+    process = luigi_run.start("slow")
+    given = build_parser().parse_args(["status", "--runs", str(luigi_run.folder / "runs")])
+    deadline = time.monotonic() + 60
+    found = []
+    while not any(row.state == "running" and row.what.startswith("second/") for row in found):
+        assert time.monotonic() < deadline and process.poll() is None, found
+        found = list(rows(given)) if (luigi_run.folder / "runs").is_dir() else []
+        time.sleep(0.02)
+    running = next(row for row in found if row.what.startswith("second/"))
+    assert f"process {process.pid} on " in running.holder
+    assert [row.state for row in found if row.what.startswith("first/")] == ["done"]
+    process.kill()
+    process.communicate()
+    assert {row.what.split("/")[0]: row.state for row in rows(given)} == {"first": "done", "second": "killed"}
+
+
 def test_a_killed_stage_goes_on_in_its_partial_directory(luigi_run: Luigi):
     code, _, _ = luigi_run.run("die")
     assert code == -9
@@ -156,7 +104,89 @@ def test_a_failed_stage_makes_luigi_fail_with_one_message(luigi_run: Luigi):
     assert "[2/2] second of the test FAILED: the disk is full of frogs" in errors
     assert "Traceback" not in errors
     assert "1 stage run, 0 already done, 1 not done (failed" in output
-    assert "Traceback" in (luigi_run.artifact("second") / "logs" / "second.log").read_text()
+    log = luigi_run.artifact("second") / "logs" / "second.log"
+    assert f"the whole log: {log}" in errors
+    assert "Traceback" in log.read_text()
+    (segment,) = json.loads((luigi_run.artifact("second") / RUN_RECORD).read_text())["segments"]
+    assert (segment["ended"], segment["error"]) == ("failed", "the disk is full of frogs")
+
+
+def test_a_stage_goes_on_by_itself_when_a_process_was_lost(luigi_run: Luigi):
+    code, _, errors = luigi_run.run("transient")
+    assert code == 0
+    assert "[2/2] second of the test: a process was lost" in errors
+    assert "goes on from what is kept in 0.05 s (1 of 2)" in errors
+    assert luigi_run.traced() == ["first", "one", "two"], "what was done before is not done again"
+    record = json.loads((luigi_run.artifact("second") / RUN_RECORD).read_text())
+    assert [segment["ended"] for segment in record["segments"]] == ["failed", "finished"]
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (TransientError("a rank was lost"), 3),
+        (GivenUpError("the server is away"), 3),
+        (LostRank("rank 1 is gone"), 3),
+        (UserError("no such file"), 1),
+        (ConfigurationError(["heads: must be 1 or more"]), 1),
+        (StoppedError("asked to end"), 1),
+        (KeyError("frog"), 1),
+    ],
+)
+def test_only_what_another_attempt_may_mend_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: int
+):
+    made: list[int] = []
+
+    def make() -> None:
+        made.append(1)
+        raise error
+
+    monkeypatch.setattr(attempts, "_WAIT_SECONDS", 0.0)
+    with pytest.raises(type(error)):
+        attempts.again(make, 2, "a stage")
+    assert len(made) == expected
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGHUP, 2), (signal.SIGINT, 1)])
+def test_a_signal_ends_a_stage_with_its_pool(luigi_run: Luigi, number: signal.Signals, workers: int):
+    """SIGTERM and SIGKILL, trainings and evaluations: `test_reproduction.py`; all of them by hand: `signals.py`."""
+    process = luigi_run.start(task="Pooled", options=("--workers", str(workers), "--cpu-workers", "2"))
+    pool: list[Path] = []
+    while len(pool) < 2 or not all(path.read_text() for path in pool):
+        time.sleep(0.02)
+        pool = [*luigi_run.folder.glob("runs/pooled/*.partial/[ab]")]
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in output
+    assert not any(is_running(int(path.read_text())) for path in pool)
+    (segment,) = json.loads((luigi_run.artifact("pooled") / RUN_RECORD).read_text())["segments"]
+    assert segment["ended"] == "stopped"
+
+
+def test_a_task_that_cannot_be_planned_is_another_exit_code(luigi_run: Luigi):
+    code, _, errors = luigi_run.run(task="Unplannable")
+    assert code == 35
+    assert "KeyError: 'frog'" in errors
+
+
+def test_two_recipes_of_one_name_say_so_when_they_take_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(stage.Stage, "run", lambda task: None)
+    (tmp_path / "other.toml").write_text(Path(TINY).read_text())
+    for recipe, artifact in ((TINY, "a"), (TINY, "b"), (str(tmp_path / "other.toml"), "c"), (TINY, "b")):
+        monkeypatch.setattr(Report, "directory", tmp_path / "runs" / "report" / artifact)
+        task = Report(recipe=recipe, runs=str(tmp_path / "runs"))
+        task.run()
+        assert task.link.readlink() == Path(f"../report/{artifact}")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        f"note: {tmp_path}/runs/latest/tiny was of {TINY}, and is now of {tmp_path}/other.toml: "
+    )
+    assert f"is still in {tmp_path}/runs/report/b" in first
+    assert f"is now of {TINY}" in second
 
 
 def test_a_bug_keeps_its_traceback(luigi_run: Luigi):
@@ -271,8 +301,15 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert TrainTokenizer in upstream
 
 
+def test_importing_workflows_costs_nothing():
+    """What is in it is imported when it is asked for, or by luigi."""
+    program = "import sys, workflows; print(sorted(sys.modules.keys() & {'luigi', 'numpy', 'pyarrow', 'tokenizers', 'torch'}))"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_planning_needs_no_slow_import():
-    program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
+    program = "import sys, workflows; workflows.FullReproduction; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
 

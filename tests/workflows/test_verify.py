@@ -13,7 +13,8 @@ from core.files import PARTIAL_SUFFIX
 from data_pipeline.engine.artifacts import Artifact
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import StageKind, Step, Store, Summary, Workplace, make
-from workflows.__main__ import main, verify_artifacts
+from workflows.__main__ import main
+from workflows.verify import verify_artifacts
 
 PAGE = StageKind("page", 1, (), unhashed=("index.html",))
 

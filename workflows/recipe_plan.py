@@ -13,7 +13,7 @@ from data_pipeline.engine.steps import Step
 from recipes.reader import load_recipe
 from recipes.records import FINE_TUNING, ZERO_SHOT
 from recipes.schema import Recipe
-from workflows import evaluation, training
+from workflows import evaluation, texts, training
 
 
 class Plan:
@@ -23,7 +23,7 @@ class Plan:
         self.recipe = recipe
         self.corpus = Corpus(
             CorpusSettings(
-                name=recipe.name,
+                name=recipe.corpus_name,
                 sources=recipe.ordered_corpora(),
                 lock=LockFile(recipe.lock_path),
                 cleaning=recipe.cleaning,
@@ -50,6 +50,11 @@ class Plan:
             for model in self.recipe.models.values()
             if model.fits(task)
         ]
+
+    def writings(self) -> list[dict[str, str]]:
+        """(model) of every model that writes texts."""
+        wanted = self.recipe.models_of(causal=True) if self.recipe.texts.count else []
+        return [{"model": model} for model in wanted]
 
     def finetunings(self) -> list[dict[str, str]]:
         """(task, model, seed) of every fine-tuning."""
@@ -90,6 +95,11 @@ class Plan:
         )
 
     @once
+    def texts(self, model: str) -> Step:
+        family = self.recipe.models[model].config.family
+        return texts.texts(self.recipe, model, self.pretrain(model), self.corpus.tokenizer(family))
+
+    @once
     def finetune(self, task: str, model: str, seed: str) -> Step:
         family = self.recipe.models[model].config.family
         record = FINE_TUNING[task]
@@ -111,6 +121,6 @@ class Plan:
 
 
 @functools.cache
-def plan_of(recipe: str) -> Plan:
-    """The plan of a recipe by its name or path."""
-    return Plan(load_recipe(recipe))
+def plan_of(recipe: str, overrides: str = "") -> Plan:
+    """The plan of a recipe by its name or path, and what `--set` says."""
+    return Plan(load_recipe(recipe, overrides))
