@@ -19,8 +19,10 @@ from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import Workplace
 from data_pipeline.sources.download import GivenUpError
 from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts, stage
+from workflows.__main__ import build_parser
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
+from workflows.status import rows
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
@@ -63,6 +65,23 @@ def test_what_is_gone_below_a_complete_stage_is_made_again_when_something_needs_
     code, output, _ = luigi_run.run()
     assert code == 0 and "2 stages run, 0 already done" in output
     assert luigi_run.traced() == ["first", "one", "two"] * 2
+
+
+def test_another_terminal_sees_what_runs_and_how_what_was_killed_ended(luigi_run: Luigi):
+    process = luigi_run.start("slow")
+    given = build_parser().parse_args(["status", "--runs", str(luigi_run.folder / "runs")])
+    deadline = time.monotonic() + 60
+    found = []
+    while not any(row.state == "running" and row.what.startswith("second/") for row in found):
+        assert time.monotonic() < deadline and process.poll() is None, found
+        found = list(rows(given)) if (luigi_run.folder / "runs").is_dir() else []
+        time.sleep(0.02)
+    running = next(row for row in found if row.what.startswith("second/"))
+    assert f"process {process.pid} on " in running.holder
+    assert [row.state for row in found if row.what.startswith("first/")] == ["done"]
+    process.kill()
+    process.communicate()
+    assert {row.what.split("/")[0]: row.state for row in rows(given)} == {"first": "done", "second": "killed"}
 
 
 def test_a_killed_stage_goes_on_in_its_partial_directory(luigi_run: Luigi):
@@ -290,8 +309,15 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert TrainTokenizer in upstream
 
 
+def test_importing_workflows_costs_nothing():
+    """What is in it is imported when it is asked for, or by luigi."""
+    program = "import sys, workflows; print(sorted(sys.modules.keys() & {'luigi', 'numpy', 'pyarrow', 'tokenizers', 'torch'}))"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_planning_needs_no_slow_import():
-    program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
+    program = "import sys, workflows; workflows.FullReproduction; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
 
