@@ -167,7 +167,8 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """
     values: dict[str, list[str]] = {}
     columns = {str(key) for row in rows for key in row}
-    if len(columns) == 1 and (other := set(*columns) & set(";|\t")):
+    other = {sign for sign in ";|\t" if len(columns) == 1 and sign in next(iter(columns))}
+    if other:
         raise UserError(
             f"{name}: its columns are separated by {other.pop()!r}, and are read where commas (.csv) or tabs (.tsv) are: "
             "convert it"
