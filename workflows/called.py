@@ -25,6 +25,7 @@ from core.files import atomic_write, read_json
 from data_pipeline.engine.run_record import CHECKOUT
 from data_pipeline.sources.source import name_errors
 from recipes.reader import load_recipe
+from workflows.reasons import input_title
 from workflows.recipe_plan import plan_of
 from workflows.stage import RecipeTask, Stage
 from workflows.survey import Standing, survey
@@ -86,11 +87,13 @@ class Finished:
     Attributes:
         results: of a whole reproduction, what `results.json` holds; else empty.
         artifacts: folders of all stages, by their task as it is typed: "Pretrain gpt2-small".
+        summaries: what each stage's manifest says of its artifact, by the same names: counts, accuracies, losses.
         page: the page for people, where the task has one.
         output: all that the command printed.
     """
 
     artifacts: Mapping[str, Path]
+    summaries: Mapping[str, Mapping[str, Any]]
     results: Mapping[str, Any] = field(default_factory=dict)
     page: Path | None = None
     output: str = ""
@@ -161,10 +164,14 @@ def run(
     results: Mapping[str, Any] = {}
     if page is not None and (page.parent / _RESULTS).exists():
         results = read_json(page.parent / _RESULTS)
-    artifacts = {
-        _typed(one.stage): one.directory for one in stages if one.directory and one.directory.is_dir()
-    }
-    return Finished(artifacts, results, page, output)
+    made = {_typed(one.stage): one.stage for one in stages if one.status in ("done", "adopted")}
+    return Finished(
+        {name: stage.directory for name, stage in made.items()},
+        {name: stage.summary for name, stage in made.items()},
+        results,
+        page,
+        output,
+    )
 
 
 def written(recipe: RecipeOf) -> str:
@@ -285,4 +292,4 @@ def _planned(standing: Standing) -> PlannedStage:
 
 
 def _typed(stage: Stage) -> str:
-    return " ".join([type(stage).__name__, *stage.step.selectors.values()])
+    return input_title(stage.step)

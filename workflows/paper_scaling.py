@@ -66,7 +66,7 @@ def measured(recipe: Recipe, trainings: Mapping[str, Fact]) -> list[Measured]:
 def weak_scaling(rows: Sequence[Measured]) -> dict[str, float]:
     """Of each model the rate of a device over that of the family's model on the fewest devices; nothing for families
     whose models all ran on as many."""
-    shares = {}
+    shares: dict[str, float] = {}
     for family in dict.fromkeys(row.family for row in rows):
         own = [row for row in rows if row.family == family]
         if len({row.devices for row in own}) > 1 and own[0].tflops > 0:
@@ -77,7 +77,7 @@ def weak_scaling(rows: Sequence[Measured]) -> dict[str, float]:
 def strong_scaling(rows: Sequence[Measured]) -> dict[str, float]:
     """Of each model the tokens a second over those of the same shape and batch on the fewest devices; nothing for shapes
     that were trained on one number of devices."""
-    speedups = {}
+    speedups: dict[str, float] = {}
     for shape, sequences in dict.fromkeys((row.shape, row.sequences) for row in rows):
         own = [row for row in rows if (row.shape, row.sequences) == (shape, sequences)]
         if len({row.devices for row in own}) > 1 and own[0].tokens_per_second > 0:

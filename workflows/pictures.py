@@ -22,6 +22,7 @@ _STYLE: Any = {
     "font.size": 11,
     "svg.hashsalt": "report",
 }
+_LONGEST_NAME = 48
 _THEMES = {"light": ("#1b1f24", "#d0d7de"), "dark": ("#e6edf3", "#3d444d")}
 
 
@@ -97,8 +98,10 @@ def scaling(groups: Mapping[str, Mapping[str, float]]) -> Picture:
 
 
 def _plain(text: str) -> str:
-    """A name as it is: matplotlib reads what stands between dollar signs as a formula, and leaves out names that begin
-    with an underline."""
+    """A name as it is, its middle left out where it is long: matplotlib reads what stands between dollar signs as a
+    formula, and leaves out names that begin with an underline."""
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[: _LONGEST_NAME // 2]}…{text[-_LONGEST_NAME // 2 :]}"
     text = text.replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text
 

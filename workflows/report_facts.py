@@ -106,7 +106,8 @@ def _record(directory: Path) -> Mapping[str, Any]:
 
 
 def _segments(record: Mapping[str, Any]) -> Iterator[Segment]:
-    for segment in record.get("segments", []):
+    found = record.get("segments")
+    for segment in found if isinstance(found, list) else ():
         try:
             started = datetime.datetime.fromisoformat(segment["started"]).timestamp()
         except (KeyError, TypeError, ValueError):
@@ -149,7 +150,7 @@ def layout_of(fact: Fact) -> tuple[int, str]:
     if not fact.segments:
         return 0, "–"
     layout = fact.segments[-1].layout
-    sizes = {word: int(layout.get(f"{word}_parallel", 1)) for word in ("tensor", "data", "pipeline")}
+    sizes = {word: int(layout.get(f"{word}_parallel") or 1) for word in ("tensor", "data", "pipeline")}
     text = " × ".join(f"{size}-way {word}" for word, size in sizes.items() if size > 1)
     return math.prod(sizes.values()), text or "one device"
 

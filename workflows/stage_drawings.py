@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from workflows.report_facts import Fact, busy
 
 _WIDTH, _HEIGHT, _GAP, _LEVEL = 360, 24, 10, 52  # units of the drawing; a phone shows about one a pixel
-_LETTER, _PADDING = 6.1, 9
+_LETTER, _PADDING = 6.7, 9  # of a monospaced font of 11
+_LONGEST_KIND = 42
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def _placed(
     for row in rows:
         lines: list[list[tuple[str, str, float]]] = [[]]
         for kind in row:
-            text = kind if len(members[kind]) == 1 else f"{kind} × {len(members[kind])}"
+            short = kind if len(kind) <= _LONGEST_KIND else f"{kind[: _LONGEST_KIND - 1]}…"
+            text = short if len(members[kind]) == 1 else f"{short} × {len(members[kind])}"
             width = min(_LETTER * len(text) + 2 * _PADDING, _WIDTH - 2)
             if lines[-1] and _line_width(lines[-1]) + _GAP + width > _WIDTH - 2:
                 lines.append([])

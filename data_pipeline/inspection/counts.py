@@ -75,7 +75,7 @@ def reasons(counts: Mapping[str, Any]) -> str:
 
 def funnel_rows(rows: Iterable[Mapping[str, Any]]) -> Table:
     """A funnel as a table, in which every row adds up: in, less dropped, and more by cutting, is what is left."""
-    head = ("stage", "documents in", "dropped", "more by cutting", "documents", "why")
+    head = ("stage", "in", "dropped", "new by cuts", "documents", "why")
     told = []
     for row in rows:
         counts = row["counts"]

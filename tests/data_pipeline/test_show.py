@@ -91,9 +91,10 @@ def test_every_fate_is_shown_with_its_reason_and_text(built: Path) -> None:
         f"{named(21)}\nreason exact duplicate · duplicate of {named(4)} · similarity 1.00",
         f"{named(22)}\nreason near duplicate · duplicate of {named(5)}",
         f"{named(25)}\nbecame cut into 2 piece(s) · benchmarks lambada",
-        "\nfetched  33  bad record 1\n",
-        "\nafter cleaning  31  not english 1, too short 1\n",
-        "\nafter deduplication  30  exact duplicate 1, near duplicate 1\n",
+        "\nfetched  34  1  –  33  bad record 1\n",
+        "\nafter cleaning  33  2  –  31  not english 1, too short 1\n",
+        "\nafter decontamination  31  –  1  32  1 cut, which makes 1 more\n",
+        "\nafter deduplication  32  2  –  30  exact duplicate 1, near duplicate 1\n",
         "\nsite0.org  10  33.3 %\n",
         "\n(no address)  10  33.3 %\n",
     ):

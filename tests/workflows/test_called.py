@@ -29,7 +29,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A corpus of a few documents, its paths relative to the working directory."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "in.jsonl").write_text('{"text": "The old ferryman walked home along the quiet river."}\n' * 3)
+    (tmp_path / "in.jsonl").write_text(
+        '{"text": "The old ferryman walked home along the quiet river."}\n' * 3
+    )
     return {
         "recipe": {"name": "mine"},
         "corpora": [{"name": "mine", "source": "local", "paths": ["in.jsonl"]}],
@@ -90,7 +92,12 @@ def test_a_table_becomes_a_file_of_the_working_directory(recipe: dict[str, Any],
     written(recipe)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before, "the same again changes nothing"
     assert written("sample") == "sample" and written(Path("a.toml")) == "a.toml"
-    for wrong in ({}, {"recipe": 3}, {"recipe": {"name": "../x"}}, {"recipe": {"name": "x"}, "sample": {1, 2}}):
+    for wrong in (
+        {},
+        {"recipe": 3},
+        {"recipe": {"name": "../x"}},
+        {"recipe": {"name": "x"}, "sample": {1, 2}},
+    ):
         with pytest.raises(ConfigurationError):
             written(wrong)
     assert [one.name for one in tmp_path.glob(".*.json")] == [".mine.recipe.json"]

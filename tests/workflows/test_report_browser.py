@@ -13,6 +13,7 @@ import pytest
 from report_world import CLOZE, RESULTS, TAGGING, finished, page_of
 
 from data_pipeline.inspection.pages import Section, Table, write_page
+from workflows import pictures
 from workflows.report_page import write_pages
 
 _WIDTHS = (390, 768, 1280)
@@ -65,8 +66,13 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
     long["data"]["description"] = "the_official_Cloze_validation_set_" * 8
     page = page_of(finished(folder / "runs"), results, [CLOZE, TAGGING], drawn=True)
     head = [f"a measure of something, {number}" for number in range(14)]
-    many = Table(["model", *head, "from"], [["gpt2-small", *["97.65 ± 1.23 *"] * 14, "cloze/gpt2-small-" + "0" * 12]])
-    page = dataclasses.replace(page, sections=[*page.sections, Section("Many columns", [many])])
+    many = Table(
+        ["model", *head, "from"], [["gpt2-small", *["97.65 ± 1.23 *"] * 14, "cloze/gpt2-small-" + "0" * 12]]
+    )
+    long_names = [Table(head, [["m" * 200, *["12,345"] * (len(head) - 1)]]) for head in (["a", "b"], ["a", "b", "c"], list("abcdef"), list("abcdefghi"))]  # fmt: skip
+    picture = pictures.curves({"n" * 200: [(1, 2.0), (2, 1.0)]}, "step", "loss")
+    wide = Section("Many columns", [many, *long_names], [picture])
+    page = dataclasses.replace(page, heading="h" * 200, sections=[*page.sections, wide])
     write_pages(folder, page)
     write_page(folder / "plain.html", page)
     frames = "".join(

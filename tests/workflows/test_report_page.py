@@ -217,7 +217,7 @@ def test_shapes_stand_beside_the_papers(page: ReportPage):
 
 def test_the_corpus_adds_up_where_documents_were_cut(page: ReportPage):
     found = table(page, "The corpus")
-    head = ["stage", "documents in", "dropped", "more by cutting", "documents", "why", "from"]
+    head = ["stage", "in", "dropped", "new by cuts", "documents", "why", "from"]
     assert list(found.head) == head
     assert found.rows == [
         ["fetched", "1,001", "1", "–", "1,000", "bad record 1", "–"],
