@@ -209,6 +209,8 @@ def test_shapes_stand_beside_the_papers(page: ReportPage):
     papers = cells_of(page, "Shapes of the models", "paper: GPT-2 8.3B")
     assert [papers[name] for name in SHAPE_COLUMNS] == ["8.3", "72", "3072", "24", "128", "512"]
     assert table(page, "Shapes of the models").note == "Family gpt2; table 2 of the paper."
+    drawn_from = section(page, "Learning curves: next-token prediction").paragraphs[0][1]
+    assert drawn_from.startswith(f"From metrics.jsonl of {ours['from']}.")
     unknown = {"m": {"pretraining": {"parameters": 3_000_000_000},
                      "config": {"model": {"family": "mine", "layers": 3, "hidden": 30, "heads": 4}}}}  # fmt: skip
     (own,) = shapes_section(unknown, {}).tables
