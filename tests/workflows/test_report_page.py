@@ -19,7 +19,7 @@ from recipes.records import SHAPE_COLUMNS, Column, Published, Task, best_of_seed
 from recipes.schema import TextSettings
 from workflows import pictures
 from workflows.paper_scaling import measured, scaling_section, strong_scaling, weak_scaling
-from workflows.paper_tables import bare, compared, head_of, shapes_section, shown
+from workflows.paper_tables import bare, compared, head_of, settings_section, shapes_section, shown
 from workflows.recipe_plan import plan_of
 from workflows.report_facts import Fact, Segment, busy, command_of, facts_of, throughput
 from workflows.report_made import installed, machines_of, summary_line
@@ -215,6 +215,19 @@ def test_shapes_stand_beside_the_papers(page: ReportPage):
                      "config": {"model": {"family": "mine", "layers": 3, "hidden": 30, "heads": 4}}}}  # fmt: skip
     (own,) = shapes_section(unknown, {}).tables
     assert own.rows == [["m", "3", "3", "30", "4", "7.5", "–", "–"]], "a family that the paper does not have"
+
+
+def test_fine_tunings_stand_beside_the_papers_settings():
+    """Table 6: batch, learning rate and epochs of RACE, for 336M, 1.3B and 3.9B; five seeds (section 5.3)."""
+    recipe = load_recipe("sample")
+    (found,) = settings_section(recipe, {("bert-small", "race"): "race/x"}).tables
+    assert found.rows == [
+        ["bert-small", "RACE", "16", "0.0005", "1", "1", "race/x"],
+        ["paper: bert-336m", "RACE", "32", "2e-05", "3", "5", "–"],
+        ["paper: bert-1.3b", "RACE", "16", "1e-05", "3", "5", "–"],
+        ["paper: bert-3.9b", "RACE", "32", "2e-05", "3", "5", "–"],
+    ]
+    assert not settings_section(dataclasses.replace(recipe, models={}), {}).tables
 
 
 def test_the_corpus_adds_up_where_documents_were_cut(page: ReportPage):
@@ -565,7 +578,7 @@ def test_what_a_recipe_does_not_have_is_left_out(place: Workplace):
         {"gpt2-small": []},
         facts_of(load_recipe("sample"), [TRAINING], place, {}),
     )
-    assert [part.title for part in page.sections] == [
+    assert [part.title for part in page.sections if part.title != "Fine-tuning settings"] == [
         "Shapes of the models", "Training", "Scaling: figure 5, tables 1, 7 and 8", "The corpus", "How it was made",
         "Recipe and software",
     ]  # fmt: skip
