@@ -19,6 +19,7 @@ NAMES = (
     "pipeline",
     "pipeline-parallel",
     "precisions",
+    "ranks",
     "sample-index",
     "scaling",
     "tensor-parallel",

@@ -131,6 +131,8 @@ class TrainingConfig:
         recompute: what the backward pass computes again instead of keeping it: "none", "selective" (the attention
             core) or "full" (every layer, from its input). No collective is repeated but by "full".
         compile: let `torch.compile` fuse each layer: seconds to minutes at the start, faster steps on a GPU.
+        deterministic: on a GPU, only operations that give the same bits each time, so that a resumed run ends with the bytes
+            of one that was not stopped, as on a CPU; slower. The same layout, device and release of torch are needed for it.
         seed: of initial weights, data order and dropout.
         checkpoint_interval, log_interval, validation_interval: in steps; 0 turns validation off.
         validation_batches: global batches a validation.
@@ -157,6 +159,7 @@ class TrainingConfig:
     loss_scale_window: int = 1000
     recompute: Literal["none", "selective", "full"] = "none"
     compile: bool = False
+    deterministic: bool = False
     seed: int = 1234
     checkpoint_interval: int = 500
     log_interval: int = 10
@@ -214,6 +217,7 @@ class TrainingConfig:
         """
         free = {
             "recompute",
+            "deterministic",
             "checkpoint_interval",
             "log_interval",
             "keep_last",

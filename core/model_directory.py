@@ -6,6 +6,7 @@ slice, in any layout. The files themselves are `core.tensor_files`'.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +22,9 @@ from core.families import FAMILIES
 from core.files import content_hash
 from core.interop.reading import TOKENIZER_FILES, HuggingFaceTensors, is_hugging_face, shape_of
 from core.models.transformer import EmbeddedTransformer
-from core.parallel.layers import initialize_parameters, local
+from core.parallel.layers import initialize_parameters
 from core.parallel.mesh import Mesh
+from core.parallel.parts import own_part
 from core.registry import attribute
 from core.tables import from_table
 from core.tensor_files import (
@@ -44,6 +46,7 @@ FINGERPRINT = "tokenizer_fingerprint"  # in `config.json`
 TOKENIZER_FOLDER = "tokenizer"  # in an imported model's directory: the files that lay beside its weights
 
 Network = EmbeddedTransformer
+_ELSEWHERE = torch.empty(0)  # what a rank that does not write is given of a tensor
 
 
 def build_model(config: ModelConfig, mesh: Mesh, seed: int = 1234) -> Network:
@@ -178,7 +181,7 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
                 f"{tuple(parameter.shape)}"
             )
         with torch.no_grad():
-            local(parameter).copy_(files.read(stored, _own_slices(parameter)))
+            own_part(parameter).copy_(files.read(stored, _own_slices(parameter)))
 
 
 def _own_slices(parameter: torch.Tensor) -> tuple[slice, ...]:
@@ -207,15 +210,16 @@ def save_parameters(
 ) -> None:
     """Write a module's parameters and the model's configuration; see `save_model`.
 
-    Tensors are gathered and written one at a time, so no rank ever holds a large model whole. In a pipeline the first
-    rank of each stage writes the stage's, into files of their own.
+    Tensors are sent to the rank that writes and written one at a time, so no rank ever holds a large model whole. In a
+    pipeline the first rank of each stage writes the stage's, into files of their own.
     """
     parameters = dict(module.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     record = model_record(config, tokenizer_fingerprint)
 
     def whole(name: str) -> torch.Tensor:
-        return _gathered(parameters[name]).float().cpu()
+        found = _collected(parameters[name], mesh)
+        return _ELSEWHERE if found is None else found.float().cpu()
 
     if mesh.pipeline_size > 1:
         _save_stages(directory, mesh, record, shapes, whole)
@@ -292,18 +296,38 @@ def _agreed(mesh: Mesh, work: Callable[[], Any]) -> list[Any]:
     return [result for result, _ in outcomes]
 
 
-def _gathered(parameter: torch.Tensor) -> torch.Tensor:
-    """The whole tensor, gathered one mesh dimension at a time.
+@torch.no_grad()
+def _collected(parameter: torch.Tensor, mesh: Mesh) -> torch.Tensor | None:
+    """The whole tensor on the first of the data and tensor ranks, which alone receives it; None on the others.
 
-    Plain shards nest in the order of the mesh's dimensions, so the last is gathered first; a dimension that both
-    `fully_shard` and tensor parallelism split is laid the other way round (torch calls it a strided shard).
+    `fully_shard` splits a tensor rank's part along its dimension 0, as `torch.chunk` does: so the data ranks' parts of it
+    are put together first.
     """
-    whole = parameter.detach()
-    assert isinstance(whole, DTensor)
-    dimensions = range(whole.device_mesh.ndim)
-    strided = any(not p.is_replicate() and not isinstance(p, Shard) for p in whole.placements)
-    for dimension in dimensions if strided else reversed(dimensions):
-        placements = list(whole.placements)
-        placements[dimension] = Replicate()
-        whole = whole.redistribute(placements=placements)
-    return whole.to_local()
+    assert isinstance(parameter, DTensor)
+    part = parameter._local_tensor.detach()
+    placements = dict(zip(parameter.device_mesh.mesh_dim_names or (), parameter.placements, strict=True))
+    of_data, of_tensor = placements.get("dp", Replicate()), placements["tp"]
+    if not of_data.is_replicate() and mesh.data_size > 1:
+        splits_rows = isinstance(of_tensor, Shard) and of_tensor.dim == 0
+        rows = parameter.shape[0] // (mesh.tensor_size if splits_rows else 1)
+        share = math.ceil(rows / mesh.data_size)
+        padded = part.new_zeros((share, *part.shape[1:]))
+        padded[: len(part)] = part
+        parts = _received(padded, mesh.data_group)
+        if parts is None:
+            return None
+        part = torch.cat(parts)[:rows]
+    elif mesh.data_rank > 0:
+        return None
+    if not isinstance(of_tensor, Shard) or mesh.tensor_size == 1:
+        return part if mesh.tensor_rank == 0 else None
+    parts = _received(part.contiguous(), mesh.tensor_group)
+    return None if parts is None else torch.cat(parts, dim=of_tensor.dim)
+
+
+def _received(part: torch.Tensor, group: torch.distributed.ProcessGroup) -> list[torch.Tensor] | None:
+    """What the ranks of a group send to its first, by rank; None on the others."""
+    first = torch.distributed.get_process_group_ranks(group)[0]
+    parts = [torch.empty_like(part) for _ in range(group.size())] if group.rank() == 0 else None
+    torch.distributed.gather(part, parts, dst=first, group=group)
+    return parts

@@ -8,6 +8,10 @@ import threading
 import time
 from pathlib import Path
 
+from core.errors import UserError
+
+_OTHER_FILES = 512  # than those that are counted
+
 
 def die_with_parent() -> None:
     """Make the calling process end, by SIGKILL, as soon as its parent process is gone.
@@ -67,6 +71,25 @@ class LostTerminal:
         for descriptor in self._descriptors:
             os.dup2(nowhere, descriptor)
         os.close(nowhere)
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files, connections among them, to `count` and some, where it is lower.
+
+    Raises:
+        UserError: the system's limit is lower; the message says what is needed.
+    """
+    import resource  # not on every system
+
+    needed = count + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise UserError(
+                f"each process needs up to {needed} open files and connections, and may have {hard}: raise the limit "
+                f"(ulimit -Hn {needed}, or LimitNOFILE of the service that starts it)"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def available_cores() -> int:

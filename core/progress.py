@@ -56,7 +56,7 @@ class Progress:
 
     def line(self) -> str:
         """For people: "300 of 900 steps, 12.3 documents/s, 02:10 left"."""
-        units = self.unit if self.unit == "B" else _plural(self.unit)
+        units = self.unit if self.unit == "B" else plural(self.unit)
         count = (
             f"{self.done:,.0f} of {self.total:,.0f} {units}" if self.total else f"{self.done:,.0f} {units}"
         )
@@ -64,7 +64,8 @@ class Progress:
         return ", ".join(text for text in (count, self.more, left) if text)
 
 
-def _plural(unit: str) -> str:
+def plural(unit: str) -> str:
+    """ "shards", "batches", "documents" """
     if unit.endswith("s"):
         return unit
     return f"{unit}es" if unit.endswith("ch") else f"{unit}s"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from core.errors import UserError
-from core.files import sync_file
+from core.files import sync_directory, sync_file
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +153,7 @@ def write_directory(
         for place, copied in (copies or {}).items():
             (temporary / place).parent.mkdir(exist_ok=True)
             shutil.copyfile(copied, temporary / place)
+            sync_file(temporary / place)
         finish_directory(directory, config, parts, replace)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -195,9 +196,12 @@ def finish_directory(
         }
         _write_json(temporary / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
     _write_json(temporary / CONFIG_FILE, config)
+    for folder in (*filter(Path.is_dir, temporary.iterdir()), temporary):
+        sync_directory(folder)
     if replace and directory.exists():
         shutil.rmtree(directory)
     os.replace(temporary, directory)  # fails where something is
+    sync_directory(directory.parent)
 
 
 def _temporary(directory: Path) -> Path:

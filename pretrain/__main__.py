@@ -15,6 +15,7 @@ from core.errors import ConfigurationError, UserError
 from core.families import FAMILIES
 from core.files import canonical_json, content_hash
 from core.flags import add_flags, from_flags
+from core.parallel.layers import without_initial_values
 from core.parallel.mesh import initialize
 from core.program.asked import check_asked, from_main
 from core.program.machine import add_machine_option, tell_machine
@@ -22,6 +23,7 @@ from core.program.output import writing
 from core.program.ranks import run_on_ranks
 from core.program.run_options import RunSettings
 from core.registry import add_plugin_option, attribute
+from core.training.checkpoint import goes_on
 from core.training.trainer import RunOptions, train
 from data_pipeline.indexed.blends import corpus_facts, corpus_prefix, load_blend
 from data_pipeline.indexed.dataset import bin_path, index_path
@@ -104,7 +106,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
             asked = from_main(mesh, lambda: _asked(shape, training, corpus, tokenizer))
             from_main(mesh, lambda: check_asked(arguments.output, asked))
             options = RunOptions(title, identity, parallel.zero, parallel.pipeline_schedule, **run.options())
-            task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
+            with without_initial_values(goes_on(arguments.output, mesh)):
+                task = attribute(pretraining.task)(shape, training, corpus, tokenizer, mesh)
             train(task, mesh, training, arguments.output, options)
 
 

@@ -54,7 +54,7 @@ def sentence_runs(
         return build()
     lengths = dataset.lengths[documents[0, 0] : documents[-1, 1]]
     facts = {
-        "lengths_sha256": hashlib.sha256(np.ascontiguousarray(lengths)).hexdigest(),
+        "lengths_sha256": hashlib.sha256(lengths.tobytes()).hexdigest(),
         "documents_sha256": hashlib.sha256(documents.tobytes()).hexdigest(),
         "samples": samples,
         "longest": longest,
@@ -104,7 +104,7 @@ def _cut(
     offset, end_of_block = int(documents[0, 0]), int(documents[-1, 1])
     sums = np.zeros(end_of_block - offset + 1, dtype=np.int64)
     np.cumsum(dataset.lengths[offset:end_of_block], dtype=np.int64, out=sums[1:])
-    before = memoryview(sums)  # tokens before a sentence
+    before = memoryview(sums.data)  # tokens before a sentence
     ends, wanted = array("q"), array("q")
     add_end, add_target, draw = ends.append, wanted.append, targets.__next__
     counts = array("q")

@@ -43,6 +43,8 @@ TIERS = {
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
     "data_pipeline/test_plugins.py::*--ray*": "chain",
+    "workflows/test_warm_ranks.py": "ranks",
+    "workflows/test_slurm.py::test_a_step*": "ranks",
     "core/test_cuda.py": "ranks",
     "core/test_ranks.py": "ranks",
 }

@@ -69,6 +69,31 @@ def run_distributed(
                 process.join()
 
 
+def exit_codes(
+    function: Callable[..., Any], world_size: int, *arguments: Any, timeout_seconds: float = 60
+) -> list[int | None]:
+    """Call `function(*arguments)` on every rank of a world that does not end as others do; returns by rank how its process
+    ended, None where it did not."""
+    _start_fork_server()
+    with tempfile.TemporaryDirectory() as folder:
+        queue = _context.Queue()
+        processes = [
+            _context.Process(target=_child, args=(function, rank, world_size, folder, queue, arguments))
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        deadline = time.monotonic() + timeout_seconds
+        while time.monotonic() < deadline and sum(p.exitcode is None for p in processes) > 1:
+            time.sleep(0.1)
+        processes[0].join(1)
+        codes = [process.exitcode for process in processes]
+        for process in processes:
+            process.kill()
+            process.join()
+        return codes
+
+
 def _collect(processes: list, queue: Any, world_size: int, timeout_seconds: float) -> list[Any]:
     results: dict[int, Any] = {}
     deadline = time.monotonic() + timeout_seconds

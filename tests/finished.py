@@ -31,8 +31,9 @@ def finish(stage: Stage, **segment: Any) -> Path:
         (partial / "logs").mkdir(exist_ok=True)
         (partial / "logs" / "it.log").write_text("made")
         for name in stage.artifact.unhashed:
-            if not name.endswith("/"):
-                (partial / name).write_text("now")
+            path = partial / name / "part" if name.endswith("/") else partial / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("now")
         record = {**SEGMENT, **segment}
         stage.artifact.finish({"of": stage.label()}, {"segments": [record], "seconds": record["seconds"]})
     if isinstance(stage, LinkedStage):

@@ -12,16 +12,19 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import luigi.configuration
 import luigi.interface
+import luigi.rpc
 import luigi.worker
 from luigi.cmdline_parser import CmdlineParser
 from luigi.scheduler import DONE, FAILED, Scheduler
 
 from core.processes import is_running
+from core.progress import Progress
 
 _WHERE = ("scheduler_host", "scheduler_port", "scheduler_url")
 _EXIT_CODE = 40  # as of other troubles of luigi's own
@@ -60,6 +63,23 @@ def check_answers() -> None:
             file=sys.stderr,
         )
         raise SystemExit(_EXIT_CODE) from None
+
+
+def reporter(task: Any, log: Path) -> Callable[[Progress], None] | None:
+    """What tells the daemon, for its page, how far a running task is, and where its log is; None without a daemon."""
+    tell, percent = task.set_status_message, task.set_progress_percentage  # there while luigi runs it
+    if tell is None or luigi.interface.core().local_scheduler:
+        return None
+    with contextlib.suppress(luigi.rpc.RPCError):
+        task.set_tracking_url(log.as_uri())
+
+    def report(progress: Progress) -> None:
+        with contextlib.suppress(luigi.rpc.RPCError):  # a daemon that is away ends no stage
+            tell(f"{progress.line()}\n{log}")
+            if progress.total:
+                percent(round(100 * progress.done / progress.total))
+
+    return report
 
 
 def stays(worker: luigi.worker.Worker, response: Any) -> bool:

@@ -9,10 +9,10 @@ was measured for is estimated by what the paper's devices sustained. Every estim
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from core.config import ModelConfig
+from core.config import ModelConfig, ParallelConfig
 from core.errors import UserError
 from core.families import FAMILIES
 from core.files import read_json
@@ -85,10 +85,9 @@ def estimate(
         work = _work_of_step(standing.stage.settings, step, sizes)
         guess = history.estimate(step, work) or _by_the_paper(standing.stage.settings, step, work, tflops)
         left = _share_left(standing)
-        if guess.seconds is not None and left < 1:
-            guess = Estimate(
-                guess.seconds * left, guess.bytes, _times(guess.device_seconds, left), guess.basis
-            )
+        guess = replace(
+            guess, seconds=_times(guess.seconds, left), device_seconds=_times(guess.device_seconds, left)
+        )
         sizes[step] = float(guess.bytes or 0)
         found[standing.stage.task_id] = guess
     return found
@@ -130,7 +129,10 @@ class _History:
             ratio = work.amount / then.amount if work.amount and then.amount else 1.0
             if ratio <= _FARTHEST:
                 size = self.output_bytes(entry.key)
-                size *= work.parameters / then.parameters if work.parameters and then.parameters else ratio
+                if not work.parameters:
+                    size *= ratio
+                elif _holds_a_model(entry) and then.parameters:
+                    size *= work.parameters / then.parameters
                 return Estimate(
                     took * ratio * then.devices / work.devices,
                     round(size),
@@ -211,6 +213,10 @@ def _parameters(shape: ModelConfig) -> float:
     return float(layers + (shape.padded_vocabulary_size + shape.sequence_length + 2) * hidden)
 
 
+def _holds_a_model(entry: Entry) -> bool:
+    return any(name.startswith("model/") for name in entry.manifest["outputs"])
+
+
 def _seconds(entry: Entry) -> float | None:
     """What it took, all attempts together as far as they are told."""
     with contextlib.suppress(UserError, KeyError, TypeError):
@@ -232,23 +238,22 @@ def _finished_at(entry: Entry) -> str:
 
 
 def _by_the_paper(recipe: Recipe, step: Step, work: _Work, tflops: float) -> Estimate:
-    """A pretraining by its FLOPs; of other stages nothing is known."""
+    """A pretraining by its FLOPs, on the recipe's layout, whatever this machine has; of other stages nothing is known."""
     model = recipe.models.get(step.selectors.get("model", ""))
     if model is None or "training" not in step.parameters:
         return Estimate()
     device = "device" if tflops else PAPER_DEVICE
     given = (tflops, f"{tflops:g} TFLOP/s a device, as given")
-    sustained, basis = given if tflops else _sustained(step.layout or {})
+    sustained, basis = given if tflops else _sustained(model.parallel)
     flops = _training_flops(_shape_in(recipe, model), step.parameters["training"], model.training.recompute)
     seconds = flops / (sustained * 1e12)
     size = round(_BYTES_A_PARAMETER * work.parameters)
-    return Estimate(None, size, seconds, work.devices, device, f"FLOPs at {basis}")
+    return Estimate(None, size, seconds, model.parallel.world_size, device, f"FLOPs at {basis}")
 
 
-def _sustained(layout: Mapping[str, Any]) -> tuple[float, str]:
+def _sustained(layout: ParallelConfig) -> tuple[float, str]:
     """TFLOP/s of one of the paper's devices on a layout, and how that is said."""
-    group = layout.get("tensor_parallel", 1) * layout.get("pipeline_parallel", 1)
-    copies = layout.get("data_parallel", 1)
+    group, copies = layout.tensor_parallel * layout.pipeline_parallel, layout.data_parallel
     scaling = DATA_PARALLEL_SCALING if copies > 1 else MODEL_PARALLEL_SCALING
     share = scaling[max(size for size in scaling if size <= group)]
     how = f"{group}-way model parallel" + (" with data parallelism" if copies > 1 else "")

@@ -3,7 +3,7 @@
 Needed is, with all that it was made of: what a link of `latest/` leads to; what a recipe wants that was run here (as it
 is now) or is given; what was adopted, for nothing makes it again; what the outputs of `python -m data_pipeline build`
 stand on; what a stage reads that is at work. All else that manifests or names tell to be artifacts can go. Where a
-manifest in such a chain is lost, what it stood on is unknown, and no finished artifact goes.
+manifest in such a chain is lost, or a recipe cannot be planned, what is needed is unknown, and only damaged ones go.
 """
 
 import contextlib
@@ -17,12 +17,15 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core.errors import UserError
+from core.files import MANIFEST
 from data_pipeline.cleanup import REMOVED, outputs_using
 from data_pipeline.engine.adoption import ADOPTED
-from data_pipeline.engine.artifacts import KEY_CHARACTERS, content_files
+from data_pipeline.engine.artifacts import KEY_CHARACTERS
+from data_pipeline.engine.integrity import unknown_files
 from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
-from workflows.stage import Stage, offline
+from workflows.stage import Stage
 
+_ADOPTED = "adopted"
 _LOCK_SUFFIXES = (".lock", ".lock.holder")
 
 
@@ -67,10 +70,10 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
     """What is needed of a folder of artifacts.
 
     Args:
-        stages: of recipes, by how these are called.
+        stages: of recipes, by how these are called; their keys are taken.
 
     Raises:
-        UserError: nothing says what is needed, or a recipe's keys are not known.
+        UserError: nothing says what is needed.
     """
     roots: dict[str, str] = {}  # keys that are needed for themselves, by whom
     told: set[str] = set()  # those of which all that they stand on is a root, too
@@ -78,17 +81,16 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
         if target.parent.parent == root:
             roots.setdefault(target.name[-KEY_CHARACTERS:], f"{LATEST}/{name}")
     for recipe, wanted in stages.items():
-        with offline(wanted):
-            keys = [stage.artifact.key for stage in wanted]
+        keys = [stage.artifact.key for stage in wanted]
         told |= {key[:KEY_CHARACTERS] for key in keys}
         roots |= {key: recipe for key in keys if key not in roots}
     for key, output in outputs_using(root).items():
         told.add(key[:KEY_CHARACTERS])
         roots.setdefault(key, output)
     roots |= {
-        entry.key: "adopted" for entry in entries if ADOPTED in entry.manifest and entry.key not in roots
+        entry.key: _ADOPTED for entry in entries if ADOPTED in entry.manifest and entry.key not in roots
     }
-    if not roots:
+    if not roots and entries:
         raise UserError(
             f"{root}: nothing says what is needed: no link in {root / LATEST}, no recipe that was run; give --recipe"
         )
@@ -101,7 +103,8 @@ def needed_in(root: Path, entries: Sequence[Entry], stages: Mapping[str, Sequenc
 
 
 def _with_inputs(roots: Mapping[str, str], told: Collection[str], entries: Sequence[Entry]) -> Needed:
-    by_key = {entry.short_key: entry for entry in entries if entry.condition != "aside"}
+    finished_last = sorted(entries, key=lambda entry: entry.condition == "finished")
+    by_key = {entry.short_key: entry for entry in finished_last if entry.condition != "aside"}
     needed, pending = Needed(), list(roots.items())
     while pending:
         whole, who = pending.pop()
@@ -112,7 +115,7 @@ def _with_inputs(roots: Mapping[str, str], told: Collection[str], entries: Seque
         entry = by_key.get(key)
         if entry is not None and entry.key:
             pending += [(used, who) for used in entry.inputs.values()]
-        elif key not in told:
+        elif key not in told and who != _ADOPTED:  # what that was made of may be elsewhere
             name = f"{entry.stage}/{entry.path.name}" if entry is not None else key
             state = "does not say of what it was made" if entry is not None else "is gone"
             needed.unknown.append(f"{name}, which {who} needs, {state}: anything may be needed for it")
@@ -165,13 +168,13 @@ def _judged(entry: Entry, needed: Needed, readers: Sequence[str]) -> Found | Non
 def _why_it_stays(entry: Entry, who: str, needed: Needed) -> str:
     if is_locked(entry.own):
         return "a process holds its lock"
-    if entry.condition == "partial" and who:
+    if entry.condition == "partial" and who and not (entry.own / MANIFEST).exists():
         return f"the next run of {who} goes on with it"
     if entry.condition == "damaged" and who:
         return f"{who} needs it: python -m workflows verify --repair"
     if entry.condition == "aside" and who and not entry.own.exists():
         return f"the next run of {who} makes it anew; it can go then"
-    if entry.condition == "finished" and needed.unknown:
+    if entry.condition in ("finished", "partial") and needed.unknown:
         return needed.unknown[0]
     if entry.condition == "damaged" and not entry.key and not Path(f"{entry.own}.lock").exists():
         return "nothing says that a stage made it"
@@ -181,7 +184,7 @@ def _why_it_stays(entry: Entry, who: str, needed: Needed) -> str:
 
 
 def _of_nobody(entry: Entry) -> list[Path]:
-    """Links in an artifact, and files that its manifest does not know."""
+    """Links in an artifact, and of a finished one files that its manifest does not know."""
     links = [
         Path(place, name)
         for place, folders, names in os.walk(entry.path)
@@ -190,8 +193,7 @@ def _of_nobody(entry: Entry) -> list[Path]:
     ]
     if entry.condition != "finished":
         return links
-    known = {entry.path / name for name in (*entry.manifest["outputs"], *entry.manifest.get("unhashed", []))}
-    return links + [path for path in content_files(entry.path) if path not in known]
+    return links + unknown_files(entry.path, entry.manifest)
 
 
 def foreign(root: Path, entries: Iterable[Entry]) -> Iterator[Path]:
@@ -235,10 +237,17 @@ def remove(root: Path, found: Sequence[Found]) -> list[Found]:
     return gone
 
 
-def look(root: Path, stages: Mapping[str, Sequence[Stage]]) -> tuple[list[Entry], Needed, list[Found]]:
-    """All that is in a folder of artifacts, what is needed of it, and what is not."""
+def look(
+    root: Path, stages: Mapping[str, Sequence[Stage]], unknown: Sequence[str] = ()
+) -> tuple[list[Entry], Needed, list[Found]]:
+    """All that is in a folder of artifacts, what is needed of it, and what is not.
+
+    Args:
+        unknown: why it is not known of some recipes what they need.
+    """
     entries = inventory(root)
     needed = needed_in(root, entries, stages)
+    needed.unknown += unknown
     return entries, needed, garbage(root, entries, needed)
 
 

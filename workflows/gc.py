@@ -2,22 +2,22 @@
 that is, is said in `workflows.garbage`."""
 
 import argparse
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import workflows
-from core.errors import ConfigurationError, UserError
+from core.errors import UserError, message_for_user
 from data_pipeline.cleanup import not_in_use
-from data_pipeline.engine.lock_file import NotPinnedError
 from recipes.overrides import SET, SET_HELP
 from recipes.reader import load_recipe
 from workflows.arguments import add_runs
 from workflows.garbage import Found, look, remove, trash_bytes
-from workflows.noted import noted
+from workflows.noted import NOTED_FILE, noted
 from workflows.show_plan import size_text
-from workflows.stage import Stage, walk
+from workflows.stage import Stage, offline, walk
 
 DESCRIPTION = """Show the artifacts that nothing needs any more, with their sizes and what still refers to them: stale, partial (given up),
 damaged, and set aside as damaged. Needed is, with all that it was made of: what a link of latest/ leads to, what the recipes want that
@@ -60,14 +60,10 @@ def collect(
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give that of the artifacts by --runs")
     root = Path(root).absolute()
-    wanted = stages_of(root, recipes, overrides)
-    if agreed:
-        with not_in_use(root):
-            entries, needed, found = look(root, wanted)
-            gone = remove(root, found)
-    else:
-        entries, needed, found = look(root, wanted)
-        gone = []
+    wanted, unknown = stages_of(root, recipes, overrides)
+    with not_in_use(root) if agreed else contextlib.nullcontext():
+        entries, needed, found = look(root, wanted, unknown)
+        gone = remove(root, found) if agreed else []
     if as_json:
         print(json.dumps(as_table(found, gone), indent=2, ensure_ascii=False))
         return 0
@@ -78,41 +74,44 @@ def collect(
     return 0
 
 
-def stages_of(root: Path, recipes: Sequence[str], overrides: str) -> dict[str, list[Stage]]:
-    """All stages of the given recipes, and of those that were run in a folder and still can be read.
+def stages_of(root: Path, recipes: Sequence[str], overrides: str) -> tuple[dict[str, list[Stage]], list[str]]:
+    """All stages of the given recipes, and of those that were run in a folder and still are there; and why it is not
+    known of which artifacts these are made, a line each.
 
     Raises:
-        UserError: what a recipe stands on is pinned nowhere, so it is not known which artifacts are its.
+        UserError: that is not known of a given recipe: it has errors, or a source of it is pinned nowhere.
     """
     found: dict[str, list[Stage]] = {}
-    for name in dict.fromkeys((*recipes, *noted(root))):
-        given = name in recipes
-        try:
-            load_recipe(name, overrides if given else "")
-        except ConfigurationError as error:
-            if given:
-                raise
-            print(
-                f"{name}: was run here, but cannot be read any more, so it counts for nothing ({error.errors[0]})"
-            )
+    unknown = []
+    for name in recipes:
+        load_recipe(name, overrides)  # raises what a task would only print
+        found[name] = _stages(name, overrides, root)
+    for name in noted(root):
+        if name in found or not Path(name).is_file():  # what is gone is wanted by nobody
             continue
-        found[name] = _stages(name, overrides if given else "", root)
         try:
-            for stage in found[name]:
-                stage.store.asks = False
-                stage.artifact  # noqa: B018  # takes the key
-        except NotPinnedError as error:
-            if given:
-                raise UserError(f"{name}: {error}; so it is not known what it needs") from error
-            del found[name]  # nothing was made for it yet
-    return found
+            load_recipe(name)
+            found[name] = _stages(name, "", root)
+        except Exception as error:
+            if (message := message_for_user(error)) is None:
+                raise
+            reason = message.splitlines()[0]
+            unknown.append(
+                f"{name}, which was run here, cannot be planned ({reason}): anything may be needed for it, until that is "
+                f"mended, or its line in {root / NOTED_FILE} removed"
+            )
+    return found, unknown
 
 
 def _stages(recipe: str, overrides: str, root: Path) -> list[Stage]:
+    """With their keys taken."""
     stages: dict[str, Stage] = {}
     for task in (workflows.FullReproduction, workflows.CorpusReport):
         face: Any = task  # Luigi's parameters are keywords that no type checker knows
         stages |= {one.task_id: one for one in walk(face(recipe=recipe, set=overrides, runs=str(root)))}
+    with offline(stages.values()):
+        for stage in stages.values():
+            stage.artifact  # noqa: B018
     return list(stages.values())
 
 

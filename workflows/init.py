@@ -242,7 +242,7 @@ def _held_out(found: Looked) -> str:
         left = wanted - sum(map(len, taken))
         if left > 0:
             lines = _end(text, left).split("\n")
-            taken.append("\n".join(line for line in lines if documents[line.strip()] == 1))
+            taken.append("\n".join(line for line in lines if documents[line.strip()] <= 1))
     held_out = "\n".join(taken).strip()
     return held_out + "\n" if len(held_out) >= least else ""
 

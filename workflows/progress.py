@@ -15,9 +15,10 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import read_json
-from core.progress import PROGRESS_FILE
+from core.progress import PROGRESS_FILE, plural
 
 _FIELDS = {"what", "unit", "done", "total", "before", "started", "time"}  # of `.progress.json`
+_NUMBER = re.compile(r"\[ *\d+/\d+\] *")  # of a stage, as the console has it
 _CHECKPOINT = re.compile(r"step-(\d+)")
 _LAST_BYTES = 1 << 14  # of a file of lines
 
@@ -47,10 +48,15 @@ class Progress:
     def seconds_left(self) -> float | None:
         return (self.total - self.done) / self.per_second if self.per_second and self.total else None
 
+    @property
+    def units(self) -> str:
+        """ "shards" """
+        return self.unit if self.unit == "B" else plural(self.unit)
+
     def kept_text(self) -> str:
         """ "37/120 shards": what would not be done again."""
         done = self.done if self.kept is None else self.kept
-        return f"{done}/{self.total or '?'} {self.unit}s"
+        return f"{done}/{self.total or '?'} {self.units}"
 
 
 def progress_of(partial: Path, steps: int = 0) -> Progress | None:
@@ -69,7 +75,8 @@ def progress_of(partial: Path, steps: int = 0) -> Progress | None:
 def _told(known: Mapping[str, Any]) -> Progress:
     seconds = known["time"] - known["started"]
     rate = (known["done"] - known["before"]) / seconds if seconds > 0 else 0.0
-    return Progress(known["done"], known["total"], known["unit"], known["what"], max(rate, 0.0))
+    what = _NUMBER.sub("", known["what"] or "")
+    return Progress(known["done"], known["total"] or 0, known["unit"].strip(), what, max(rate, 0.0))
 
 
 def _of_training(partial: Path, steps: int) -> Progress:

@@ -5,6 +5,7 @@ library's, a file's, a stage's.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from core.files import MANIFEST
 from data_pipeline.engine.adoption import NOTHING, Difference, Finished, differences
 from data_pipeline.engine.inventory import Entry
 from data_pipeline.engine.steps import Step
+from recipes.schema import Recipe
 from workflows.stage import LinkedStage, Stage, set_aside_of
 
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _LONGEST_VALUE = 48  # characters of a value that are shown
 _SHOWN = 4  # changes in a line
 NEVER = "never made"
@@ -72,19 +75,24 @@ def reason_of(stage: Stage, entries: Sequence[Entry]) -> Reason:
 
 def nearest_to(stage: Stage, entries: Sequence[Entry]) -> Finished | None:
     """Of the finished artifacts of a stage that of which the fewest values differ, the newest of several."""
-    artifact, name, recipe = stage.artifact, stage.step.name, stage.settings.name
+    artifact, name = stage.artifact, stage.step.name
     others = [
         Finished(entry.path, dict(entry.manifest))
         for entry in entries
         if entry.condition == "finished" and entry.stage == artifact.stage and entry.key != artifact.key
     ]
     alike = [one for one in others if one.manifest["name"] == name]
-    if not alike and (name == recipe or name.startswith(f"{recipe}-")):
+    called = next((base for base in _names_of(stage.settings) if f"{name}-".startswith(f"{base}-")), None)
+    if not alike and called is not None:
         # Called after the recipe: a recipe's copy under another name begins with what the first one made.
-        tail = name[len(recipe) :]
+        tail = name.removeprefix(called)
         alike = [one for one in others if str(one.manifest["name"]).endswith(tail)]
     newest_first = sorted(alike, key=_made_at, reverse=True)
     return min(newest_first, key=lambda one: len(differences(one, artifact)), default=None)
+
+
+def _names_of(recipe: Recipe) -> tuple[str, str]:
+    return recipe.name, recipe.corpus_name
 
 
 def _made_at(one: Finished) -> int:
@@ -105,7 +113,7 @@ def input_title(step: Step) -> str:
 
 
 def in_a_line(changes: Sequence[Change]) -> str:
-    """ "deduplicate.threshold 0.7 → 0.8, upstream CleanDocuments stories changed" """
+    """ "deduplicate.threshold 0.7 → 0.8, upstream CleanDocuments changed (stories)" """
     texts = [change.text for change in changes[:_SHOWN]]
     rest = len(changes) - len(texts)
     return ", ".join(texts) + (f", and {rest} more" if rest else "")
@@ -125,14 +133,22 @@ def told(
     """
     kind, _, name = difference.where.partition(".")
     if kind == "inputs":
-        return f"upstream {(inputs or {}).get(name, name)} {how(difference)}"
+        task, _, which = (inputs or {}).get(name, name).partition(" ")
+        return f"upstream {task} {how(difference)}" + (f" ({which})" if which else "")
     if kind == "files":
         return f"file {(files or {}).get(name, name)} {how(difference)}"
-    if kind == "parameters" and "plug" in name.partition(".")[0]:
+    if is_of_plugin(difference):
         return f"plug-in of {stage} {how(difference)}"
     if kind == "parameters":
         name = f"{stage}.{name}"
     return f"{name or kind} {shown(difference.old)} → {shown(difference.new)}"
+
+
+def is_of_plugin(difference: Difference) -> bool:
+    """Whether a parameter is the source of a plug-in, or has such sources in it, and differs by nothing else."""
+    kind, _, name = difference.where.partition(".")
+    old, new = (_DIGEST.sub("", value) for value in (difference.old, difference.new))
+    return kind == "parameters" and ("plug" in name.partition(".")[0] or old == new)
 
 
 def how(difference: Difference) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.engine.inventory import inventory
+from data_pipeline.engine.inventory import holder, inventory, is_locked
 from workflows.arguments import add_recipe, add_runs, add_task, root_of
 from workflows.console import format_seconds
 from workflows.estimates import Estimate, estimate
@@ -81,6 +81,8 @@ def _where(standing: Standing) -> str:
 
 def _why(standing: Standing, guess: Estimate | None) -> str:
     parts = [standing.reason.text] if standing.reason else []
+    if standing.runs and standing.directory is not None and is_locked(own := standing.stage.artifact.own):
+        parts.append(f"being made now by {holder(own) or 'another process'}")
     parts += [cost_text(guess)] if guess is not None and cost_text(guess) else []
     return f"({'; '.join(parts)})" if parts else ""
 

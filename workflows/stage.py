@@ -7,7 +7,6 @@ stands for all of its members.
 
 import contextlib
 import functools
-import itertools
 import os
 import sys
 import time
@@ -17,12 +16,11 @@ from typing import Any, ClassVar
 
 import luigi
 import luigi.interface
-import luigi.rpc
+from luigi.cmdline_parser import CmdlineParser
 
-from core.errors import ConfigurationError, TransientError, message_for_user
-from core.files import atomic_write
+from core.errors import ConfigurationError, message_for_user
 from core.processes import available_cores
-from core.progress import Progress, watched
+from core.progress import watched
 from data_pipeline.engine.artifacts import DAMAGED, Artifact
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.lock_file import NotPinnedError
@@ -31,12 +29,11 @@ from recipes.overrides import SET_HELP
 from recipes.reader import load_recipe
 from recipes.schema import Recipe
 from workflows import central, console, luigi_defaults, warm_ranks
+from workflows.attempts import again
 from workflows.devices import visible_devices
+from workflows.latest import set_link
 from workflows.noted import begin_work
 from workflows.recipe_plan import Plan, plan_of
-
-_RETRY_SECONDS = 5.0  # before the first; three times as long before the next
-
 
 luigi_defaults.install()  # before there is a task
 
@@ -225,7 +222,7 @@ class Stage(RecipeTask):
     def complete(self) -> bool:
         """Whether the artifact is there; ends the command where no key can be taken (a remote source that is pinned
         nowhere and not to be reached, a file that is gone), for then nothing can be planned."""
-        central.check_answers()
+        _begin_command()
         if not self.is_one():
             return all(member.complete() for member in self.members())
         try:
@@ -242,46 +239,14 @@ class Stage(RecipeTask):
         started = time.monotonic()
         log = log_of(self.step.kind, self.artifact.partial)
         try:
-            with console.interrupted_quietly(), watched(console.Watch(self, self.reporter(log))):
-                finished = self.make_again()
+            watch = console.Watch(self, central.reporter(self, log))
+            with console.interrupted_quietly(), watched(watch):
+                finished = again(self.make, self.retries, console.stage_title(self))
         except Exception as error:
             console.show_failure(self, error, message_for_user(error), log)
             raise
         if finished:
             console.stage_finished(self, time.monotonic() - started, self.step.facts(self.summary))
-
-    def reporter(self, log: Path) -> Callable[[Progress], None] | None:
-        """What tells luigi's daemon, for its page, how far the stage is; None without a daemon."""
-        luigis: Any = self  # which has these while luigi runs it
-        tell, percent = luigis.set_status_message, luigis.set_progress_percentage
-        if tell is None or luigi.interface.core().local_scheduler:
-            return None
-        with contextlib.suppress(luigi.rpc.RPCError):
-            luigis.set_tracking_url(log.as_uri())
-
-        def report(progress: Progress) -> None:
-            with contextlib.suppress(luigi.rpc.RPCError):  # a daemon that is away ends no stage
-                tell(f"{progress.line()}\n{log}")
-                if progress.total:
-                    percent(round(100 * progress.done / progress.total))
-
-        return report
-
-    def make_again(self) -> bool:
-        """`make`, going on from what is kept when a process or the network was lost, as often as `retries` says."""
-        for attempt in itertools.count(1):
-            try:
-                return self.make()
-            except TransientError as error:
-                if attempt > self.retries:
-                    raise
-                wait = _RETRY_SECONDS * 3 ** (attempt - 1)
-                console.complain(
-                    f"{console.stage_title(self)}: {error}\n  goes on from what is kept in {wait:g} s "
-                    f"({attempt} of {self.retries})"
-                )
-                time.sleep(wait)
-        raise AssertionError("without end")
 
     def make(self) -> bool:
         """Make the artifact; False when another process finished it meanwhile."""
@@ -319,26 +284,8 @@ class LinkedStage(Stage):
         self.set_link()
 
     def set_link(self) -> None:
-        """Let `link` lead to its artifact, at once."""
-        self.link.parent.mkdir(parents=True, exist_ok=True)
-        self.say_if_taken()
-        temporary = self.link.with_name(f".{self.link.name}.{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(self.directory, self.link.parent))
-        os.replace(temporary, self.link)
-
-    def say_if_taken(self) -> None:
-        """Say so where the link was another recipe's of the same name, and remember whose it is now."""
-        whose, recipe = self.link.with_name(f".{self.link_name}.recipe"), str(self.settings.path)
-        with contextlib.suppress(OSError):
-            before = whose.read_text(encoding="utf-8").strip()
-            if before != recipe and self.link.is_symlink():
-                console.say(
-                    f"note: {self.link} was of {before}, and is now of {recipe}: give them different names ([recipe] "
-                    f"name), or folders (--runs). The other is still in {os.path.realpath(self.link)}"
-                )
-        with atomic_write(whose) as temporary:
-            temporary.write_text(f"{recipe}\n", encoding="utf-8")
+        """Let `link` lead to its artifact."""
+        set_link(self.link, self.directory, self.settings.path)
 
 
 @functools.cache
@@ -405,6 +352,21 @@ def _needed_by(task: luigi.Task) -> Sequence[luigi.Task]:
         assert isinstance(task, Stage)
         return task.stands_on()
     return found
+
+
+_begun = False
+
+
+def _begin_command() -> None:
+    """What comes first in a luigi command, before it forks: luigi says nothing of a task that stands on no other."""
+    global _begun
+    parser = CmdlineParser.get_instance()
+    if _begun or parser is None:
+        return
+    _begun = True
+    central.check_answers()
+    if isinstance(root := parser.get_task_obj(), RecipeTask):
+        _begin_session(root)
 
 
 @RecipeTask.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)

@@ -168,11 +168,11 @@ def _details(row: Row) -> str:
     if (progress := row.progress) is not None:
         share = f", {100 * progress.done / progress.total:.0f} %" if progress.total else ""
         what = f"{progress.what} " if progress.what else ""
-        parts.append(f"{what}{progress.done}/{progress.total or '?'} {progress.unit}s{share}")
+        parts.append(f"{what}{progress.done}/{progress.total or '?'} {progress.units}{share}")
         if row.state == "running" and progress.per_second:
             left = progress.seconds_left
             tail = "" if left is None else f", {format_seconds(left)} left"
-            parts.append(f"{progress.per_second:.3g} {progress.unit}s/s{tail}")
+            parts.append(f"{progress.per_second:.3g} {progress.units}/s{tail}")
     who = [row.holder] if row.holder else []
     who += [f"for {format_seconds(row.seconds)}"] if row.seconds is not None else []
     return "  ".join([*parts, f"({', '.join(who)})" if who else ""])

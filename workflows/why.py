@@ -18,7 +18,7 @@ from data_pipeline.engine.adoption import NOTHING, Difference, value_differences
 from data_pipeline.engine.artifacts import KEY_CHARACTERS, MADE_OF
 from data_pipeline.engine.inventory import Entry, entry_of, inventory
 from workflows.arguments import add_recipe, add_runs
-from workflows.reasons import NEVER, how, nearest_to, shown, told
+from workflows.reasons import NEVER, how, is_of_plugin, nearest_to, shown, told
 from workflows.stage import Stage, offline, walk
 
 DESCRIPTION = """Show by which values two artifacts differ: each that their keys are hashes of, old → new, and where an input differs, by what
@@ -271,10 +271,9 @@ def _other_outputs(a: Made, b: Made) -> Iterator[str]:
 
 def _told(stage: str, difference: Difference) -> str:
     """ "deduplicate.threshold 0.7 → 0.8", values whole."""
-    if difference.where.startswith(("parameters.", "files.")) or difference.where == "version":
+    own = difference.where.startswith(("parameters.", "files.")) or difference.where == "version"
+    if own and not is_of_plugin(difference):
         name = difference.where.removeprefix("parameters.")
-        if "plug" in name.partition(".")[0]:
-            return told(stage, difference)
         name = f"{stage}.{name}" if name != "version" else f"version of {stage}"
         return f"{name} {shown(difference.old, _LONGEST_VALUE)} → {shown(difference.new, _LONGEST_VALUE)}"
     return told(stage, difference)

@@ -20,10 +20,10 @@ from core.parallel.layers import (
     ReplicatedEmbedding,
     ReplicatedLinear,
     VocabularyParallelEmbedding,
-    local,
     new_parameter,
 )
 from core.parallel.mesh import Mesh
+from core.parallel.parts import local
 
 TOKEN_TYPES = 2
 

@@ -23,6 +23,7 @@ from core.parallel.layers import (
     VocabularyParallelEmbedding,
 )
 from core.parallel.mesh import Mesh
+from core.parallel.parts import make_leaves
 
 Batch = Mapping[str, torch.Tensor]
 Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
@@ -170,7 +171,13 @@ class TransformerLayer(nn.Module):
 
     def compile_computation(self) -> None:
         """Let `torch.compile` fuse what lies between the matrix products; recomputation stays outside of it."""
-        self._compute = torch.compile(self._compute)  # type: ignore[method-assign]
+        compiled = torch.compile(self._compute)
+
+        def compute(*arguments: Any) -> torch.Tensor:
+            make_leaves(self)
+            return compiled(*arguments)
+
+        self._compute = compute  # type: ignore[method-assign, assignment]
 
     def _drop(self, values: torch.Tensor) -> torch.Tensor:
         return F.dropout(values, self.dropout, self.training)

@@ -70,7 +70,8 @@ class _VocabularyParallelCrossEntropy(torch.autograd.Function):
         gradient = torch.where(scored, gradient, 0.0)
         result = softmax.mul_((gradient * share).unsqueeze(-1))  # a second backward pass would be refused
         at_target = torch.where(is_local, gradient, 0.0).unsqueeze(-1)
-        result.scatter_add_(-1, local_targets.unsqueeze(-1), -at_target)
+        places = local_targets.unsqueeze(-1)  # one a row: nothing is added up, in whatever order
+        result.scatter_(-1, places, result.gather(-1, places) - at_target)
         return result.to(ctx.dtype), None, None, None, None
 
 

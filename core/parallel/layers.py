@@ -9,10 +9,10 @@ Each layer names how its parameters start (`initial`): a number is the standard 
 "zeros" and "ones" are constants. `initialize_parameters` draws them so that no value depends on the layout.
 """
 
-import copy
+import contextlib
+import contextvars
 import math
 from collections.abc import Iterator
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from core.parallel.collectives import g, scatter_sequence
 from core.parallel.column_product import column_product
 from core.parallel.mesh import Mesh
 from core.parallel.narrow_products import linear
+from core.parallel.parts import local, local_parts, own_part
 from core.parallel.random import derived_seed
 
 Initial = float | str
@@ -45,54 +46,6 @@ def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> n
         local_shape[placement.dim] = size // ranks
     values = torch.empty(local_shape, device=mesh.device)
     return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
-
-
-class _Local(torch.autograd.Function):
-    """`DTensor.to_local` of several parameters at once. Torch's own works out anew in each backward pass what the gradient
-    is a gradient of, which takes the host as long as a small matrix product; the parameter knows that."""
-
-    @staticmethod
-    def forward(ctx: Any, *parameters: DTensor) -> tuple[torch.Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.specs = [parameter._spec for parameter in parameters]
-        values = [parameter._local_tensor for parameter in parameters]
-        ctx.strides = [value.stride() for value in values]
-        return tuple([value.view_as(value) for value in values])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        given: list[torch.Tensor | None] = []
-        for gradient, strides, spec in zip(gradients, ctx.strides, ctx.specs, strict=True):
-            if gradient is None:
-                given.append(None)
-                continue
-            if gradient.stride() != strides:  # what the spec promises, and the optimizer's kernels rely on
-                gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
-            given.append(DTensor(gradient, copy.copy(spec), requires_grad=False))
-        return tuple(given)
-
-
-def local(parameter: torch.Tensor) -> torch.Tensor:
-    """This tensor rank's part of a parameter, differentiable.
-
-    Outside the hooks of `fully_shard` a parameter lives on ("dp", "tp"), and its local tensor would silently be
-    a data rank's fragment: that is refused.
-    """
-    return local_parts(parameter)[0]
-
-
-def local_parts(*parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """As `local`, of parameters that are used together."""
-    for parameter in parameters:
-        assert isinstance(parameter, DTensor), "core's parameters are DTensors"
-        if parameter._spec.mesh.mesh_dim_names != ("tp",):
-            raise RuntimeError(
-                f"a parameter on mesh dimensions {parameter.device_mesh.mesh_dim_names} was used outside the root "
-                "module's forward; enter through it, or load the model without fully_shard"
-            )
-    if torch.compiler.is_compiling():
-        return tuple([cast(DTensor, parameter).to_local() for parameter in parameters])
-    return cast(tuple[torch.Tensor, ...], _Local.apply(*parameters))
 
 
 class ColumnParallelLinear(nn.Module):
@@ -231,12 +184,27 @@ class LayerNorm(nn.Module):
         return F.layer_norm(values, weight.shape, weight, bias, self.eps)
 
 
+_left_out = contextvars.ContextVar("initial values left out", default=False)
+
+
+@contextlib.contextmanager
+def without_initial_values(leave_out: bool = True) -> Iterator[None]:
+    """Inside, `initialize_parameters` leaves parameters as they are: for models that are loaded next."""
+    token = _left_out.set(leave_out)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
 def initialize_parameters(model: nn.Module, seed: int) -> None:
     """Give every parameter its initial values, which depend on its name and the seed, never on the layout.
 
     Each is drawn on the CPU from a generator of its own; a large one in pieces, from a generator each, of which a rank
     draws those that it has a part of.
     """
+    if _left_out.get():
+        return
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             _fill(parameter, module.initial[name], (seed, "initial", f"{module_name}.{name}"))
@@ -244,7 +212,7 @@ def initialize_parameters(model: nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def _fill(parameter: torch.Tensor, initial: Initial, stream: tuple[object, ...]) -> None:
-    target = local(parameter)
+    target = own_part(parameter)
     if initial == "zeros":
         target.zero_()
     elif initial == "ones":

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from core.errors import UserError
 from core.parallel.random import RandomStreams
+from core.processes import allow_open_files
 
+_CONNECTIONS = 2  # of the main rank to each other one, at most: it gathers what they say of a checkpoint
 DEFAULT_TIMEOUT = datetime.timedelta(minutes=30)
 
 
@@ -28,7 +30,6 @@ class Mesh:
             1: over ("dp", "shard") `fully_shard` shards nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
         control_group: all ranks, over gloo: small messages on the host.
-        watch_group: all ranks, over gloo: used only to find out which of them is lost.
         timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
@@ -41,7 +42,6 @@ class Mesh:
     device_mesh: DeviceMesh
     device: torch.device
     control_group: dist.ProcessGroup
-    watch_group: dist.ProcessGroup
     timeout: datetime.timedelta
     streams: RandomStreams
     sequence_parallel: bool = False
@@ -155,6 +155,9 @@ def initialize(
             are not there.
     """
     place = _device(device)
+    # gloo then connects ranks when they first talk, a few with each: else each with all others, for each of its groups.
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
+    allow_open_files(_CONNECTIONS * int(os.environ.get("WORLD_SIZE", "1")))
     if not dist.is_initialized():
         _join(place, timeout)
     world_size = dist.get_world_size()
@@ -173,7 +176,7 @@ def initialize(
     sizes = {"pp": pipeline_parallel, "dp": world_size // a_copy, "shard": 1, "tp": tensor_parallel}
     if pipeline_parallel == 1:
         del sizes["pp"]
-    device_mesh = init_device_mesh(place.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    device_mesh = _device_mesh(place, sizes, timeout)
     sequence_parallel = sequence_parallel and tensor_parallel > 1
     streams = RandomStreams(
         place,
@@ -182,12 +185,32 @@ def initialize(
         tensor_size=tensor_parallel,
         sequence_parallel=sequence_parallel,
     )
-    for dimension in sizes.keys() - {"shard"}:  # a mesh's groups do not take over the time-out of the world's
-        _set_pg_timeout(timeout, device_mesh.get_group(dimension))
-    control_group, watch_group = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
-    return Mesh(
-        device_mesh, place, control_group, watch_group, timeout, streams, sequence_parallel, pipeline_chunks
-    )
+    control_group = dist.new_group(backend="gloo", timeout=timeout)
+    return Mesh(device_mesh, place, control_group, timeout, streams, sequence_parallel, pipeline_chunks)
+
+
+def _device_mesh(device: torch.device, sizes: dict[str, int], timeout: datetime.timedelta) -> DeviceMesh:
+    """The grid, and this rank's groups along its dimensions: one for all dimensions of a single rank, and the world's where
+    a dimension spans it."""
+    ranks = torch.arange(dist.get_world_size()).view(*sizes.values())
+    world = dist.group.WORLD
+    alone = world
+    if ranks.numel() > 1:
+        alone = dist.new_group([dist.get_rank()], timeout, use_local_synchronization=True)
+    _set_pg_timeout(timeout, world)
+    groups: list[Any] = []
+    for dimension, size in enumerate(sizes.values()):
+        if size == 1:
+            groups.append(alone)
+        elif size == ranks.numel():
+            groups.append(world)
+        else:
+            lines = ranks.movedim(dimension, -1).reshape(-1, size).tolist()
+            made = [dist.new_group(line, timeout) for line in lines]  # by all ranks, in one order
+            groups.append(
+                next(group for line, group in zip(lines, made, strict=True) if dist.get_rank() in line)
+            )
+    return DeviceMesh.from_group(groups, device.type, mesh=ranks, mesh_dim_names=tuple(sizes))
 
 
 def _check_same_layout(*layout: object) -> None:

@@ -73,16 +73,22 @@ def _is_scalar(values: torch.Tensor) -> bool:
 
 def _is_for_onednn(values: torch.Tensor) -> bool:
     return (
-        torch.is_inference_mode_enabled()
+        not torch.compiler.is_compiling()  # which asks for gradients, and would break the graph at the next question
+        and torch.is_inference_mode_enabled()
         and values.dtype == torch.float32
         and values.numel() >= _FEWEST_ROWS * values.shape[-1]
         and torch.backends.mkldnn.is_available()
     )
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def has_products(dtype: torch.dtype) -> bool:
     """Whether this processor multiplies matrices of the type by instructions of its own."""
+    return _has_products(dtype)
+
+
+@functools.cache
+def _has_products(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     if dtype == torch.float16:

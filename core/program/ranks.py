@@ -50,17 +50,23 @@ def run_on_ranks(
         message = message_for_user(error)
         if message is None:
             raise
-        error_file = os.environ.get(_ERROR_FILE)
-        if not speaks and error_file:
-            time.sleep(_SPEAKER_SECONDS)
-        if _first_to_speak(Path(error_file).parents[1]) if error_file else speaks:
-            program = sys.modules["__main__"].__package__
-            print(f"python -m {program}: error: {message}", file=sys.stderr, flush=True)
+        speak(message)
         return getattr(error, "exit_code", 1)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
     return 0
+
+
+def speak(message: str) -> None:
+    """Say the error that ends this program, unless another rank of this host has said its own."""
+    speaks = os.environ.get("LOCAL_RANK", "0") == "0"
+    error_file = os.environ.get(_ERROR_FILE)
+    if not speaks and error_file:
+        time.sleep(_SPEAKER_SECONDS)
+    if _first_to_speak(Path(error_file).parents[1]) if error_file else speaks:
+        program = sys.modules["__main__"].__package__
+        print(f"python -m {program}: error: {message}", file=sys.stderr, flush=True)
 
 
 def _first_to_speak(attempt: Path) -> bool:

@@ -52,20 +52,30 @@ def micro_batches(source: BatchSource, step: int, config: TrainingConfig, mesh: 
     return result
 
 
-def global_counts(source: BatchSource, batches: list[WeightedBatch], mesh: Mesh) -> dict[str, float]:
-    """Scored items per term over all ranks and micro-batches: losses are divided by these."""
+def global_counts(source: BatchSource, batches: list[WeightedBatch], mesh: Mesh) -> dict[str, torch.Tensor]:
+    """Scored items per term over all ranks and micro-batches, which losses are divided by: float64 scalars on the device,
+    which the host does not wait for."""
     counts: dict[str, float] = {}
     for batch, weight in batches:
         for term, count in source.counts(batch).items():
             counts[term] = counts.get(term, 0.0) + weight * count
-    summed = _sum_over_data(list(counts.values()), mesh)
-    return {term: max(value, 1.0) for term, value in zip(counts, summed, strict=True)}
+    own = torch.tensor(list(counts.values()), dtype=torch.float64)
+    if mesh.device.type == "cuda":  # from other memory the copy would wait for what the device is at
+        own = own.pin_memory().to(mesh.device, non_blocking=True)
+    return dict(zip(counts, sum_over_data(own, mesh).clamp(min=1.0), strict=True))
 
 
-def global_means(sums: dict[str, torch.Tensor], totals: dict[str, float], mesh: Mesh) -> dict[str, float]:
+def global_means(
+    sums: dict[str, torch.Tensor], totals: dict[str, torch.Tensor], mesh: Mesh
+) -> dict[str, float]:
     """Losses summed on each data rank, over all of them, divided by the global counts."""
-    summed = _sum_over_data([value.item() for value in sums.values()], mesh)
-    return {term: value / totals[term] for term, value in zip(sums, summed, strict=True)}
+    if not sums:
+        return {}
+    both = torch.stack(
+        [torch.stack([*sums.values()]).to(mesh.device), torch.stack([totals[term] for term in sums])]
+    )
+    both[0] = sum_over_data(both[0].clone(), mesh)
+    return {term: value / total for term, value, total in zip(sums, *both.tolist(), strict=True)}
 
 
 def add_losses(sums: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], weight: float) -> None:
@@ -75,9 +85,8 @@ def add_losses(sums: dict[str, torch.Tensor], terms: dict[str, torch.Tensor], we
         sums[term] = sums[term] + added if term in sums else added
 
 
-def _sum_over_data(values: list[float], mesh: Mesh) -> list[float]:
-    if mesh.data_size == 1:
-        return values
-    tensor = torch.tensor(values, dtype=torch.float64, device=mesh.device)
-    dist.all_reduce(tensor, group=mesh.data_group)
-    return tensor.tolist()
+def sum_over_data(values: torch.Tensor, mesh: Mesh) -> torch.Tensor:
+    """The data ranks' sum, in place and where the values are."""
+    if mesh.data_size > 1:
+        dist.all_reduce(values, group=mesh.data_group)
+    return values

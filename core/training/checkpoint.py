@@ -10,12 +10,15 @@ does the rest, and it talks to the other ranks' threads over a process group tha
 """
 
 import copy
+import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +27,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed._state_dict_utils import _copy_state_dict, _create_cpu_state_dict
+from torch.distributed.checkpoint import DefaultSavePlanner, SavePlanner
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
@@ -31,8 +35,11 @@ from core.config import TrainingConfig
 from core.parallel.mesh import Mesh
 from core.training.errors import CheckpointError
 
+FOLDER = "checkpoints"  # in a training's output
 RECORD = "checkpoint.json"
 THREAD = "checkpoint"
+_PATIENCE = 8  # time-outs: who is lost is found out by the steps; a slow disk is nobody's loss
+_numbers = itertools.count()
 
 Result = TypeVar("Result")
 
@@ -61,7 +68,9 @@ class Checkpoints:
         self._fingerprint = fingerprint
         self._config = config
         self._report = report
-        self._group = dist.new_group(backend="gloo", timeout=mesh.timeout)
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE * mesh.timeout)
+        self._plans = f"checkpoints, {next(_numbers)}"  # a name of their own in torch's cache
+        weakref.finalize(self, _forget_plans, self._plans)
         self._buffers: dict[str, Any] | None = None
         self._writer: threading.Thread | None = None
         self._failure: str | None = None
@@ -125,16 +134,11 @@ class Checkpoints:
         Raises:
             CheckpointError: the newest intact checkpoint belongs to another run, or none is intact.
         """
-        chosen: list[Any] = [None]
-        if self._mesh.is_main:
-            chosen = [self._choose()]
-        dist.broadcast_object_list(chosen, src=0, group=self._group)
-        if chosen[0] is None:
+        chosen = self._choose()
+        if chosen is None:
             return 0, {}
-        if isinstance(chosen[0], str):
-            raise CheckpointError(chosen[0])
-        step, path, fingerprint, facts = chosen[0]
-        if fingerprint != self._fingerprint:
+        path, record = chosen
+        if record["fingerprint"] != self._fingerprint:
             raise CheckpointError(
                 f"{path}: a checkpoint of another model or of other training settings; remove "
                 f"{self.directory} to start anew, or give another --output"
@@ -144,24 +148,33 @@ class Checkpoints:
         dcp.load(state, checkpoint_id=path, process_group=self._group)
         state["optimizer"]["param_groups"] = settings
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-        return step, facts
+        return record["step"], record.get("facts", {})
 
-    def _all(self) -> list[Path]:
-        return sorted(self.directory.glob("step-*")) if self.directory.exists() else []
+    def _choose(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest intact checkpoint and its record, None where there is none at all. The main rank says what is there,
+        and each rank reads its share of the files.
 
-    def _choose(self) -> tuple[int, str, str, dict[str, Any]] | str | None:
-        """The newest intact checkpoint, None where there is none at all, or what is wrong."""
-        paths = self._all()
+        Raises:
+            CheckpointError: none is intact.
+        """
+        paths = self._everywhere(lambda: saved_in(self.directory) if self._mesh.is_main else [])[0]
         for path in reversed(paths):
-            problem = damage(path)
+            read: Callable[[], tuple[str | None, dict[str, Any]]] = (
+                functools.partial(_read_record, path) if self._mesh.is_main else lambda: (None, {})
+            )
+            problem, record = self._everywhere(read)[0]
             if problem is None:
-                record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-                return record["step"], str(path), record["fingerprint"], record.get("facts", {})
+                own = sorted(record["files"].items())[self._mesh.rank :: self._mesh.world_size]
+                found = self._everywhere(functools.partial(_damaged_file, path, own))
+                problem = next(filter(None, found), None)
+            if problem is None:
+                return path, record
             before = "the one before is used" if path != paths[0] else "there is none before"
-            self._report(f"{problem}; it is left aside, {before}")
+            if self._mesh.is_main:
+                self._report(f"{problem}; it is left aside, {before}")
         if not paths:
             return None
-        return (
+        raise CheckpointError(
             f"{self.directory}: no checkpoint is intact ({len(paths)} damaged); put back a good copy of one, or "
             "remove the folder to start anew"
         )
@@ -202,7 +215,9 @@ class Checkpoints:
 
     def _write_files(self, state: dict[str, Any], temporary: Path) -> list[tuple[str, str]]:
         """Write this rank's part; returns (name, sha256) of its files."""
-        dcp.save(state, checkpoint_id=temporary, process_group=self._group)
+        planner = DefaultSavePlanner(enable_plan_caching=True)  # who writes what is the same every time
+        planner._cached_plans_key = self._plans
+        dcp.save(state, checkpoint_id=temporary, process_group=self._group, planner=planner)
         own = list(temporary.glob(f"__{self._mesh.rank}_*"))
         if self._mesh.is_main:
             own.append(temporary / ".metadata")
@@ -217,7 +232,9 @@ class Checkpoints:
             shutil.rmtree(final)  # a damaged one, or the run would have gone on from it
         os.replace(temporary, final)
         _sync(self.directory)
-        for path in outdated(self._all(), record["step"], self._config.keep_last, self._config.keep_every):
+        for path in outdated(
+            saved_in(self.directory), record["step"], self._config.keep_last, self._config.keep_every
+        ):
             shutil.rmtree(path)
 
     def _on_main(self, work: Callable[[], None]) -> None:
@@ -248,20 +265,56 @@ def outdated(paths: list[Path], step: int, keep_last: int, keep_every: int) -> l
     return [path for path in sound[:-keep_last] if not keep_every or steps[path] % keep_every]
 
 
+def saved_in(directory: Path) -> list[Path]:
+    """The checkpoints in a folder, damaged or not, in the order of their steps."""
+    return sorted(directory.glob("step-*")) if directory.exists() else []
+
+
+def goes_on(output: Path, mesh: Mesh) -> bool:
+    """Whether a training with this output begins with a checkpoint, not with initial values (or says why it cannot).
+    Collective."""
+    found = torch.tensor(int(mesh.is_main and bool(saved_in(Path(output) / FOLDER))))
+    dist.broadcast(found, src=0, group=mesh.control_group)
+    return bool(found.item())
+
+
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None when every file has its recorded sha256."""
+    problem, record = _read_record(path)
+    return problem or _damaged_file(path, record["files"].items())
+
+
+def _read_record(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """What is wrong with a checkpoint's record, or None, and the record."""
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        files = record["files"]
-    except (OSError, ValueError, KeyError) as error:
-        return f"{path / RECORD}: cannot be read ({error})"
-    for name, digest in files.items():
+        for key in ("step", "fingerprint", "files"):
+            record[key]
+        return None, record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{path / RECORD}: cannot be read ({error})", {}
+
+
+def _damaged_file(path: Path, files: Iterable[tuple[str, str]]) -> str | None:
+    """What is wrong with one of these files, or None.
+
+    Args:
+        files: names and their recorded sha256.
+    """
+    for name, digest in files:
         try:
             if _sha256(path / name) != digest:
                 return f"{path / name}: damaged (its sha256 is not the recorded one)"
         except OSError as error:
             return f"{path / name}: cannot be read ({error})"
     return None
+
+
+def _forget_plans(name: str) -> None:
+    """A run's plans leave torch's cache, which holds them for the process."""
+    caches = ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata")
+    for cache in caches:
+        getattr(SavePlanner, f"_cached_{cache}").pop(name, None)
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
+from core.parallel.parts import compute_in
 
 COMPUTE_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,9 +27,11 @@ COMPUTE_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def shard_over_data(model: nn.Module, mesh: Mesh, precision: str, zero: int = 1) -> None:
     """Make `fully_shard` the data-parallel engine: gradients reduced and state split over data ranks.
 
-    With one data rank and fp32 there is nothing to do, and it would keep a second copy of the weights.
+    With one data rank there is nothing to reduce or to split, and in fp32 it would keep a second copy of the weights.
     """
-    if mesh.data_size == 1 and precision == "fp32":
+    if mesh.data_size == 1:
+        if precision != "fp32":
+            compute_in(model, COMPUTE_TYPES[precision])
         return
     policy = MixedPrecisionPolicy()
     if precision != "fp32":

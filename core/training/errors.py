@@ -36,7 +36,15 @@ class RanksDisagree(TrainingError):
 
 
 class LostRank(TrainingError, TransientError):
-    """A rank hangs or is gone; the message names it."""
+    """A rank hangs or is gone; the message names it.
+
+    Attributes:
+        speaks: whether this rank is the first of those that are left, and writes down what happened.
+    """
+
+    def __init__(self, message: str, speaks: bool = False) -> None:
+        super().__init__(message)
+        self.speaks = speaks
 
 
 class OutOfMemory(TrainingError):

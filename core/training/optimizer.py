@@ -61,15 +61,12 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 @torch.no_grad()
-def clip_gradients(
+def squared_norm(
     parameters: Iterable[torch.Tensor],
-    maximum: float,
-    loss_scale: float = 1.0,
     pipeline: dist.ProcessGroup | None = None,
     copies: Iterable[torch.Tensor] = (),
-) -> float:
-    """Divide the gradients by the loss scale, and scale them so that their global norm is at most `maximum` (0: no
-    limit).
+) -> torch.Tensor:
+    """The square of the gradients' global norm, a float64 scalar on the device, which the host does not wait for.
 
     Shards are counted once each, replicated parameters once: one all-reduce of one number over every mesh
     dimension that some gradient is split on, and in a pipeline one over its stages.
@@ -77,17 +74,11 @@ def clip_gradients(
     Args:
         pipeline: the stages' group.
         copies: parameters that another stage counts.
-
-    Returns:
-        the norm before clipping; not finite when a gradient is not (or is so large that its square is not), and the
-        gradients are then left as they are, of no use.
     """
     counted_elsewhere = {id(parameter) for parameter in copies}
     given = [(parameter, parameter.grad) for parameter in parameters if isinstance(parameter.grad, DTensor)]
-    gradients = [gradient for _, gradient in given]
-    local = [gradient._local_tensor for gradient in gradients]
-    mesh = gradients[0].device_mesh
-    norms = torch._foreach_norm(local)
+    mesh = given[0][1].device_mesh
+    norms = torch._foreach_norm([gradient._local_tensor for _, gradient in given])
     # Sum what is split over exactly the same mesh dimensions, then reduce over those dimensions.
     of_dimensions: dict[tuple[int, ...], list[int]] = {}
     for index, (parameter, gradient) in enumerate(given):
@@ -102,15 +93,22 @@ def clip_gradients(
         for dimension in split:
             if mesh.size(dimension) > 1:
                 dist.all_reduce(by_dimensions[split], group=mesh.get_group(dimension))
-    total = torch.stack(list(by_dimensions.values())).sum().item()  # the host waits for the device here
+    total = torch.stack(list(by_dimensions.values())).sum()
     if pipeline is not None:
-        of_stages = torch.tensor([total], dtype=torch.float64, device=local[0].device)
-        dist.all_reduce(of_stages, group=pipeline)
-        total = of_stages.item()
-    norm = math.sqrt(total) / loss_scale
-    if not math.isfinite(norm):
-        return norm
+        dist.all_reduce(total, group=pipeline)
+    return total
+
+
+@torch.no_grad()
+def scale_gradients(
+    parameters: Iterable[torch.Tensor], norm: float, maximum: float, loss_scale: float = 1.0
+) -> None:
+    """Divide the gradients by the loss scale, and scale them so that their global norm is at most `maximum` (0: no limit).
+
+    Args:
+        norm: of the gradients without the loss scale.
+    """
     factor = maximum / (norm + 1e-6) if 0 < maximum < norm else 1.0
     if factor != 1.0 or loss_scale != 1.0:
-        torch._foreach_mul_(local, factor / loss_scale)
-    return norm
+        gradients = [p.grad._local_tensor for p in parameters if isinstance(p.grad, DTensor)]
+        torch._foreach_mul_(gradients, factor / loss_scale)

@@ -13,7 +13,7 @@ predicted, a short step with micro-batches of such rows.
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -27,9 +27,10 @@ from core.errors import UserError
 from core.models.transformer import PretrainingObjective
 from core.parallel.cross_entropy import IGNORED
 from core.parallel.mesh import Mesh
+from core.parallel.parts import refresh
 from core.training.batches import Batch, WeightedBatch, add_losses
 from core.training.data_parallel import COMPUTE_TYPES, complete_gradients, prepare_backward, reshard
-from core.training.schedule import LossSums, weighted_loss
+from core.training.schedule import LossSums, Totals, weighted_loss
 from core.training.stages import IdleTime, tied_parameters
 
 # What a schedule logs of an error is the error, which is raised, and a table of all that every rank does.
@@ -65,8 +66,9 @@ class Pipeline:
         self._passing = _Passing([], {}, 0, 1.0, False)
 
     def train(
-        self, batches: list[WeightedBatch], totals: Mapping[str, float], step: int, loss_scale: float = 1.0
+        self, batches: list[WeightedBatch], totals: Totals, step: int, loss_scale: float = 1.0
     ) -> LossSums:
+        refresh(self.model)
         prepare_backward(self.model, self.zero, last=False)
         with self.idle.passing():
             sums = self._pass(_Passing(batches, totals, step, loss_scale, True))
@@ -85,6 +87,7 @@ class Pipeline:
     @torch.no_grad()
     def evaluate(self, batches: Iterable[WeightedBatch]) -> LossSums:
         given, sums = list(batches), LossSums()
+        refresh(self.model)
         self.model.eval()
         for start in range(0, len(given), self.micro_batches):
             chosen = given[start : start + self.micro_batches]
@@ -188,7 +191,7 @@ class _Passing:
     def __init__(
         self,
         batches: list[WeightedBatch],
-        totals: Mapping[str, float],
+        totals: Totals,
         step: int,
         loss_scale: float,
         training: bool,

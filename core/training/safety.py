@@ -4,14 +4,13 @@ A run that goes wrong in silence costs more than one that stops.
 """
 
 import contextlib
-import datetime
 import functools
 import hashlib
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -28,11 +27,17 @@ from core.training.errors import (
     OutOfMemory,
     RanksDisagree,
 )
+from core.training.roll_call import lost_rank
+from core.training.watchdog import Watchdog
 
-_LONGEST_ROLL_CALL = datetime.timedelta(seconds=60)
 _SHOWN = 5
 _OUT_OF_MEMORY_SIGNS = ("out of memory", "DefaultCPUAllocator")
-_LOST_SIGNS = ("timed out", "connection closed", "connection reset", "read error", "broken pipe")
+# In lower case: gloo's, the store's, and NCCL's.
+_LOST_SIGNS = (
+    *("timed out", "connection closed", "connection reset", "read error", "broken pipe"),
+    *("connection was likely closed", "failed to recv, got 0 bytes"),
+    *("before timing out", "communicator was aborted", "remote process exited", "ncclremoteerror"),
+)
 
 
 def check_same_settings(settings: Mapping[str, Any], mesh: Mesh) -> None:
@@ -66,13 +71,60 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
     Raises:
         RanksDisagree: some rank's copy differs; the message names parameter and ranks.
     """
-    parameters = dict(model.named_parameters())
-    sums = torch.stack([_checksum(parameter) for parameter in parameters.values()]).tolist()
+    parameters = {name: cast(DTensor, parameter) for name, parameter in model.named_parameters()}
+    sums = torch.stack([_checksum(parameter) for parameter in parameters.values()])
+    agree = torch.tensor(_copies_agree(parameters, sums, mesh), dtype=torch.int64)
+    dist.all_reduce(agree, op=dist.ReduceOp.MIN, group=mesh.control_group)
+    if not agree.item():
+        raise RanksDisagree(
+            f"ranks that must hold the same weights differ {when}: "
+            f"{_listed(_differing(parameters, sums.tolist(), mesh))}; a device or a link is faulty, or the ranks run "
+            "different software; go on from a checkpoint without the faulty host"
+        )
+
+
+def _copies_agree(parameters: Mapping[str, DTensor], sums: torch.Tensor, mesh: Mesh) -> bool:
+    """Whether this rank's parts are those of its neighbours along every dimension of the mesh on which a parameter is not
+    split: then all copies are the same, whatever the number of ranks, and each has sent no more than its own sums.
+
+    Args:
+        sums: of the parameters, [parameters] int64.
+    """
+    copied: dict[str, list[int]] = {"dp": [], "tp": []}
+    for number, parameter in enumerate(parameters.values()):
+        names = parameter.device_mesh.mesh_dim_names or ()
+        split = {
+            name
+            for name, placement in zip(names, parameter.placements, strict=True)
+            if not placement.is_replicate()
+        }
+        for dimension in copied.keys() - split:  # with zero 0 it is "shard" that is split, over one rank
+            copied[dimension].append(number)
+    groups = {"dp": mesh.data_group, "tp": mesh.tensor_group}
+    same = [_same_along(sums[copied[name]], group) for name, group in groups.items() if copied[name]]
+    if mesh.pipeline_size > 1:  # the ends hold the same embedding
+        own = dict(zip(parameters, sums.tolist(), strict=True))
+        of_stages: list[Any] = [None] * mesh.pipeline_size
+        dist.all_gather_object(of_stages, own, group=mesh.pipeline_group)
+        same += [theirs.get(name, value) == value for theirs in of_stages for name, value in own.items()]
+    return all(same)
+
+
+def _same_along(values: torch.Tensor, group: dist.ProcessGroup) -> bool:
+    """Whether all ranks of a group give the same integers."""
+    if group.size() == 1:
+        return True
+    extremes = torch.stack([values, ~values])  # the largest, and of the complements that of the least
+    dist.all_reduce(extremes, op=dist.ReduceOp.MAX, group=group)
+    return bool(torch.equal(extremes[0], ~extremes[1]))
+
+
+def _differing(parameters: Mapping[str, DTensor], sums: list[int], mesh: Mesh) -> list[str]:
+    """A line for each parameter of which a rank holds another copy. Collective."""
     every = _gathered(dict(zip(parameters, sums, strict=True)), mesh)
     lines = []
     holders = functools.cache(functools.partial(_holders, mesh))
     for name, parameter in parameters.items():
-        assert isinstance(parameter, DTensor)
         for found in holders(parameter.device_mesh.mesh_dim_names or (), parameter.placements):
             first, *others = (rank for rank in found if name in every[rank])  # other stages have other layers
             differing = [rank for rank in others if every[rank][name] != every[first][name]]
@@ -80,11 +132,7 @@ def check_same_weights(model: nn.Module, mesh: Mesh, when: str) -> None:
                 lines.append(f"{name} on rank {', '.join(map(str, differing))} is not rank {first}'s")
     if mesh.pipeline_size > 1:  # each stage has looked at its own
         lines = list(dict.fromkeys(line for theirs in _gathered(lines, mesh) for line in theirs))
-    if lines:
-        raise RanksDisagree(
-            f"ranks that must hold the same weights differ {when}: {_listed(lines)}; a device or a link is faulty, or "
-            "the ranks run different software; go on from a checkpoint without the faulty host"
-        )
+    return lines
 
 
 def bad_samples(problem: str, mesh: Mesh) -> BadSamples:
@@ -200,8 +248,11 @@ def _holders(mesh: Mesh, names: tuple[str, ...], placements: tuple[Placement, ..
 
 
 @contextlib.contextmanager
-def explained_failures(mesh: Mesh) -> Iterator[None]:
+def explained_failures(mesh: Mesh, watchdog: Watchdog | None = None) -> Iterator[None]:
     """Inside, running out of memory and losing a rank end in messages that say so.
+
+    Args:
+        watchdog: knows how far this rank is, for the others.
 
     Raises:
         OutOfMemory: on the rank that has none left.
@@ -214,7 +265,11 @@ def explained_failures(mesh: Mesh) -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in _OUT_OF_MEMORY_SIGNS):
             raise OutOfMemory(_out_of_memory(mesh, text)) from error
         if any(sign in text.lower() for sign in _LOST_SIGNS):
-            raise LostRank(_roll_call(mesh, text)) from error
+            watchdog = watchdog or Watchdog(mesh, lambda *_: None)
+            found = watchdog.roll_call.hold(watchdog.standing(waits=True))
+            raise LostRank(
+                lost_rank(f"a collective did not end ({_brief(text)})", found), found.answered[0] == mesh.rank
+            ) from error
         raise
 
 
@@ -223,20 +278,6 @@ def _out_of_memory(mesh: Mesh, text: str) -> str:
         f"rank {mesh.rank} ran out of memory ({_brief(text)}). In this order: a smaller micro_batch (the same "
         'results, but for the masks of dropout); recompute = "selective", then "full"; precision = "bf16"; more '
         "processes with --zero 2 or 3; --sequence-parallel; a larger --tensor-parallel; --pipeline-parallel"
-    )
-
-
-def _roll_call(mesh: Mesh, text: str) -> str:
-    """Who is missing, asked over a group that nothing else uses."""
-    wait = min(mesh.timeout, _LONGEST_ROLL_CALL)
-    try:
-        dist.monitored_barrier(mesh.watch_group, timeout=wait, wait_all_ranks=True)
-        found = "all ranks still answer, so that one of them was only late"
-    except RuntimeError as barrier:
-        found = _brief(str(barrier))
-    return (
-        f"a collective did not end ({_brief(text)}): {found}. Look at that rank's host and log; the same "
-        "command goes on from the last checkpoint. If the rank was only slow, give a longer --timeout-minutes"
     )
 
 

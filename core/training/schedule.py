@@ -11,18 +11,18 @@ import torch
 from torch import nn
 
 from core.parallel.mesh import Mesh
+from core.parallel.parts import refresh
 from core.training.batches import Batch, WeightedBatch, add_losses
 from core.training.data_parallel import complete_gradients, prepare_backward, reshard
 
 LossSums = dict[str, torch.Tensor]
+Totals = Mapping[str, torch.Tensor]  # float64 scalars
 
 
 class Schedule(Protocol):
     """Passes over micro-batches. All ranks call the same method with as many micro-batches."""
 
-    def train(
-        self, batches: list[WeightedBatch], totals: Mapping[str, float], step: int, loss_scale: float
-    ) -> LossSums:
+    def train(self, batches: list[WeightedBatch], totals: Totals, step: int, loss_scale: float) -> LossSums:
         """Forward and backward; the gradients of the global batch's mean loss are then in the parameters.
 
         Args:
@@ -46,9 +46,10 @@ class WholeModel:
         self.model, self.mesh, self.zero, self.seed = model, mesh, zero, seed
 
     def train(
-        self, batches: list[WeightedBatch], totals: Mapping[str, float], step: int, loss_scale: float = 1.0
+        self, batches: list[WeightedBatch], totals: Totals, step: int, loss_scale: float = 1.0
     ) -> LossSums:
         sums: LossSums = {}
+        refresh(self.model)
         for number, (batch, weight) in enumerate(batches):
             prepare_backward(self.model, self.zero, last=number == len(batches) - 1)
             self.mesh.streams.start_micro_batch(self.seed, step, number)
@@ -61,6 +62,7 @@ class WholeModel:
     @torch.no_grad()
     def evaluate(self, batches: Iterable[WeightedBatch]) -> LossSums:
         sums: LossSums = {}
+        refresh(self.model)
         self.model.eval()
         for batch, weight in batches:
             add_losses(sums, self.model(**self._on_device(batch)), weight)
@@ -73,7 +75,7 @@ class WholeModel:
 
 
 def weighted_loss(
-    terms: Mapping[str, torch.Tensor], totals: Mapping[str, float], weight: float, loss_scale: float
+    terms: Mapping[str, torch.Tensor], totals: Totals, weight: float, loss_scale: float
 ) -> torch.Tensor:
     """What the backward pass of a micro-batch begins with.
 
@@ -82,5 +84,5 @@ def weighted_loss(
         totals: what each is divided by, for the global mean.
         weight: times the number of data ranks, over which `fully_shard` averages gradients.
     """
-    loss = torch.stack([value * (weight / totals[term]) for term, value in terms.items()]).sum()
+    loss = torch.stack([value * (weight / totals[term]).float() for term, value in terms.items()]).sum()
     return loss if loss_scale == 1.0 else loss * loss_scale

@@ -20,7 +20,8 @@ def reason_name(reason: int) -> str:
 
 
 class StopRequest:
-    """While inside, SIGTERM, SIGINT and SIGHUP, or the time limit, ask the loop to stop after the current step.
+    """While inside, SIGTERM, SIGINT and SIGHUP, or the time limit, ask the loop to stop after the current step. A second
+    SIGINT ends the process at once, whatever it does, as a kill does.
 
     SIGHUP says that the terminal is gone, as when an ssh connection is closed: what would be printed goes nowhere then.
     """
@@ -38,6 +39,8 @@ class StopRequest:
     def _request(self, number: int, frame: object) -> None:
         if number == signal.SIGHUP:
             self._terminal.let_go()
+        if number == signal.SIGINT:  # in foreign code a handler of Python's would wait for its end
+            signal.signal(number, signal.SIG_DFL)
         self._reason = number
 
     def __enter__(self) -> "StopRequest":

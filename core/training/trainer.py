@@ -19,16 +19,17 @@ from torch import nn
 
 from core.config import TrainingConfig
 from core.errors import ConfigurationError, TransientError
-from core.models.transformer import TransformerLayer
 from core.parallel.mesh import Mesh
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
-from core.training.checkpoint import Checkpoints
+from core.training.checkpoint import FOLDER, Checkpoints, goes_on
 from core.training.data_parallel import shard_over_data
 from core.training.loss_scale import LossScale
 from core.training.observers import Observer, Run, Selection
-from core.training.optimizer import build_optimizer, clip_gradients, learning_rate
+from core.training.optimizer import build_optimizer, learning_rate, scale_gradients, squared_norm
 from core.training.options import RunOptions
+from core.training.outcome import Outcome, read_outcome
 from core.training.peak import device_peak
+from core.training.preparation import compile_layers, deterministic, release_errors, set_recompute
 from core.training.progress import say
 from core.training.reader import BatchReader
 from core.training.records import read_state, standard_observers, write_state
@@ -41,15 +42,14 @@ from core.training.safety import (
     non_finite_gradient,
     non_finite_loss,
 )
-from core.training.schedule import Schedule, WholeModel
+from core.training.schedule import Schedule, Totals, WholeModel
 from core.training.stages import stage_errors, whole_shapes
 from core.training.stopping import BAD_SAMPLES, NO_REASON, SAVE_FAILED, StopRequest, reason_name
 from core.training.throughput import ThroughputMeter
+from core.training.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from core.training.pipeline import Pipeline
-
-_BAD_GRADIENT, _BAD_LOSS = 1, 2  # the second is the worse: all else follows from it
 
 
 class TrainingTask(BatchSource, Protocol):
@@ -123,16 +123,28 @@ def train(
     if read_state(output).get("status") == "finished":
         return TrainingResult("finished", config.steps)
     trainer: _Trainer | None = None
+
+    def fail(error: Exception) -> None:
+        done = trainer.done if trainer else 0
+        lost = {"lost": True} if isinstance(error, TransientError) else {}
+        write_state(output, "failed", done or read_state(output).get("step", 0), error=str(error), **lost)
+
+    watchdog = Watchdog(mesh, fail)
     try:
-        with StopRequest(options.exit_after_minutes) as stop, explained_failures(mesh):
-            trainer = _Trainer(task, mesh, config, output, options, selection)
+        with (
+            StopRequest(options.exit_after_minutes) as stop,
+            explained_failures(mesh, watchdog),
+            watchdog.watching(),
+            deterministic(config.deterministic),
+        ):
+            trainer = _Trainer(task, mesh, config, output, options, selection, watchdog)
             return trainer.train(stop, observers)
     except Exception as error:
-        done = trainer.abandon() if trainer else 0
-        if mesh.is_main:
-            step = done or read_state(output).get("step", 0)
-            lost = {"lost": True} if isinstance(error, TransientError) else {}
-            write_state(output, "failed", step, error=str(error), **lost)
+        watchdog.tell(error)
+        if trainer:
+            trainer.abandon()
+        if mesh.is_main or getattr(error, "speaks", False):
+            fail(error)
         raise
 
 
@@ -147,9 +159,10 @@ class _Trainer:
         output: Path,
         options: RunOptions,
         selection: Selection | None,
+        watchdog: Watchdog,
     ) -> None:
         self.task, self.mesh, self.config, self.output, self.options = task, mesh, config, output, options
-        self.selection = selection
+        self.selection, self.watchdog = selection, watchdog
         self.model = task.model.train()
         origin = {
             "shapes": whole_shapes(self.model, mesh),
@@ -159,7 +172,9 @@ class _Trainer:
         check_same_settings(
             asdict(config) | origin | {"zero": options.zero, "torch": torch.__version__}, mesh
         )
-        check_same_weights(self.model, mesh, "before the first step")
+        resumed = goes_on(output, mesh)
+        if not resumed:
+            check_same_weights(self.model, mesh, "before the first step")
         set_recompute(self.model, config.recompute)
         if config.compile:
             compile_layers(self.model)
@@ -172,12 +187,13 @@ class _Trainer:
         # What a checkpoint must agree on: the shapes and everything that sets the course of the run.
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
         fingerprint = hashlib.sha256(course.encode()).hexdigest()
-        self.checkpoints = Checkpoints(output / "checkpoints", mesh, fingerprint, config, say)
+        self.checkpoints = Checkpoints(output / FOLDER, mesh, fingerprint, config, say)
         self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)  # optimizer steps
         if self.done:
             loaded = self.checkpoints.folder(self.done)
             remedy = f"in {loaded}; remove this folder to go on from the checkpoint before"
             check_finite(self.model, self.optimizer, mesh, remedy)
+            check_same_weights(self.model, mesh, f"as loaded from {loaded}")
         if self.loss_scale and facts:
             self.loss_scale.load(facts["loss_scale"])
         peak = device_peak(mesh, config.precision, options.measure_peak)
@@ -195,11 +211,12 @@ class _Trainer:
             if self.done < self.config.steps:
                 self._rehearse()
             reason = self._loop(stop)
-            self.checkpoints.wait()
-            finished = self.done == self.config.steps
-            if finished:
-                self._check_weights()
-                (self.selection.deliver if self.selection else self.task.save)(self.output / "model")
+            with self.watchdog.paused("at the end"):
+                self.checkpoints.wait()
+                finished = self.done == self.config.steps
+                if finished:
+                    self._check_weights()
+                    (self.selection.deliver if self.selection else self.task.save)(self.output / "model")
         status = "finished" if finished else "stopped"
         if self.mesh.is_main:
             facts = {} if finished else {"reason": reason_name(reason)}
@@ -210,10 +227,9 @@ class _Trainer:
                 )
         return TrainingResult(status, self.done)
 
-    def abandon(self) -> int:
-        """The run ends with an error: let a save in flight end. Returns the steps done."""
+    def abandon(self) -> None:
+        """The run ends with an error: let a save in flight end."""
         self.checkpoints.settle()
-        return self.done
 
     @contextlib.contextmanager
     def _observed(self, observers: Sequence[Observer]) -> Iterator[None]:
@@ -232,6 +248,7 @@ class _Trainer:
 
     def _rehearse(self) -> None:
         """One micro-batch forward and backward, of which nothing is kept: what cannot work shows at once."""
+        self.watchdog.mark("rehearsing")
         batches, problem = self.reader.step(self.done)
         if self._largest(bool(problem)):
             raise bad_samples(problem, self.mesh)
@@ -248,15 +265,14 @@ class _Trainer:
         config = self.config
         saved = self.done
         self.meter.start()
+        reason = int(self._largest(self._reason(stop, self.done)))
         while True:
             finished = self.done == config.steps
             if config.validation_interval and (finished or self.done % config.validation_interval == 0):
                 with self.meter.paused():
                     self._validate()
+            self.watchdog.mark(f"after step {self.done}, waiting for the next batch")
             batches, problem = ([], "") if finished else self.reader.step(self.done)
-            # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
-            own = BAD_SAMPLES if problem else SAVE_FAILED if self.checkpoints.failed else stop.reason()
-            reason = int(self._largest(own))
             stopping = reason != NO_REASON
             due = self.done % config.checkpoint_interval == 0 or stopping
             if due and self.done > saved and not finished:
@@ -272,12 +288,20 @@ class _Trainer:
                     self._measure(self.selection)
             if finished:
                 return reason
-            self._step(batches)
+            reason = self._step(batches, stop)
+
+    def _reason(self, stop: StopRequest, step: int) -> int:
+        """Why this rank would not begin a step; its batches are waited for."""
+        if step < self.config.steps and self.reader.step(step)[1]:
+            return BAD_SAMPLES
+        # A failed save ends the run as a signal does, but that `save` or, at the end, `wait` raises what failed.
+        return SAVE_FAILED if self.checkpoints.failed else stop.reason()
 
     def _save(self) -> None:
         facts = {"loss_scale": self.loss_scale.state()} if self.loss_scale else {}
         self._check_weights()
-        self.checkpoints.save(self.done, self.model, self.optimizer, facts)
+        with self.watchdog.paused(f"after step {self.done}, saving"):
+            self.checkpoints.save(self.done, self.model, self.optimizer, facts)
         for observer in self.observers:
             observer.checkpoint_taken(self.done)
 
@@ -289,6 +313,7 @@ class _Trainer:
 
     def _validate(self) -> None:
         """Mean loss over the first validation batches, dropout off."""
+        self.watchdog.mark(f"in the validation after step {self.done}")
         source, config, mesh = self.task.validation, self.config, self.mesh
         if source is None:
             return
@@ -305,7 +330,8 @@ class _Trainer:
             observer.validated({"step": self.done, "validation_loss": sum(losses.values())})
 
     def _measure(self, selection: Selection) -> None:
-        record = {"step": self.done, "measured": selection.measured(self.done)}
+        with self.watchdog.paused(f"after step {self.done}, measuring"):
+            record = {"step": self.done, "measured": selection.measured(self.done)}
         for observer in self.observers:
             observer.measured(record)
 
@@ -318,15 +344,9 @@ class _Trainer:
     def _scale(self) -> float:
         return self.loss_scale.value if self.loss_scale else 1.0
 
-    def _clip(self) -> float:
-        """Clip the gradients, which carry the loss scale; returns their norm before that, without it."""
-        parameters, limit = self.model.parameters(), self.config.clip_gradient_norm
-        if self.stages is None:
-            return clip_gradients(parameters, limit, self._scale())
-        copies = () if self.mesh.has_first_stage else self.stages.tied
-        return clip_gradients(parameters, limit, self._scale(), self.mesh.pipeline_group, copies)
-
-    def _step(self, batches: list[WeightedBatch]) -> None:
+    def _step(self, batches: list[WeightedBatch], stop: StopRequest) -> int:
+        """Returns why some rank would not begin another step."""
+        self.watchdog.mark(f"in step {self.done + 1}")
         for observer in self.observers:
             observer.step_started(self.done + 1)
         totals = global_counts(self.task, batches, self.mesh)
@@ -334,21 +354,25 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         overflows = 0
-        while (result := self._gradients(batches, totals)) is None:
+        while (outcome := self._passes(batches, totals, stop)).bad_gradient:
             self.optimizer.zero_grad(set_to_none=True)
             overflows += 1
-        losses, norm = result
+        limit = self.config.clip_gradient_norm
+        scale_gradients(self.model.parameters(), outcome.norm, limit, outcome.loss_scale)
+        self.watchdog.mark(f"updating in step {self.done + 1}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.done += 1
         self.meter.count(batches, 1 + overflows)
-        facts = {"learning_rate": rate, "gradient_norm": norm}
+        facts = {"learning_rate": rate, "gradient_norm": outcome.norm}
         if self.loss_scale:
             facts |= {"loss_scale": self.loss_scale.value, "overflows": overflows}
-        self._tell(losses, facts)
+        self._tell(outcome.losses, facts)
+        return outcome.reason
 
     def _tell(self, losses: dict[str, float], facts: dict[str, float]) -> None:
         """A step is done."""
+        self.watchdog.mark(f"telling of step {self.done}")
         due = self.done % self.config.log_interval == 0 or self.done == self.config.steps
         throughput = self.meter.window() if due else None
         record: dict[str, Any] = {"step": self.done, "loss": sum(losses.values())}
@@ -357,27 +381,25 @@ class _Trainer:
         for observer in self.observers:
             observer.step_done(record | facts, throughput)
 
-    def _gradients(
-        self, batches: list[WeightedBatch], totals: dict[str, float]
-    ) -> tuple[dict[str, float], float] | None:
-        """The step's mean losses, its gradients (in the parameters, clipped), and their norm before that; None where
-        fp16 overflowed on any rank, so that the step is to be tried again at another loss scale.
+    def _passes(self, batches: list[WeightedBatch], totals: Totals, stop: StopRequest) -> Outcome:
+        """Forward and backward: the gradients are then in the parameters, times the loss scale.
 
         Raises:
             NonFiniteLoss, NonFiniteGradient: on all ranks, whichever of them saw it.
         """
-        sums = self.schedule.train(batches, totals, self.done, self._scale())
-        losses = global_means(sums, totals, self.mesh)
-        norm = self._clip()
-        bad = _BAD_LOSS if not _finite(losses) else _BAD_GRADIENT if not math.isfinite(norm) else 0
-        worst = self._largest(bad)
-        if worst == _BAD_LOSS:
-            raise non_finite_loss(losses, sums, self.mesh, f"at step {self.done + 1}")
+        mesh, scale = self.mesh, self._scale()
+        sums = self.schedule.train(batches, totals, self.done, scale)
+        self.watchdog.mark(f"after the passes of step {self.done + 1}")
+        copies = self.stages.tied if self.stages and not mesh.has_first_stage else ()
+        square = squared_norm(self.model.parameters(), mesh.pipeline_group if self.stages else None, copies)
+        outcome = read_outcome(sums, totals, square, scale, self._reason(stop, self.done + 1), mesh)
+        if outcome.bad_loss:
+            raise non_finite_loss(outcome.losses, sums, mesh, f"at step {self.done + 1}")
         if self.loss_scale:
-            self.loss_scale.update(worst == _BAD_GRADIENT)
-        elif worst == _BAD_GRADIENT:
-            raise non_finite_gradient(self.model, self.mesh, self.done + 1)
-        return None if worst else (losses, norm)
+            self.loss_scale.update(outcome.bad_gradient)
+        elif outcome.bad_gradient:
+            raise non_finite_gradient(self.model, mesh, self.done + 1)
+        return outcome
 
 
 def _pipeline(model: nn.Module, mesh: Mesh, config: TrainingConfig, options: RunOptions) -> "Pipeline | None":
@@ -390,29 +412,3 @@ def _pipeline(model: nn.Module, mesh: Mesh, config: TrainingConfig, options: Run
 
 def _finite(losses: dict[str, float]) -> bool:
     return all(math.isfinite(value) for value in losses.values())
-
-
-def set_recompute(model: nn.Module, recompute: str) -> None:
-    """Choose what every transformer layer recomputes: "none", "selective" or "full", see `TrainingConfig`."""
-    for module in model.modules():
-        if isinstance(module, TransformerLayer):
-            module.recompute = recompute == "full"
-            module.attention.recompute = recompute == "selective"
-
-
-def release_errors(config: TrainingConfig, tensor_parallel: int) -> list[str]:
-    """What this release of torch would get wrong and not say."""
-    release = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if config.compile and tensor_parallel > 1 and release < (2, 13):
-        return [
-            f"training: compile with tensor_parallel {tensor_parallel} gives wrong gradients under torch "
-            f"{torch.__version__}; train without compile, or use torch 2.13"
-        ]
-    return []
-
-
-def compile_layers(model: nn.Module) -> None:
-    """Compile every transformer layer."""
-    for module in model.modules():
-        if isinstance(module, TransformerLayer):
-            module.compile_computation()

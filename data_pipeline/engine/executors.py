@@ -89,6 +89,10 @@ class LocalExecutor:
                 "a worker process was killed, often for want of memory: use fewer workers; "
                 "finished shards are kept, so the same command goes on from here"
             ) from error
+        except KeyboardInterrupt:  # a shard may take hours: its work is begun again, what is finished is kept
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
         finally:
             if not (whole and self._keeps):
                 self._end()

@@ -5,7 +5,7 @@ aside, for whoever needs it makes it again, the same bytes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,19 @@ def verify(directory: Path) -> Checked:
     unhashed = manifest.get("unhashed", [])
     problems += [f"{directory / name}: missing" for name in unhashed if not (directory / name).exists()]
     problems += _record_errors(directory / RUN_RECORD)
-    extra = [
-        path
-        for path in content_files(directory)
-        if (name := path.relative_to(directory).as_posix()) not in manifest["outputs"]
-        and not is_unhashed(name, unhashed)
-    ]
+    extra = unknown_files(directory, manifest)
     problems += [f"{path}: is not in the manifest" for path in extra]
     return Checked(directory, problems, extra)
+
+
+def unknown_files(directory: Path, manifest: Mapping[str, Any]) -> list[Path]:
+    """The files in a finished artifact that its manifest does not know, hidden ones aside."""
+    outputs, unhashed = manifest["outputs"], manifest.get("unhashed", [])
+    return [
+        path
+        for path in content_files(directory)
+        if (name := path.relative_to(directory).as_posix()) not in outputs and not is_unhashed(name, unhashed)
+    ]
 
 
 def _name_errors(directory: Path, manifest: dict[str, Any]) -> list[str]:

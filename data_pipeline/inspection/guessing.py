@@ -167,9 +167,9 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """
     values: dict[str, list[str]] = {}
     columns = {str(key) for row in rows for key in row}
-    if len(columns) == 1 and (other := set(*columns) & set(";|\t")):
+    if len(columns) == 1 and (other := [mark for mark in ";|\t" if mark in next(iter(columns))]):
         raise UserError(
-            f"{name}: its columns are separated by {other.pop()!r}, and are read where commas (.csv) or tabs (.tsv) are: "
+            f"{name}: its columns are separated by {other[0]!r}, and are read where commas (.csv) or tabs (.tsv) are: "
             "convert it"
         )
     for row in rows:

@@ -19,9 +19,11 @@ from distributed import run_distributed
 from full_disk import full_disk
 from objectives import GPT2, RandomTask
 from observing import AfterStep
+from torch.distributed.checkpoint import DefaultSavePlanner
 
 import core.training.checkpoint as checkpoint
 from core.config import TrainingConfig
+from core.parallel import layers
 from core.parallel.mesh import initialize
 from core.training.checkpoint import damage, outdated
 from core.training.errors import CheckpointError
@@ -125,19 +127,19 @@ def _train_until_it_fails(output: Path, full_rank: int) -> str:
 
     def written(done: int) -> None:
         for thread in threading.enumerate():
-            if done == 5 and thread.name == checkpoint.THREAD:
+            if done == 9 and thread.name == checkpoint.THREAD:
                 thread.join()
 
     with contextlib.ExitStack() as limits:
 
         def limited(state, checkpoint_id, **settings):
-            if _step_of(checkpoint_id) == 4 and full_rank == int(os.environ["RANK"]):
+            if _step_of(checkpoint_id) == 8 and full_rank == int(os.environ["RANK"]):
                 limits.enter_context(full_disk(1 << 16))
             save(state, checkpoint_id=checkpoint_id, **settings)
 
         dcp.save = limited
         with pytest.raises(CheckpointError) as error:
-            _train(output, 1, SHORT, [AfterStep(written)])
+            _train(output, 1, replace(SHORT, checkpoint_interval=4), [AfterStep(written)])
     return str(error.value)
 
 
@@ -146,12 +148,12 @@ def test_a_full_disk_stops_all_ranks_with_what_to_do_and_the_run_can_go_on(tmp_p
     output = tmp_path / "full"
     errors = run_distributed(_train_until_it_fails, 2, output, full_rank)
     assert errors[0] == errors[1]
-    assert f"{output}/checkpoints/step-00000004: the checkpoint could not be saved" in errors[0]
+    assert f"{output}/checkpoints/step-00000008: the checkpoint could not be saved" in errors[0]
     assert f"rank {full_rank}: " in errors[0] and "File too large" in errors[0] and "make room" in errors[0]
     state = read_state(output)
     assert state["status"] == "failed" and state["error"] == errors[0]
-    assert state["step"] == 5, "it stopped at the next step, and not at the next save"
-    assert [path.name for path in output.glob("checkpoints/*")] == ["step-00000002"]
+    assert state["step"] == 10, "known after step 9, it stopped after the next, and not at the next save"
+    assert [path.name for path in output.glob("checkpoints/*")] == ["step-00000004"]
     run_distributed(_train, 2, output, 1, SHORT)
     run_distributed(_train, 2, tmp_path / "whole", 1, SHORT)
     assert _content(output) == _content(tmp_path / "whole")
@@ -160,11 +162,11 @@ def test_a_full_disk_stops_all_ranks_with_what_to_do_and_the_run_can_go_on(tmp_p
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "checkpoints").write_text("a file, where the folder belongs")
     (error, _) = run_distributed(_train_until_it_fails, 2, tmp_path, -1)
-    assert f"{tmp_path}/checkpoints/step-00000002: " in error and "mend what is wrong there" in error
+    assert f"{tmp_path}/checkpoints/step-00000004: " in error and "mend what is wrong there" in error
 
 
 def _train_and_stop(output: Path) -> str:
-    return _train(output, 1, SHORT, [_signal_after(9, signal.SIGTERM)])
+    return _train(output, 1, SHORT, [_signal_after(8, signal.SIGTERM)])  # and one more step is done
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +216,60 @@ def test_without_an_intact_checkpoint_the_run_does_not_start_anew(stopped, tmp_p
     with pytest.raises(AssertionError, match="no checkpoint is intact"):
         run_distributed(_train, 1, output, 1, SHORT)
     assert (output / "metrics.jsonl").read_bytes() == metrics
+
+
+def _resume_by_shares(output: Path) -> list[str]:
+    """Goes on from the newest intact checkpoint, without initial values; returns the files that this rank then checked."""
+    checked: list[str] = []
+    of_file = checkpoint._damaged_file
+
+    def noting(path: Path, files: list) -> str | None:
+        checked.extend(f"{path.name}/{name}" for name, _ in files)
+        return of_file(path, files)
+
+    checkpoint._damaged_file = noting
+    mesh = initialize(1)
+    with (
+        layers.without_initial_values(checkpoint.goes_on(output, mesh)),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delattr(layers, "_fill")
+        task = RandomTask(DROPPING, mesh)
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert train(task, mesh, SHORT, output).status == "finished"
+    return checked
+
+
+def test_each_rank_checks_its_share_of_the_files_and_draws_no_initial_values(stopped, tmp_path):
+    output, other = (Path(shutil.copytree(stopped, tmp_path / name)) for name in ("run", "other"))
+    for run in (output, other):
+        _truncate(run / "checkpoints/step-00000009/__0_0.distcp")
+    shares = run_distributed(_resume_by_shares, 2, output)
+    for step in ("step-00000009", "step-00000008"):
+        first, second = ({name for name in share if name.startswith(step)} for share in shares)
+        assert first | second == {f"{step}/.metadata", f"{step}/__0_0.distcp"} and not first & second
+    run_distributed(_train, 2, other, 1, SHORT)
+    assert _content(output) == _content(other)
+
+
+def _count_plans(output: Path) -> list[int]:
+    """How often who writes what was worked out, in a run of one rank's part and in another run of this process."""
+    counts = []
+    work_out = DefaultSavePlanner._create_global_plan
+
+    def counting(planner, plans):
+        counts[-1] += 1
+        return work_out(planner, plans)
+
+    DefaultSavePlanner._create_global_plan = counting
+    for name, task in (("one", DROPPING), ("two", replace(DROPPING, hidden=64))):
+        counts.append(0)
+        mesh = initialize(2)
+        train(RandomTask(task, mesh), mesh, SHORT, output / name)
+        assert damage(output / name / "checkpoints/step-00000010") is None
+    return counts
+
+
+def test_who_writes_what_is_worked_out_once_a_run(tmp_path):
+    """Of five checkpoints; the second run has other shapes, and plans of its own."""
+    assert run_distributed(_count_plans, 2, tmp_path) == [[1, 1], [0, 0]]

@@ -15,7 +15,7 @@ from core.models.bert import BertPretraining
 from core.models.gpt2 import GPT2LanguageModeling
 from core.parallel.mesh import initialize
 from core.training.flops import batch_flops, sequence_flops
-from core.training.trainer import set_recompute
+from core.training.preparation import set_recompute
 
 
 @pytest.mark.parametrize("name", ["gpt2-355m", "gpt2-8.3b"])

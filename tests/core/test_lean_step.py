@@ -1,20 +1,30 @@
 """What a step does on the host without DTensor's own machinery: the same bits, strides and places as with it."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from distributed import run_distributed
 from objectives import GPT2, RandomTask, whole
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.config import TrainingConfig
 from core.models.transformer import TransformerLayer
-from core.parallel import layers
+from core.parallel import layers, parts
 from core.parallel.mesh import Mesh, initialize
+from core.training.batches import global_counts
 from core.training.data_parallel import complete_gradients, shard_over_data
-from core.training.optimizer import build_optimizer, clip_gradients
+from core.training.observers import Observer
+from core.training.optimizer import build_optimizer, scale_gradients, squared_norm
+from core.training.schedule import WholeModel
+from core.training.trainer import train
 
 _CONFIG = TrainingConfig(steps=3, global_batch=4, micro_batch=4, learning_rate=1e-2, warmup_steps=0)
 
@@ -30,7 +40,9 @@ def _trained(task: RandomTask, optimizer: torch.optim.Optimizer, mesh: Mesh) -> 
         sum(task.model(**task.batch(np.arange(4) + 4 * step)).values()).backward()
         parts += [parameter.grad.to_local().clone() for parameter in task.model.parameters()]
         complete_gradients(task.model, mesh)
-        parts.append(torch.tensor(clip_gradients(task.model.parameters(), 0.5)))
+        norm = squared_norm(task.model.parameters()).sqrt()
+        scale_gradients(task.model.parameters(), norm.item(), 0.5)
+        parts.append(norm)
         optimizer.step()
         optimizer.zero_grad()
         parts += [parameter.detach().to_local().clone() for parameter in task.model.parameters()]
@@ -50,7 +62,10 @@ def _both_ways() -> dict:
     task = RandomTask(GPT2, mesh)
     plain = build_optimizer(task.model, _CONFIG)
     plain.__class__ = torch.optim.AdamW
-    with mock.patch.object(layers, "local_parts", _torchs_own):
+    with (
+        mock.patch.object(layers, "local_parts", _torchs_own),
+        mock.patch.object(parts, "local_parts", _torchs_own),
+    ):
         own = _trained(task, plain, mesh)
     found["same bits"] = [np.array_equal(one, other) for one, other in zip(lean, own, strict=True)]
 
@@ -59,7 +74,7 @@ def _both_ways() -> dict:
     complete_gradients(task.model, mesh)
     found["places"] = [p.grad.placements == p.placements and p.grad.shape == p.shape for p in parameters]
     wanted = _norm(parameters)
-    found["norms"] = (clip_gradients(parameters, 0.0, loss_scale=4.0) * 4.0, wanted)
+    found["norms"] = (squared_norm(parameters).sqrt().item(), wanted)
 
     weight = layers.new_parameter((8, 4), Shard(0), mesh)
     torch.nn.init.ones_(weight.to_local())
@@ -81,6 +96,35 @@ def test_a_lean_step_gives_the_bits_of_dtensors_own() -> None:
         assert found["strides"] == (4, 1), "an optimizer's kernel reads a gradient in its parameter's order"
         assert found["values"] == torch.arange(16.0).view(4, 4).T.tolist()
         assert found["unused"]
+
+
+def _narrow(precision: str) -> list[bool]:
+    """Three steps of two micro-batches and a validation on one rank: by narrow copies, and by `fully_shard`."""
+    mesh = initialize(1)
+    sides = []
+    for data_size in (1, 2):  # of one data rank it is told that there are two
+        task = RandomTask(GPT2, mesh)
+        told = cast(Mesh, SimpleNamespace(data_size=data_size, device_mesh=mesh.device_mesh))
+        shard_over_data(task.model, told, precision)
+        assert isinstance(task.model, FSDPModule) == (data_size == 2)
+        optimizer, schedule = build_optimizer(task.model, _CONFIG), WholeModel(task.model, mesh, 1, 1)
+        found = []
+        for step in range(3):
+            batches = [(task.batch(np.arange(2) + 4 * step + 2 * number), 1.0) for number in range(2)]
+            totals = global_counts(task, batches, mesh)
+            found += [*schedule.train(batches, totals, step, 4.0).values()]
+            found += [parameter.grad.full_tensor() for parameter in task.model.parameters()]
+            optimizer.step()
+            optimizer.zero_grad()
+            found += [*schedule.evaluate(batches).values()]
+        sides.append(found)
+    return [one.dtype == two.dtype and torch.equal(one, two) for one, two in zip(*sides, strict=True)]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_narrow_copies_give_the_bits_of_fully_shard(precision: str) -> None:
+    (same,) = run_distributed(_narrow, 1, precision)
+    assert len(same) > 80 and all(same)
 
 
 def _sums_in_bf16() -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -176,3 +220,57 @@ def test_no_rank_draws_more_initial_values_than_its_share() -> None:
             assert all(np.array_equal(values[name], one[name]) for name in one)
             assert held <= drawn <= most * held
     assert 0.019 < np.concatenate([v.ravel() for n, v in one.items() if "expand.weight" in n]).std() < 0.021
+
+
+class _Calls(TorchDispatchMode):
+    """Names of what torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]
+        self.names.append(function._schema.name)
+        return function(*arguments, **(keywords or {}))
+
+
+class _EachStep(Observer):
+    """Listens from the beginning of each step to its end."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[str]] = []
+
+    def step_started(self, step: int) -> None:
+        self._calls = _Calls()
+        self._calls.__enter__()
+
+    def step_done(self, record: dict, throughput: object) -> None:
+        self._calls.__exit__(None, None, None)
+        self.steps.append(self._calls.names)
+
+
+def _asked_in_a_step(precision: str, output: Path) -> tuple[list[list[str]], int]:
+    mesh = initialize(2)
+    each, over_gloo = _EachStep(), []
+    all_reduce = torch.distributed.all_reduce
+
+    def noting(values: torch.Tensor, *arguments: object, **keywords: object) -> object:
+        over_gloo.append(keywords.get("group") is mesh.control_group and len(each.steps) in (1, 2))
+        return all_reduce(values, *arguments, **keywords)
+
+    training = replace(_CONFIG, steps=4, micro_batch=1, log_interval=100, precision=precision)
+    with mock.patch.object(torch.distributed, "all_reduce", noting):
+        train(RandomTask(GPT2, mesh), mesh, training, output, None, [each])
+    return each.steps, sum(over_gloo)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_host_reads_the_device_once_a_step(precision: str, tmp_path: Path) -> None:
+    """`item` asks for _local_scalar_dense; `tolist`, of one tensor at the end of the passes, for nothing that stands here. Between
+    two steps nothing goes over the hosts' own group."""
+    for steps, over_gloo in run_distributed(_asked_in_a_step, 4, precision, tmp_path):
+        assert len(steps) == 4
+        for names in steps[1:3]:
+            assert "aten::_local_scalar_dense" not in names
+            assert len(names) > 100 and any(name.startswith("c10d::allreduce") for name in names)
+        assert not over_gloo

@@ -55,3 +55,10 @@ def test_without_gradients_a_rows_digits_do_not_depend_on_the_others(with_bias):
     assert {event.key for event in profile.key_averages()} >= {"mkldnn::_linear_pointwise"}
     torch.testing.assert_close(whole, F.linear(values, weight, bias), rtol=1e-5, atol=1e-5)
     assert widened.linear(values.requires_grad_(), weight, bias).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_compiler_sees_one_graph(dtype):
+    values, weight = torch.randn(3, 4, dtype=dtype), torch.randn(5, 4, dtype=dtype, requires_grad=True)
+    torch._dynamo.reset()
+    assert torch._dynamo.explain(widened.linear)(values, weight).graph_break_count == 0

@@ -9,7 +9,7 @@ from objectives import GPT2, RandomTask, random_batch, whole
 
 from core.config import ModelConfig
 from core.parallel.mesh import initialize
-from core.training.trainer import set_recompute
+from core.training.preparation import set_recompute
 
 DROPPING = ModelConfig("gpt2", 2, 32, 4, 16, 131, vocabulary_multiple=8, dropout=0.3, attention_dropout=0.3)
 

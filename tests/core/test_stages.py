@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from distributed import run_distributed
+from distributed import exit_codes, run_distributed
 from objectives import GPT2, RandomTask, random_batch
 from observing import AfterStep, signal_after
 from staged import ADAM, BATCH, CHUNKS, CONFIGS, DROPPING, LAYERS, SGD, Meshes, Mode, without_measuring
@@ -166,7 +166,7 @@ def _resumed(output: Path) -> dict[tuple, list[float]]:
     for move in MOVES:
         for number, (stages, tensor, parts) in enumerate(move, start=1):
             mesh = meshes[stages, tensor, False, parts]
-            observers = [signal_after(3, signal.SIGTERM)] if number < len(move) else []
+            observers = [signal_after(2, signal.SIGTERM)] if number < len(move) else []
             task = RandomTask(CONFIGS["gpt2"], mesh)
             train(task, mesh, ADAM, output / str(move), RunOptions(), observers)
         lines = (output / str(move) / "metrics.jsonl").read_text().splitlines()
@@ -309,16 +309,19 @@ def test_what_goes_wrong_on_one_stage_is_said_on_all(tmp_path):
     )
 
 
-def _hanging(output: Path) -> str:
+def _hanging(output: Path) -> None:
     mesh = initialize(1, timeout=datetime.timedelta(seconds=3), pipeline_parallel=2)
-    hang = AfterStep(lambda done: mesh.rank == 1 and time.sleep(8))
+    hang = AfterStep(lambda done: mesh.rank == 1 and time.sleep(60))
     task = RandomTask(CONFIGS["gpt2"], mesh)
-    return _message(LostRank, train, task, mesh, ADAM, output, None, [hang])
+    (output / str(mesh.rank)).write_text(_message(LostRank, train, task, mesh, ADAM, output, None, [hang]))
+    os._exit(LostRank.exit_code)
 
 
 def test_a_stage_that_hangs_is_named(tmp_path):
-    first, _ = run_distributed(_hanging, 2, tmp_path)
-    assert "Ranks 1 failed" in first and "goes on from the last checkpoint" in first
+    assert exit_codes(_hanging, 2, tmp_path) == [1, 1]
+    said = (tmp_path / "0").read_text()
+    assert "rank 1 does not get on: it has been telling of step 1, in" in said
+    assert "goes on from the last checkpoint" in said
 
 
 def test_an_error_in_a_pass_is_what_was_raised_and_not_what_torch_makes_of_it():

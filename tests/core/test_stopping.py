@@ -63,6 +63,34 @@ def test_a_program_started_to_outlive_its_terminal_does():
         signal.signal(signal.SIGHUP, before)
 
 
+HANGING = """
+import ctypes, signal
+from core.training.stopping import StopRequest
+with StopRequest(0) as stop:
+    print("ready", flush=True)
+    while not stop.reason():
+        pass
+    print("asked", flush=True)
+    ctypes.CDLL(None).pause()  # foreign code, which no handler of Python's interrupts
+    ctypes.CDLL(None).sleep(60)
+"""
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "asked\n", "the first one lets the step end"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("program", [STOPPING, INTERRUPTED], ids=["ranks", "luigi"])
 def test_a_closed_terminal_ends_in_order(program, tmp_path):
     leader, follower = pty.openpty()

@@ -133,8 +133,8 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path, stopped):
 
 def _train_and_stop(output: Path) -> str:
     mesh = initialize(2)
-    # A signal that reaches one rank stops all.
-    observers = [signal_after(2, signal.SIGTERM)] if mesh.rank == 1 else []
+    # A signal that reaches one rank stops all; between two steps, after the next one.
+    observers = [signal_after(1, signal.SIGTERM)] if mesh.rank == 1 else []
     task = RandomTask(DROPPING, mesh)
     task.validation = RandomTask(DROPPING, mesh, 8)
     return train(task, mesh, TRAINING, output, observers=observers).status

@@ -15,10 +15,10 @@ import os, sys, time
 from pathlib import Path
 from core.errors import TransientError, UserError
 from data_pipeline.engine.steps import StageKind, Step
-import workflows.stage
+import workflows.attempts
 from workflows.stage import Stage
 
-workflows.stage._RETRY_SECONDS = 0.05
+workflows.attempts._WAIT_SECONDS = 0.05
 
 def first(directory, place):
     trace("first")
@@ -62,6 +62,18 @@ class Second(Stage):
     stage = "second"
     def make_step(self):
         return SECOND
+
+def sleep(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+def pooled(directory, place):
+    list(place.executor.map(sleep, [str(directory / "a"), str(directory / "b")]))
+
+class Pooled(Stage):
+    stage = "pooled"
+    def make_step(self):
+        return Step(StageKind("pooled", 1, ()), "tiny", pooled, label="a pool of the test")
 
 class Unplannable(Stage):
     stage = "third"

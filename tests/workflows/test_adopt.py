@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from data_pipeline.engine.integrity import verify_store
 from workflows.adopt import adopt_artifacts
 from workflows.show_plan import show_plan
 from workflows.stage import walk
+from workflows.survey import survey
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_one_look_at_a_new_torch_is_enough(
     assert to_run(recipe, runs) == set()
     versions["torch"] = "2.14.0"
     torch = {stage.label() for stage in stages_of(recipe, runs) if "torch" in stage.step.kind.libraries}
-    assert "pretrain bert-tiny" in torch and len(torch) == 5
+    assert "pretrain bert-tiny" in torch and len(torch) == 6
     assert to_run(recipe, runs) == torch | {"write the report"}
     before = {label: (path / "manifest.json").read_bytes() for label, path in made.items()}
     assert adopt_artifacts(stages_of(recipe, runs), [], agreed=False) == 0  # shows, and does nothing
@@ -104,8 +106,32 @@ def test_a_parameter_is_accepted_of_the_named_artifact_and_of_no_other(
         "pretrain gpt2-tiny",  # whose own parameter differs, too
         "WikiText-103 of gpt2-tiny",
         "LAMBADA of gpt2-tiny",
+        "texts of gpt2-tiny",
         "write the report",
     }
+
+
+def test_what_was_made_elsewhere_enters(recipe: Path, tmp_path: Path) -> None:
+    """In another folder, or by another computer, under the same key or another one; what it was copied from may go."""
+    made = finish_all(recipe, tmp_path / "elsewhere")
+    runs = tmp_path / "runs"
+    given = [made[label] for label in ("deduplicate", "train the tokenizer of gpt2", "tokenize for gpt2")]
+    assert adopt_artifacts(stages_of(recipe, runs), given, agreed=True) == 0
+    edit(recipe, "steps = 60", "steps = 61")
+    assert adopt_artifacts(stages_of(recipe, runs), [made["pretrain gpt2-tiny"]], agreed=True) == 0
+    shutil.rmtree(tmp_path / "elsewhere")
+    done = {stage.label(): stage for stage in stages_of(recipe, runs) if stage.is_made()}
+    assert done.keys() == {
+        "deduplicate",
+        "train the tokenizer of gpt2",
+        "tokenize for gpt2",
+        "pretrain gpt2-tiny",
+    }
+    told = done["pretrain gpt2-tiny"].artifact.manifest()["adopted"]
+    assert told["differences"] == ["parameters.training.steps: 60 → 61"]
+    assert done["deduplicate"].artifact.manifest()["adopted"]["differences"] == []
+    assert not [line for checked in verify_store(runs) for line in checked.problems]
+    assert {s.stage.label(): s.status for s in survey(root_of(recipe, runs))}["deduplicate"] == "adopted"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import luigi
 import pytest
 from luigi.cmdline_parser import CmdlineParser
 
-import workflows
-from workflows import central, luigi_command
+from workflows import central, luigi_command, luigi_defaults
 from workflows.command_line import EXIT_CODES, our_tasks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -57,7 +56,7 @@ def test_exit_codes_are_those_of_the_page_and_of_luigis_settings():
     page = (DOCS / "workflow.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
     assert {int(code): text for code, text in rows} == EXIT_CODES
-    assert {int(code) for code in workflows._LUIGI_DEFAULTS["retcode"].values()} <= EXIT_CODES.keys()
+    assert {int(code) for code in luigi_defaults._LUIGI_DEFAULTS["retcode"].values()} <= EXIT_CODES.keys()
 
 
 def test_a_daemon_that_does_not_answer_ends_the_command_at_once(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from anew import begin_anew
-from finished import TINY, begin, finish, finish_all, root_of, stages_of
+from finished import TINY, begin, finish, finish_all, partial_of, root_of, stages_of
 
 from core.errors import UserError
 from core.files import exclusive
 from data_pipeline.cleanup import in_use
+from data_pipeline.engine.adoption import adopt, finished
 from data_pipeline.engine.integrity import repair, verify
 from workflows.gc import collect
 from workflows.noted import NOTED_FILE, begin_work, noted
@@ -23,12 +24,18 @@ from workflows.survey import survey
 CHANGE = "deduplicate.threshold=0.8"
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two runs made, the second with another threshold; `latest/` leads to the second report."""
-    finish_all(TINY, tmp_path / "runs")
-    finish_all(TINY, tmp_path / "runs", CHANGE)
-    return tmp_path / "runs"
+    runs = tmp_path_factory.mktemp("both")
+    finish_all(TINY, runs)
+    finish_all(TINY, runs, CHANGE)
+    return runs
+
+
+@pytest.fixture
+def runs(both: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(both, tmp_path / "runs", symlinks=True))
 
 
 def artifacts(runs: Path) -> set[str]:
@@ -78,6 +85,10 @@ def test_a_given_recipe_and_one_that_was_run_here_count(runs: Path, tmp_path: Pa
     assert list(noted(runs)) == [str(recipe)]
     collect(runs, [], agreed=True)
     assert artifacts(runs) == both
+    recipe.write_text(TINY.read_text().replace("[sample]", "[sampel]"))
+    begin_anew()
+    collect(runs, [], agreed=True)
+    assert artifacts(runs) == both, "what cannot be planned may need anything"
     recipe.unlink()
     begin_anew()
     (runs / NOTED_FILE).write_text((runs / NOTED_FILE).read_text() + '{"rec')
@@ -170,8 +181,6 @@ def test_damaged_ones(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_adopted_stays(runs: Path) -> None:
-    from data_pipeline.engine.adoption import adopt, finished
-
     old, new = (
         next(s for s in stages_of(TINY, runs, o) if s.label() == "deduplicate")
         for o in ("", "deduplicate.threshold=0.75")
@@ -179,6 +188,24 @@ def test_what_was_adopted_stays(runs: Path) -> None:
     adopt(new.artifact, finished(old.directory), [])
     collect(runs, [], agreed=True)
     assert new.directory.exists() and not old.directory.exists()
+
+
+def test_what_was_adopted_from_elsewhere_stands_alone(runs: Path, tmp_path: Path) -> None:
+    """What it was made of is not there; that hides nothing that is needed here."""
+    made = finish_all(TINY, tmp_path / "elsewhere", "deduplicate.threshold=0.9")
+    (tokens,) = (
+        s for s in stages_of(TINY, runs, "deduplicate.threshold=0.95") if s.label() == "tokenize for gpt2"
+    )
+    adopt(tokens.artifact, finished(made["tokenize for gpt2"]), [])
+    collect(runs, [], agreed=True)
+    assert artifacts(runs) == wanted(runs, CHANGE) | {f"tokenize/{tokens.directory.name}"}
+
+
+def test_unfinished_work_beside_what_was_finished_since_goes(runs: Path) -> None:
+    (stage,) = (s for s in stages_of(TINY, runs, CHANGE) if s.label() == "deduplicate")
+    left = Path(shutil.copytree(stage.directory, partial_of(stage.directory)))
+    collect(runs, [], agreed=True)
+    assert stage.is_made() and not left.exists() and artifacts(runs) == wanted(runs, CHANGE)
 
 
 FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
@@ -274,4 +301,4 @@ except Exception as error:
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "something is being made there" in result.stdout, result.stderr
     assert list(noted(tmp_path / "runs")) == [str(TINY)]
-    assert collect(tmp_path / "runs", []) == 0
+    assert collect(tmp_path / "runs", []) == 0  # where there is nothing yet

@@ -211,7 +211,7 @@ def test_in_the_folder_of_the_texts_neither_artifacts_nor_what_is_held_out_are_r
     (tmp_path / "runs" / "fetch").mkdir(parents=True)
     (tmp_path / "runs" / "fetch" / "made.txt").write_text(text(240))
     write_recipe(["."], Path("my.toml"), Path("runs"))
-    recipe = load_recipe("my.toml")
+    recipe = load_recipe(str(tmp_path / "my.toml"))
     assert Path(recipe.benchmarks["text"].path).name == ".my-held-out.txt"
     assert set(find_files(recipe.corpora[0].paths)) == {"0.txt", "1.txt", "2.txt", "sub [2]/more.JSONL"}
 
@@ -243,7 +243,7 @@ def test_a_name_that_is_no_word_is_written_as_toml_has_it(tmp_path: Path, monkey
     name = 'we"ird\n [recipe] \\x.txt'
     (tmp_path / name).write_text(text(2400))
     write_recipe([name], Path("my.toml"), Path("runs"))
-    assert set(find_files(load_recipe("my.toml").corpora[0].paths)) == {name}
+    assert set(find_files(load_recipe(str(tmp_path / "my.toml")).corpora[0].paths)) == {name}
 
 
 def test_the_template_is_a_recipe(texts: Path, monkeypatch: pytest.MonkeyPatch):

@@ -276,7 +276,9 @@ def test_a_recipe_lays_pretraining_over_stages_and_the_rest_over_data_ranks(tmp_
     recipe = load_recipe(str(tmp_path / "staged.toml"))
     seen: list[tuple[str, str, int]] = []
     monkeypatch.setattr(
-        training, "run_ranks", lambda module, line, ranks, log: seen.append((module, " ".join(line), ranks))
+        training,
+        "run_ranks",
+        lambda module, line, ranks, **options: seen.append((module, " ".join(line), ranks)),
     )
     place = SimpleNamespace(title="x", directory=lambda step: tmp_path)
     data = SimpleNamespace(key="d", kind=None, name="d")

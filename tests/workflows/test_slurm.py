@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -103,7 +104,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     srun = tmp_path / "bin" / "srun"
     srun.write_text(f"#!{sys.executable}\n" + (TESTS / "srun.py").read_text())
     srun.chmod(0o755)
-    (tmp_path / "demo.py").write_text(RANK)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "__init__.py").touch()
+    (tmp_path / "demo" / "__main__.py").write_text(
+        "def main():\n" + textwrap.indent(RANK, "    ") + "\nif __name__ == '__main__':\n    main()\n"
+    )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("TASKS_OF_SRUN", str(tmp_path / "tasks"))

@@ -2,22 +2,27 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from dummy_stages import Luigi
 
 from core.errors import ConfigurationError, StoppedError, TransientError, UserError
+from core.processes import is_running
 from core.training.errors import LostRank
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import Workplace
 from data_pipeline.sources.download import GivenUpError
-from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, stage
+from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts, stage
+from workflows.__main__ import build_parser
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
+from workflows.status import rows
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = str(CHECKOUT / "tests" / "recipes" / "tiny.toml")
@@ -62,6 +67,23 @@ def test_what_is_gone_below_a_complete_stage_is_made_again_when_something_needs_
     assert luigi_run.traced() == ["first", "one", "two"] * 2
 
 
+def test_another_terminal_sees_what_runs_and_how_what_was_killed_ended(luigi_run: Luigi):
+    process = luigi_run.start("slow")
+    given = build_parser().parse_args(["status", "--runs", str(luigi_run.folder / "runs")])
+    deadline = time.monotonic() + 60
+    found = []
+    while not any(row.state == "running" and row.what.startswith("second/") for row in found):
+        assert time.monotonic() < deadline and process.poll() is None, found
+        found = list(rows(given)) if (luigi_run.folder / "runs").is_dir() else []
+        time.sleep(0.02)
+    running = next(row for row in found if row.what.startswith("second/"))
+    assert f"process {process.pid} on " in running.holder
+    assert [row.state for row in found if row.what.startswith("first/")] == ["done"]
+    process.kill()
+    process.communicate()
+    assert {row.what.split("/")[0]: row.state for row in rows(given)} == {"first": "done", "second": "killed"}
+
+
 def test_a_killed_stage_goes_on_in_its_partial_directory(luigi_run: Luigi):
     code, _, _ = luigi_run.run("die")
     assert code == -9
@@ -100,7 +122,7 @@ def test_a_stage_goes_on_by_itself_when_a_process_was_lost(luigi_run: Luigi):
 
 
 @pytest.mark.parametrize(
-    "error, attempts",
+    "error, expected",
     [
         (TransientError("a rank was lost"), 3),
         (GivenUpError("the server is away"), 3),
@@ -112,20 +134,35 @@ def test_a_stage_goes_on_by_itself_when_a_process_was_lost(luigi_run: Luigi):
     ],
 )
 def test_only_what_another_attempt_may_mend_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, attempts: int
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: int
 ):
     made: list[int] = []
 
-    def make(stage: Pretrain) -> bool:
+    def make() -> None:
         made.append(1)
         raise error
 
-    monkeypatch.setattr(Pretrain, "make", make)
-    monkeypatch.setattr(stage, "_RETRY_SECONDS", 0.0)
-    task = Pretrain(recipe=TINY, runs=str(tmp_path), model="gpt2-tiny", retries=2)
+    monkeypatch.setattr(attempts, "_WAIT_SECONDS", 0.0)
     with pytest.raises(type(error)):
-        task.make_again()
-    assert len(made) == attempts
+        attempts.again(make, 2, "a stage")
+    assert len(made) == expected
+
+
+@pytest.mark.parametrize("number, workers", [(signal.SIGHUP, 2), (signal.SIGINT, 1)])
+def test_a_signal_ends_a_stage_with_its_pool(luigi_run: Luigi, number: signal.Signals, workers: int):
+    """SIGTERM and SIGKILL, trainings and evaluations: `test_reproduction.py`; all of them by hand: `signals.py`."""
+    process = luigi_run.start(task="Pooled", options=("--workers", str(workers), "--cpu-workers", "2"))
+    pool: list[Path] = []
+    while len(pool) < 2 or not all(path.read_text() for path in pool):
+        time.sleep(0.02)
+        pool = [*luigi_run.folder.glob("runs/pooled/*.partial/[ab]")]
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in output
+    assert not any(is_running(int(path.read_text())) for path in pool)
+    (segment,) = json.loads((luigi_run.artifact("pooled") / RUN_RECORD).read_text())["segments"]
+    assert segment["ended"] == "stopped"
 
 
 def test_a_task_that_cannot_be_planned_is_another_exit_code(luigi_run: Luigi):
@@ -264,8 +301,15 @@ def test_a_task_without_its_selector_stands_for_all_members():
     assert TrainTokenizer in upstream
 
 
+def test_importing_workflows_costs_nothing():
+    """What is in it is imported when it is asked for, or by luigi."""
+    program = "import sys, workflows; print(sorted(sys.modules.keys() & {'luigi', 'numpy', 'pyarrow', 'tokenizers', 'torch'}))"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_planning_needs_no_slow_import():
-    program = "import sys, workflows; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
+    program = "import sys, workflows; workflows.FullReproduction; print([name for name in ('torch', 'nltk', 'datasets') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ import json, os, sys, threading, time
 import torch
 output, how = sys.argv[1:3]
 found = [__name__, os.getcwd(), os.environ.get("OF_THE_TEST"), os.environ.get("RANK"), torch.get_num_threads()]
-found += [os.getsid(0) == os.getpid() or os.environ.get("RANK") is not None, sys.argv[0].endswith("program_of_test")]
+found += [os.getsid(0) == os.getpid() or os.environ.get("RANK") is not None, "program_of_test" in sys.argv[0]]
 with open(f"{output}/{how}{os.environ.get('RANK', '')}", "w") as stream:
     json.dump([*found, os.getpid()], stream)
 print("said", how, flush=True)
@@ -41,7 +42,11 @@ threading.Thread(target=lambda: (time.sleep(0.2), open(f"{output}/late", "w"))).
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the program, which programs can import, while a server runs."""
     folder = tmp_path_factory.mktemp("warm")
-    (folder / "program_of_test.py").write_text(PROGRAM)
+    (folder / "program_of_test").mkdir()
+    (folder / "program_of_test" / "__init__.py").touch()
+    (folder / "program_of_test" / "__main__.py").write_text(
+        "def main():\n" + textwrap.indent(PROGRAM, "    ") + "\nif __name__ == '__main__':\n    main()\n"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{folder}:{CHECKOUT}")
         patch.setattr(warm_ranks, "_server", None)

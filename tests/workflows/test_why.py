@@ -17,10 +17,16 @@ def why(capsys: pytest.CaptureFixture[str], runs: Path, *words: str, recipe: Pat
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("once")
+    finish_all(TINY, runs)
+    return runs
+
+
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    finish_all(TINY, tmp_path / "runs")
-    return tmp_path / "runs"
+def runs(once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(once, tmp_path / "runs", symlinks=True))
 
 
 CHANGED = ("--set", "deduplicate.threshold=0.8")
