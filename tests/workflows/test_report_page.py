@@ -645,3 +645,13 @@ def test_what_is_for_dark_screens_is_not_printed():
         for place in re.finditer("prefers-color-scheme", path.read_text()):
             before = path.read_text()[: place.start()]
             assert before.endswith("screen and ("), path.name
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(3.2, 3300.0), (3.2, 40.0), (10.0, 19.0), (5.0, 6.0), (12.0, 13.0)]
+)
+def test_a_logarithmic_axis_has_numbers_that_do_not_overlap(least: float, most: float):
+    ticks = [
+        tick for tick in pictures._log_ticks([least, most]).tick_values(least, most) if least <= tick <= most
+    ]
+    assert 3 <= len(ticks) <= 9
