@@ -224,6 +224,7 @@ def test_a_changed_parameter_changes_everything_downstream_and_nothing_else(tmp_
         "pretrain gpt2-tiny",
         "WikiText-103 of gpt2-tiny",
         "LAMBADA of gpt2-tiny",
+        "texts of gpt2-tiny",
         "write the report",
     }
 
@@ -259,7 +260,9 @@ def test_what_does_not_matter_does_not_change_keys(tmp_path: Path):
     ):
         assert old in text
         text = text.replace(old, new)
-    changed.write_text(text)
+    changed.write_text(
+        text + '\n[launch]\nkind = "slurm"\nprocesses_per_node = 1\narguments = ["--partition=gpu"]\n'
+    )
     plain = tmp_path / "plain.toml"
     plain.write_text(without_dropout)
     assert keys(changed, cpu_workers=1) == keys(plain, cpu_workers=7)
@@ -275,7 +278,12 @@ def test_with_dropout_the_cut_of_a_batch_is_in_the_key_as_it_chooses_the_masks(t
         changed.write_text(Path(TINY).read_text().replace(old + "\n", new + "\n"))
         after = keys(changed)
         found = {label for label in before if before[label] != after[label]}
-        measured = {"WikiText-103 of gpt2-tiny", "LAMBADA of gpt2-tiny", "write the report"}
+        measured = {
+            "WikiText-103 of gpt2-tiny",
+            "LAMBADA of gpt2-tiny",
+            "texts of gpt2-tiny",
+            "write the report",
+        }
         assert found - measured == different
 
 
