@@ -76,7 +76,7 @@ def run(settings: Settings, report: harness.Report) -> None:
 
 
 def play_a_rank(ranks_simulated: int) -> dict[str, float]:
-    """Processor seconds of rank 0, by what it does, and its share of the initial values."""
+    """Processor milliseconds of rank 0, by what it does, and its share of the initial values."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     world = ranks_simulated
@@ -95,15 +95,15 @@ def play_a_rank(ranks_simulated: int) -> dict[str, float]:
         mock.patch.object(dist, "new_group", new_group),
         mock.patch.object(dist, "all_gather_object", all_gather_object),
     ):
-        mesh = _timed(found, "the grid of processes, s", functools.partial(initialize, TENSOR, device="cpu"))
+        mesh = _timed(found, "the grid of processes, ms", functools.partial(initialize, TENSOR, device="cpu"))
         shape = ModelConfig("gpt2", 72, 64, 32, 64, 4096, dropout=0.0, attention_dropout=0.0)
         model = build_model(shape, mesh)
         settings = {"shapes": {name: list(p.shape) for name, p in model.named_parameters()}, "rate": 1.0}
-        _timed(found, "check of the settings, s", lambda: safety.check_same_settings(settings, mesh))
-        _timed(found, "check of the weights, s", lambda: safety.check_same_weights(model, mesh, "now"))
+        _timed(found, "check of the settings, ms", lambda: safety.check_same_settings(settings, mesh))
+        _timed(found, "check of the weights, ms", lambda: safety.check_same_weights(model, mesh, "now"))
         _timed(
             found,
-            "reads of sizes and ranks, µs",
+            "a million reads of sizes and ranks, ms",
             lambda: [mesh.tensor_size + mesh.data_size for _ in range(500_000)],
         )
     drawn, held = _initial_values(mesh)
@@ -113,7 +113,7 @@ def play_a_rank(ranks_simulated: int) -> dict[str, float]:
 def _timed(found: dict[str, float], what: str, work: Callable[[], Any]) -> Any:
     started = time.process_time()
     result = work()
-    found[what] = time.process_time() - started
+    found[what] = 1e3 * (time.process_time() - started)
     return result
 
 

@@ -52,7 +52,7 @@ class BertSamples:
         self.total_samples = samples
 
     def batch(self, indices: np.ndarray) -> "dict[str, torch.Tensor]":
-        """Arguments of the objective's `forward`.
+        """Arguments of the objective's `forward`; no mask where no row is padded.
 
         Raises:
             UserError: a token is none of the vocabulary's; the message names the file and the sentence.
@@ -84,6 +84,8 @@ class BertSamples:
             "masked_targets": targets,
             "order_labels": labels,
         }
+        if present.all():
+            del arrays["attention_mask"]
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _pair(self, index: int, random: np.random.Generator) -> tuple[Tokens, Tokens, int]:

@@ -54,7 +54,7 @@ def sentence_runs(
         return build()
     lengths = dataset.lengths[documents[0, 0] : documents[-1, 1]]
     facts = {
-        "lengths_sha256": hashlib.sha256(lengths.tobytes()).hexdigest(),
+        "lengths_sha256": hashlib.sha256(np.ascontiguousarray(lengths).data).hexdigest(),
         "documents_sha256": hashlib.sha256(documents.tobytes()).hexdigest(),
         "samples": samples,
         "longest": longest,

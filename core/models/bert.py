@@ -65,19 +65,20 @@ class BertModel(EmbeddedTransformer):
             self.sentence_order_head = ReplicatedLinear(hidden, 2, mesh, std)
 
     def hidden_states(
-        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> torch.Tensor:
         """[batch, sequence, hidden].
 
         Args:
             tokens, token_types: [batch, sequence] int64.
-            attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding.
+            attention_mask: [batch, sequence], nonzero where there is a token, 0 where there is padding. None where there is
+                none, for which attention has faster code.
         """
         values = self._embedded(tokens, token_types)
         return self.whole(self.transformer(values, _seen(attention_mask)))
 
     def encode(
-        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor
+        self, tokens: torch.Tensor, token_types: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`hidden_states`, and the pooled first token [batch, hidden]."""
         hidden = self.hidden_states(tokens, token_types, attention_mask)
@@ -87,7 +88,7 @@ class BertModel(EmbeddedTransformer):
         self,
         tokens: torch.Tensor,
         token_types: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         masked_positions: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the masked tokens and of the sentence order.
@@ -104,8 +105,8 @@ class BertModel(EmbeddedTransformer):
     def begin(self, batch: Batch) -> torch.Tensor:
         return self._embedded(batch["tokens"], batch["token_types"])
 
-    def mask(self, batch: Batch) -> torch.Tensor:
-        return _seen(batch["attention_mask"])
+    def mask(self, batch: Batch) -> torch.Tensor | None:
+        return _seen(batch.get("attention_mask"))
 
     def finish(self, values: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = self.whole(values)
@@ -129,15 +130,15 @@ class BertModel(EmbeddedTransformer):
         return logits, self.sentence_order_head(pooled).float()
 
 
-def _seen(attention_mask: torch.Tensor) -> torch.Tensor:
-    """[batch, sequence] → the layers' mask, [batch, 1, 1, sequence]."""
-    return attention_mask.bool()[:, None, None, :]
+def _seen(attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """[batch, sequence] → the layers' mask, [batch, 1, 1, sequence]; none where all may be seen."""
+    return None if attention_mask is None else attention_mask.bool()[:, None, None, :]
 
 
 class BertPretraining(PretrainingObjective):
     """Masked tokens and sentence order: the losses "masked_token" and "sentence_order".
 
-    A batch holds the arguments of `BertModel.forward` and
+    A batch holds the arguments of `BertModel.forward` (without `attention_mask` where nothing is padding) and
 
         masked_targets: [batch, predictions] int64, -100 where a row has fewer masks;
         order_labels: [batch] int64, 1 where the two halves are swapped.
@@ -147,7 +148,7 @@ class BertPretraining(PretrainingObjective):
 
     def predict(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = ("tokens", "token_types", "attention_mask", "masked_positions")
-        return self.network(*(batch[name] for name in inputs))
+        return self.network(*(batch.get(name) for name in inputs))
 
     def losses(self, predictions: tuple[torch.Tensor, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
         logits, order_logits = predictions

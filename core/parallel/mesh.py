@@ -193,7 +193,7 @@ def _device_mesh(device: torch.device, sizes: dict[str, int], timeout: datetime.
     """The grid, and this rank's groups along its dimensions: one for all dimensions of a single rank, and the world's where
     a dimension spans it."""
     ranks = torch.arange(dist.get_world_size()).view(*sizes.values())
-    world = dist.group.WORLD
+    world = dist.distributed_c10d._get_default_group()
     alone = world
     if ranks.numel() > 1:
         alone = dist.new_group([dist.get_rank()], timeout, use_local_synchronization=True)

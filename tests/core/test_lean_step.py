@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from distributed import run_distributed
-from objectives import GPT2, RandomTask, whole
+from objectives import BERT, GPT2, RandomTask, whole
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -125,6 +125,24 @@ def _narrow(precision: str) -> list[bool]:
 def test_narrow_copies_give_the_bits_of_fully_shard(precision: str) -> None:
     (same,) = run_distributed(_narrow, 1, precision)
     assert len(same) > 80 and all(same)
+
+
+def _without_a_mask() -> list[bool]:
+    task = RandomTask(BERT, initialize())
+    masked = task.batch(np.arange(4)) | {"attention_mask": torch.ones(4, 16, dtype=torch.int64)}
+    whole = {name: values for name, values in masked.items() if name != "attention_mask"}
+    sides = []
+    for batch in (masked, whole):
+        losses = task.model(**batch)
+        sum(losses.values()).backward()
+        sides.append([*losses.values(), *(p.grad.to_local() for p in task.model.parameters())])
+        task.model.zero_grad()
+    return [torch.equal(one, two) for one, two in zip(*sides, strict=True)]
+
+
+def test_no_mask_gives_what_one_that_hides_nothing_gives() -> None:
+    """To the bit, on a processor; on a GPU it is other code."""
+    assert all(run_distributed(_without_a_mask, 1)[0])
 
 
 def _sums_in_bf16() -> tuple[list[np.ndarray], list[np.ndarray]]:

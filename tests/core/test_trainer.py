@@ -14,7 +14,7 @@ import pytest
 import torch
 from distributed import run_distributed
 from objectives import BERT, GPT2, RandomTask
-from observing import signal_after
+from observing import AfterStep, signal_after
 
 from core.config import TrainingConfig
 from core.parallel.mesh import initialize
@@ -221,3 +221,20 @@ def test_micro_batch_is_significant_where_it_changes_numbers(tmp_path, model):
     one, two = (_losses(tmp_path / str(cut.micro_batch)) for cut in cuts)
     same_key = cuts[0].significant(model.drops) == cuts[1].significant(model.drops)
     assert same_key == np.allclose(one, two, rtol=1e-5) == (not model.drops)
+
+
+def _with_deterministic_operations(output: Path) -> list[bool]:
+    mesh = initialize()
+    seen = []
+    for deterministic in (False, True):
+        look = AfterStep(lambda done: seen.append(torch.are_deterministic_algorithms_enabled()))
+        training = replace(TRAINING, deterministic=deterministic, validation_interval=0)
+        train(RandomTask(DROPPING, mesh), mesh, training, output / str(deterministic), None, [look])
+    return [*seen[:: TRAINING.steps], torch.are_deterministic_algorithms_enabled()]
+
+
+def test_deterministic_operations_alone_are_used_and_change_nothing_on_a_processor(tmp_path):
+    assert run_distributed(_with_deterministic_operations, 1, tmp_path) == [[False, True, False]]
+    files = ("metrics.jsonl", "model/model.safetensors")
+    assert all((tmp_path / "True" / f).read_bytes() == (tmp_path / "False" / f).read_bytes() for f in files)
+    assert replace(TRAINING, deterministic=True).significant(True) == TRAINING.significant(True)

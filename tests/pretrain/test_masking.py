@@ -243,3 +243,10 @@ def test_counts_are_of_masked_tokens_and_rows(dataset, tokenizer):
         separators = np.flatnonzero(row == tokenizer.sep)
         assert row[0] == tokenizer.cls and len(separators) == 2
         assert not kinds[: separators[0] + 1].any() and kinds[separators[0] + 1 : separators[1] + 1].all()
+
+
+def test_a_batch_without_padding_has_no_mask(dataset, tokenizer):
+    samples = BertSamples(SentencePairs(dataset, (0, 12), 200, 32, seed=1), tokenizer, 200, 1)
+    batches = [samples.batch(np.array([index])) for index in range(60)]
+    padded = [bool((batch["tokens"] == tokenizer.pad).any()) for batch in batches]
+    assert padded == ["attention_mask" in batch for batch in batches] and 5 < sum(padded) < 55
