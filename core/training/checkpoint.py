@@ -314,7 +314,7 @@ def _forget_plans(name: str) -> None:
     """A run's plans leave torch's cache, which holds them for the process."""
     caches = ("save_plan", "final_save_plan", "all_plans", "global_plan", "metadata")
     for cache in caches:
-        getattr(SavePlanner, f"_cached_{cache}").pop(name, None)
+        getattr(SavePlanner, f"_cached_{cache}", {}).pop(name, None)
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

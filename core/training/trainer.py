@@ -188,7 +188,8 @@ class _Trainer:
         course = json.dumps({**origin, **config.significant()}, sort_keys=True)
         fingerprint = hashlib.sha256(course.encode()).hexdigest()
         self.checkpoints = Checkpoints(output / FOLDER, mesh, fingerprint, config, say)
-        self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)  # optimizer steps
+        with watchdog.paused("loading a checkpoint"):
+            self.done, facts = self.checkpoints.load_latest(self.model, self.optimizer)  # optimizer steps
         if self.done:
             loaded = self.checkpoints.folder(self.done)
             remedy = f"in {loaded}; remove this folder to go on from the checkpoint before"

@@ -1,12 +1,14 @@
 """Model directories: written by any layout, read by any other, and refused with a clear message when wrong."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distributed import run_distributed
 from objectives import BERT, GPT2, whole
 from safetensors.numpy import load_file, save_file
@@ -112,3 +114,25 @@ def test_a_missing_tensor_and_another_shape_are_named(tmp_path):
     save_file(stored, weights)
     with pytest.raises(AssertionError, match=r"holds no tensor 'token_embedding\.weight'"):
         run_distributed(_load, 1, tmp_path / "m", 1)
+
+
+def test_a_directory_is_on_the_disk_when_it_appears(tmp_path, monkeypatch):
+    """Files and the names in each folder, before the rename; the name of the directory after it."""
+    done = []
+    for name in ("sync_file", "sync_directory"):
+        monkeypatch.setattr(tensor_files, name, lambda path: done.append(path.name))
+    rename = os.replace
+    monkeypatch.setattr(tensor_files.os, "replace", lambda a, b: done.append("renamed") or rename(a, b))
+    (tmp_path / "mine.txt").write_text("")
+    values = {"a": torch.ones(2)}
+    copies = {"tokenizer/vocab.txt": tmp_path / "mine.txt"}
+    tensor_files.write_directory(tmp_path / "model", {}, {"a": (2,)}, values.__getitem__, copies=copies)
+    assert done == [
+        "model.safetensors",
+        "vocab.txt",
+        "config.json",
+        "tokenizer",
+        ".model.tmp",
+        "renamed",
+        tmp_path.name,
+    ]

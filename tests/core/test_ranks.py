@@ -1,11 +1,15 @@
 """What a user can cause is one message from many ranks under torchrun, whichever of them fails, and first."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from core.errors import UserError
+from core.processes import allow_open_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -50,3 +54,24 @@ def test_one_message_under_torchrun_whoever_fails_first(
     assert run.returncode != 0
     assert run.stderr.count("error: no such file") == 1, run.stderr
     assert "RuntimeWarning" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "given"),
+    [((1024, 4096), (1512, 4096)), ((4096, 4096), None), ((1024, -1), (1512, -1)), ((-1, -1), None)],
+)
+def test_the_limit_of_open_files_is_raised_where_it_is_too_low(monkeypatch, limits, given):
+    """Of a thousand connections, and five hundred other files and some; -1 is no limit."""
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, values: asked.append(values))
+    allow_open_files(1000)
+    assert asked == ([given] if given else [])
+
+
+def test_what_the_system_does_not_allow_is_said(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (256, 1024))
+    with pytest.raises(
+        UserError, match=r"needs up to 1512 open files and connections, and may have 1024: .* -Hn 1512"
+    ):
+        allow_open_files(1000)
