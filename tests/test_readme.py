@@ -22,7 +22,7 @@ COMMANDS = sorted(
 PLUGINS = re.compile(r"--plugin (docs/examples/\S+)")
 TASKS = sorted({task for line in LINES for task in re.findall(r"luigi --module workflows (\w+)", line)})
 # Luigi's own.
-LUIGI_OPTIONS = {"--workers", "--module"}
+LUIGI_OPTIONS = {"--workers", "--module", "--help", "--scheduler-host", "--local-scheduler"}
 
 
 def _typed_options(command: str) -> set[str]:

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,11 @@ def _on_slurm(module: str, arguments: Sequence[str], ranks: int, settings: Launc
     srun passes SIGINT on to its tasks at once where it is told not to show their state first; at SIGTERM and SIGHUP it
     kills them. When it dies, a process that it left behind for that ends the step.
     """
+    if shutil.which("srun") is None:
+        raise UserError(
+            'launch.kind is "slurm", but there is no srun here: start the command on a login node or in an allocation '
+            '(or set launch.kind = "local")'
+        )
     nodes, processes = settings.nodes_for(ranks)
     options = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=0"]
     options += ["--disable-status", "--unbuffered", f"--chdir={CHECKOUT}", *settings.arguments]

@@ -16,7 +16,6 @@ def add_command(commands: Any) -> None:
         "run",
         help="run a task, as `luigi --module workflows TASK` does",
         description="Luigi's own command; TASK --help says more.",
-        add_help=False,
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="TASK [options]")
     parser.set_defaults(function=run)

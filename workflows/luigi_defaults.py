@@ -12,6 +12,9 @@ from workflows import central, command_line
 _LUIGI_DEFAULTS = {
     "core": {"local_scheduler": "true", "no_lock": "true", "log_level": "WARNING"},
     "worker": {"check_complete_on_run": "true", "wait_jitter": "0.5"},
+    "scheduler": {
+        "retry_delay": "-1"
+    },  # what failed is not tried again, though another stage may run for hours
     "retcode": {
         "already_running": "10",
         "missing_data": "20",

@@ -1,17 +1,22 @@
-"""The paper's tables with our numbers in them: shapes of models (tables 2 and 4) and results (tables 3 and 5).
+"""The paper's tables with our numbers in them: shapes of models (tables 2 and 4), results (tables 3 and 5) and
+settings of fine-tuning (table 6).
 
 Which table a number belongs to, and the paper's rows of it, stand in the records of tasks and pretrainings.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from data_pipeline.inspection.pages import Paragraph, Section, Table, words, written
-from recipes.records import PRETRAININGS, SHAPE_COLUMNS, Column, Published, Task, value_at
+from recipes.documents import read_document
+from recipes.records import FINE_TUNING, PRETRAININGS, SHAPE_COLUMNS, Column, Published, Task, value_at
+from recipes.schema import Recipe
 from workflows.report_facts import Fact, layout_of
 
 Measurement = tuple[str, Task, Mapping[str, Any]]  # model, task, result
 PAPER = "paper: "
+_PAPER_RECIPE = "paper"
 _OTHER = " *"  # behind a number that is about other data than the paper's
 
 
@@ -128,6 +133,32 @@ def compared(title: str, results: Sequence[Mapping[str, Any]]) -> str:
         return ""
     same = "this is" if all(known.values()) else f"{_OTHER.strip()} this is NOT"
     return f"{title}: {'; '.join(known)}; {same} what the paper's numbers are about."
+
+
+def settings_section(recipe: Recipe, sources: Mapping[Any, str]) -> Section:
+    """Table 6: how models were fine-tuned, ours first; the paper's settings are those of its recipe."""
+    ours = [
+        [*_settings(name, task, dataclasses.asdict(settings)), sources.get((name, task), "–")]
+        for name, model in recipe.models.items()
+        for task, settings in model.finetuning.items()
+    ]
+    tasks = {task for model in recipe.models.values() for task in model.finetuning}
+    paper = [
+        [*_settings(PAPER + name, task, settings), "–"]
+        for name, model in read_document(_PAPER_RECIPE).tables["models"].items()
+        for task, settings in model.get("finetuning", {}).items()
+        if task in tasks
+    ]
+    head = ["model", "task", "batch", "learning rate", "epochs", "seeds", "from"]
+    note = "Table 6 of the paper (appendix A)."
+    table = Table(head, [*ours, *paper], note, {"task": "left", "from": "from"})
+    return Section("Fine-tuning settings", [table] if ours else [])
+
+
+def _settings(model: str, task: str, settings: Mapping[str, Any]) -> list[str]:
+    rate = f"{settings['learning_rate']:.2g}"
+    numbers = [str(settings["batch_size"]), rate, str(settings["epochs"]), str(len(settings["seeds"]))]
+    return [model, FINE_TUNING[task].title, *numbers]
 
 
 def shapes_section(models: Mapping[str, Any], trainings: Mapping[str, Fact]) -> Section:

@@ -23,6 +23,7 @@ _STYLE: Any = {
     "svg.hashsalt": "report",
 }
 _LONGEST_NAME = 48
+_NARROW_RANGE = 3.0  # of the largest value over the least
 _THEMES = {"light": ("#1b1f24", "#d0d7de"), "dark": ("#e6edf3", "#3d444d")}
 
 
@@ -45,6 +46,8 @@ def curves(
 ) -> Picture:
     """What was measured over steps or tokens, one line a model; lines differ in colour and in dashes."""
 
+    from matplotlib.ticker import NullLocator
+
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         for number, (name, points) in enumerate(lines.items()):
@@ -56,8 +59,11 @@ def curves(
             )
         if logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(
+                _log_ticks([value for points in lines.values() for _, value in points])
+            )
             axes.yaxis.set_major_formatter(_number_formatter())
-            axes.yaxis.set_minor_formatter(_number_formatter())
+            axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(_number_formatter())
         axes.set_xlabel(over)
         axes.set_ylabel(what)
@@ -104,6 +110,16 @@ def _plain(text: str) -> str:
         text = f"{text[: _LONGEST_NAME // 2]}…{text[-_LONGEST_NAME // 2 :]}"
     text = text.replace("$", r"\$")
     return f"\u200b{text}" if text.startswith("_") else text
+
+
+def _log_ticks(values: Sequence[float]) -> Any:
+    """As many ticks as have room for their numbers, however wide the range is."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    width = max(values) / max(min(values), 1e-9)
+    if width < _NARROW_RANGE:
+        return MaxNLocator(6)
+    return LogLocator(subs=(1.0, 2.0, 5.0) if width < _NARROW_RANGE**4 else (1.0, 3.0), numticks=12)
 
 
 def _number_formatter() -> Any:

@@ -66,6 +66,8 @@ def reason_of(stage: Stage, entries: Sequence[Entry]) -> Reason:
         (e for e in entries if artifact.key in e.inputs.values() and e.condition != "partial"), None
     ):
         return Reason(f"gone: it was there when {reader.stage}/{reader.path.name} was made of it")
+    if Path(f"{artifact.own}.lock").exists() and not artifact.partial.exists():
+        return Reason("gone: it was made before, or begun")
     nearest = nearest_to(stage, entries)
     if nearest is None:
         return Reason(NEVER)

@@ -35,6 +35,7 @@ from workflows.paper_tables import (
     is_official,
     measured_on,
     published_section,
+    settings_section,
     shapes_section,
     shown,
 )
@@ -99,6 +100,7 @@ def report_page(
         accuracies(measured),
         *(task_section(task, measured, models, sources) for task in tasks),
         published_section(tasks, measured, warning, sources),
+        settings_section(recipe, sources),
         shapes_section(models, trainings),
         *training_sections(models, curves, trainings),
         scaling_section(recipe, trainings),

@@ -82,7 +82,8 @@ def training_sections(
     sections = [Section("Training", tables)]
     for family in dict.fromkeys(model["config"]["model"]["family"] for model in models.values()):
         its = {name: model for name, model in models.items() if model["config"]["model"]["family"] == family}
-        sections.append(_curves_section(family, its, {name: curves[name] for name in its}))
+        sources = [trainings[name].artifact for name in its if name in trainings]
+        sections.append(_curves_section(family, its, {name: curves[name] for name in its}, sources))
     return sections
 
 
@@ -108,7 +109,9 @@ def _speed(fact: Fact) -> list[str]:
     ]
 
 
-def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section:
+def _curves_section(
+    family: str, models: Mapping[str, Any], curves: Mapping[str, Curve], sources: Sequence[str]
+) -> Section:
     """Training losses, and validations against steps and tokens."""
     record = next((PRETRAININGS[name] for name in PRETRAININGS if name == family), None)
     names = {name: _line(name, model, record.told_by if record else ()) for name, model in models.items()}
@@ -132,12 +135,10 @@ def _curves_section(family: str, models: Mapping[str, Any], curves: Mapping[str,
         drawn.append(pictures.curves(by_token, "tokens", what, smooth=False, logarithmic=has_perplexity))
     figure = f" (the paper's {record.figure})" if record and record.figure else ""
     title = f"Learning curves: {record.title if record else family}{figure}"
-    missing = (
-        ""
-        if by_step
-        else "No validations: a model's training.validation_interval in the recipe asks for them."
-    )
-    return Section(title, pictures=drawn, paragraphs=[("", missing)] if missing and drawn else [])
+    told = [f"From metrics.jsonl of {', '.join(sources)}."] if sources else []
+    if not by_step:
+        told.append("No validations: a model's training.validation_interval in the recipe asks for them.")
+    return Section(title, pictures=drawn, paragraphs=[("", " ".join(told))] if told and drawn else [])
 
 
 def _line(name: str, model: Mapping[str, Any], told_by: Sequence[str]) -> str:

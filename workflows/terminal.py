@@ -97,5 +97,5 @@ def draw(bar: bytes) -> None:
     """Draw a bar, or nothing, on this process's row of a terminal."""
     with _rows.lock if _rows is not None else contextlib.nullcontext():
         place = _row if _rows is not None else 0
-        sys.stderr.buffer.write(b"\n" * place + _CLEAR.encode() + bar + _UP.encode() * place)
+        sys.stderr.buffer.write(b"\n" * place + b"\r" + bar + b"\x1b[K" + _UP.encode() * place)
         sys.stderr.buffer.flush()

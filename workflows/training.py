@@ -181,7 +181,10 @@ def ended_early(state: Mapping[str, Any], log: Path) -> UserError:
     """The error of a training that is not finished, by its `state.json`: one that was stopped goes on as it is asked to,
     one that lost a rank may be begun again, and any other failed."""
     reason = f": {state['error']}" if "error" in state else ""
-    error = failure(f"training {state['status']} at step {state['step']}{reason}", log)
+    how = (
+        "broke off after" if state["status"] == "running" else f"{state['status']} at"
+    )  # it said nothing more
+    error = failure(f"training {how} step {state['step']}{reason}", log)
     if state["status"] == "stopped":
         return StoppedError(str(error))
     lost = state["status"] == "running" or state.get("lost")  # without a word, or a rank of it

@@ -26,7 +26,10 @@ def test_all_errors_are_reported_at_once():
     errors.clear()
     table |= {"layers": 2, "sequence_length": 8, "vocabulary_size": 9, "dropout": 1.0}
     assert from_table(ModelConfig, table, "models.x", errors) is None
-    assert "models.x.family: must be one of bert, gpt2 or added by a plug-in, is 'gpt3'" in errors
+    assert (
+        "models.x.family: must be one of bert, gpt2 or added by a plug-in, is 'gpt3', did you mean 'gpt2'?"
+        in errors
+    )
     assert "models.x.dropout: must be in [0, 1), is 1.0" in errors
 
 

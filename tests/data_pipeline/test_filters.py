@@ -410,7 +410,9 @@ def test_a_recipe_gives_settings_and_files_beside_it(tmp_path: Path) -> None:
     assert found == {"blocklist": Blocklist(lists=[str(tmp_path / "blocked.txt")])}
     assert table == {"filters": ["blocklist"]}  # what is wrong with c4 is said once
     (error,) = errors
-    assert error.startswith("clean.c4.minimum_words: unknown key (known: bad_words, ")
+    assert error.startswith(
+        "clean.c4.minimum_words: unknown key, did you mean 'minimum_line_words'? (known: bad_words, "
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Several luigi processes at one `luigid`: nothing made twice, nobody leaves too early, the dead are taken over from."""
 
+import configparser
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ import pytest
 from dummy_stages import Luigi
 from luigi.scheduler import DONE, FAILED, RUNNING, Scheduler
 
-from workflows import central
+from workflows import central, luigi_defaults
 
 central.install  # noqa: B018  (importing `workflows` installed it)
 
@@ -149,6 +150,21 @@ def test_what_was_made_and_removed_within_seconds_is_made_again(scheduler: Remot
         thread.join(5)
         assert not thread.is_alive() and Path(thing.path).exists()
         Path(thing.path).unlink()
+
+
+def test_what_failed_is_not_tried_again_however_long_the_rest_takes(tmp_path: Path):
+    """In luigi's own scheduler, with our defaults, and in that of a daemon that starts in the checkout."""
+    written = configparser.ConfigParser()
+    written.read(Path(__file__).parents[2] / "luigi.cfg")
+    for settings in (written["scheduler"], luigi_defaults._LUIGI_DEFAULTS["scheduler"]):
+        scheduler = Scheduler(retry_delay=float(settings["retry_delay"]), prune_on_get_work=True)
+        scheduler.add_task(worker="a", task_id="x")
+        assert scheduler.get_work(worker="a")["task_id"] == "x"
+        scheduler.add_task(worker="a", task_id="x", status=FAILED, expl="frogs")
+        scheduler._state.get_task("x").retry -= 10_000  # hours later
+        assert scheduler.get_work(worker="a")["task_id"] is None
+        scheduler.forgive_failures(task_id="x")
+        assert scheduler.get_work(worker="a")["task_id"] == "x", "but where its worker was lost"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Starting programs on ranks, and ending them in order."""
 
+import json
 import os
 import signal
 import threading
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
-from core.errors import TransientError
+from core.errors import StoppedError, TransientError, UserError
+from data_pipeline.engine.steps import StageKind
 from recipes.schema import LaunchSettings
-from workflows import launch
+from workflows import launch, training
 from workflows.launch import failure, run_ranks
 
 # Stands in for torchrun: says how it was called, and ends some time after it was asked to.
@@ -112,3 +114,32 @@ def test_a_killed_process_is_told_from_one_that_failed(tmp_path: Path, printed: 
     error = failure("training failed", log, code)
     assert isinstance(error, TransientError) == lost
     assert str(log) in str(error)
+
+
+@pytest.mark.parametrize(
+    "before, after, kind, told",
+    [
+        (None, {"status": "stopped", "step": 7}, StoppedError, "training stopped at step 7"),
+        (None, {"status": "running", "step": 5}, TransientError, "training broke off after step 5"),
+        (None, {"status": "failed", "step": 5, "error": "rank 1 is gone", "lost": True}, TransientError, "rank 1 is gone"),
+        (None, {"status": "failed", "step": 5, "error": "the loss is infinite"}, UserError, "step 5: the loss is infinite"),
+        ({"status": "running", "step": 5}, {"status": "running", "step": 5}, UserError, "failed before its first step"),
+        (None, None, UserError, "failed before its first step"),
+    ],
+)  # fmt: skip
+def test_how_a_training_ended_is_told_from_its_state(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict | None,
+    after: dict | None,
+    kind: type,
+    told: str,
+):
+    """A state that an attempt did not touch is that of an earlier one: what ends an attempt before is no lost process."""
+    monkeypatch.setitem(training._state_before, tmp_path, before)
+    if after is not None:
+        (tmp_path / "state.json").write_text(json.dumps(after))
+    work = training.trained(StageKind("pretrain", 1, ()), lambda directory: {})
+    with pytest.raises(UserError, match=told) as error:
+        work(tmp_path, None)
+    assert type(error.value) is kind

@@ -159,6 +159,18 @@ def test_plan_and_luigi_agree(
     assert luigi_runs(tmp_path) == []
 
 
+def test_what_was_there_is_not_said_to_be_never_made(once: Path, tmp_path: Path) -> None:
+    shutil.copytree(once, tmp_path, symlinks=True, dirs_exist_ok=True)
+    by_label = {stage.label(): stage.artifact for stage in walk(again(tmp_path))}
+    for label in (REPORT, MODEL, CLEAN):
+        shutil.rmtree(by_label[label].own)
+    Path(f"{by_label[REPORT].own}.lock").touch()  # as every stage that is made leaves one
+    found = reasons(tmp_path)
+    assert found[REPORT] == "gone: it was made before, or begun"
+    assert found[CLEAN].startswith("gone: it was there when decontaminate/tiny-")
+    assert found[MODEL].startswith("gone: it was there when ")
+
+
 def test_one_flipped_byte_is_named_repaired_and_forgotten(
     tmp_path: Path, luigi_runs: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from recipes.records import SHAPE_COLUMNS, Column, Published, Task, best_of_seed
 from recipes.schema import TextSettings
 from workflows import pictures
 from workflows.paper_scaling import measured, scaling_section, strong_scaling, weak_scaling
-from workflows.paper_tables import bare, compared, head_of, shapes_section, shown
+from workflows.paper_tables import bare, compared, head_of, settings_section, shapes_section, shown
 from workflows.recipe_plan import plan_of
 from workflows.report_facts import Fact, Segment, busy, command_of, facts_of, throughput
 from workflows.report_made import installed, machines_of, summary_line
@@ -209,10 +209,25 @@ def test_shapes_stand_beside_the_papers(page: ReportPage):
     papers = cells_of(page, "Shapes of the models", "paper: GPT-2 8.3B")
     assert [papers[name] for name in SHAPE_COLUMNS] == ["8.3", "72", "3072", "24", "128", "512"]
     assert table(page, "Shapes of the models").note == "Family gpt2; table 2 of the paper."
+    drawn_from = section(page, "Learning curves: next-token prediction").paragraphs[0][1]
+    assert drawn_from.startswith(f"From metrics.jsonl of {ours['from']}.")
     unknown = {"m": {"pretraining": {"parameters": 3_000_000_000},
                      "config": {"model": {"family": "mine", "layers": 3, "hidden": 30, "heads": 4}}}}  # fmt: skip
     (own,) = shapes_section(unknown, {}).tables
     assert own.rows == [["m", "3", "3", "30", "4", "7.5", "–", "–"]], "a family that the paper does not have"
+
+
+def test_fine_tunings_stand_beside_the_papers_settings():
+    """Table 6: batch, learning rate and epochs of RACE, for 336M, 1.3B and 3.9B; five seeds (section 5.3)."""
+    recipe = load_recipe("sample")
+    (found,) = settings_section(recipe, {("bert-small", "race"): "race/x"}).tables
+    assert found.rows == [
+        ["bert-small", "RACE", "16", "0.0005", "1", "1", "race/x"],
+        ["paper: bert-336m", "RACE", "32", "2e-05", "3", "5", "–"],
+        ["paper: bert-1.3b", "RACE", "16", "1e-05", "3", "5", "–"],
+        ["paper: bert-3.9b", "RACE", "32", "2e-05", "3", "5", "–"],
+    ]
+    assert not settings_section(dataclasses.replace(recipe, models={}), {}).tables
 
 
 def test_the_corpus_adds_up_where_documents_were_cut(page: ReportPage):
@@ -563,7 +578,7 @@ def test_what_a_recipe_does_not_have_is_left_out(place: Workplace):
         {"gpt2-small": []},
         facts_of(load_recipe("sample"), [TRAINING], place, {}),
     )
-    assert [part.title for part in page.sections] == [
+    assert [part.title for part in page.sections if part.title != "Fine-tuning settings"] == [
         "Shapes of the models", "Training", "Scaling: figure 5, tables 1, 7 and 8", "The corpus", "How it was made",
         "Recipe and software",
     ]  # fmt: skip
@@ -630,3 +645,13 @@ def test_what_is_for_dark_screens_is_not_printed():
         for place in re.finditer("prefers-color-scheme", path.read_text()):
             before = path.read_text()[: place.start()]
             assert before.endswith("screen and ("), path.name
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(3.2, 3300.0), (3.2, 40.0), (10.0, 19.0), (5.0, 6.0), (12.0, 13.0)]
+)
+def test_a_logarithmic_axis_has_numbers_that_do_not_overlap(least: float, most: float):
+    ticks = [
+        tick for tick in pictures._log_ticks([least, most]).tick_values(least, most) if least <= tick <= most
+    ]
+    assert 3 <= len(ticks) <= 9

@@ -47,7 +47,7 @@ class Runs:
 
     def start(self, task: str, *options: str, kill_in: str = "") -> subprocess.Popen:
         module = "killer" if kill_in else "workflows"
-        environment = {**os.environ, "KILL_IN": kill_in, "PYTHONPATH": str(self.folder)}
+        environment = {**os.environ, "KILL_IN": kill_in, "PYTHONPATH": f"{self.folder}:{CHECKOUT}"}
         command = [sys.executable, "-m", "luigi", "--module", module, task, "--recipe", str(TINY)]
         command += ["--runs", str(self.directory), "--cpu-workers", "1", *options]
         return subprocess.Popen(

@@ -151,6 +151,12 @@ def test_a_step_on_two_nodes_is_one_world_and_ends_in_order_when_it_is_asked_to(
     assert "job 77 has been allocated" in log, "outside an allocation a stage gets one of its own"
 
 
+def test_without_srun_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="there is no srun here"):
+        run_ranks("demo", [], ranks=2, log=tmp_path / "log", settings=TWO_NODES)
+
+
 def test_srun_dies_with_the_command_and_takes_its_tasks_along(cluster: Path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom workflows import launch\nfrom recipes.schema import LaunchSettings\n"
