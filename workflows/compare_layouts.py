@@ -69,6 +69,9 @@ class Layout:
     def ranks(self) -> int:
         return self.pipeline * self.data * self.tensor
 
+    def __str__(self) -> str:
+        return f"{self.pipeline},{self.data},{self.tensor}"
+
 
 def add_command(commands: Any) -> None:
     parser = commands.add_parser(
@@ -107,9 +110,6 @@ def _command(given: argparse.Namespace) -> int:
     face: Any = Pretrain  # Luigi's parameters are keywords that no type checker knows
     stage = face(recipe=given.recipe, set=given.set, runs=given.runs, model=given.model)
     return 0 if compare_layouts(stage, given.model, given.layouts, given.steps, given.micro_batch) else 1
-
-    def __str__(self) -> str:
-        return f"{self.pipeline},{self.data},{self.tensor}"
 
 
 @dataclass(frozen=True)
