@@ -96,7 +96,9 @@ def test_an_overflow_on_one_rank_skips_on_all_and_a_resumed_run_repeats_it_to_th
     np.testing.assert_allclose(_column(whole, "loss"), _column(clean, "loss"), rtol=1e-3)
     with pytest.raises(AssertionError, match="died"):
         run_distributed(_train, 4, killed, TRAINING, 2, (2,), 5)
-    run_distributed(_train, 4, killed)
+    run_distributed(
+        _train, 4, killed, TRAINING, 2, (2,)
+    )  # where it died before its first checkpoint was there
     assert (whole / "metrics.jsonl").read_bytes() == (killed / "metrics.jsonl").read_bytes()
     weights = "model/model.safetensors"
     assert (whole / weights).read_bytes() == (killed / weights).read_bytes()

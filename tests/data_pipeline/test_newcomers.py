@@ -102,7 +102,7 @@ def test_several_corpora_are_deduplicated_together_in_their_order(
             "--corpus a.txt: must be one of 'file', 'line', 'paragraph', is 'word'",
         ),
         (["a", "paths=x", "limit=many"], "--corpus a.limit: must be of type int, is 'many'"),
-        (["a", "paths=x", "field=y"], "--corpus a.field: unknown key (known: "),
+        (["a", "paths=x", "field=y"], "--corpus a.field: unknown key, did you mean 'text_field'? (known: "),
         (["a", "preset=books"], "--corpus a: preset: must be one of wikipedia, "),
         (["a/b", "paths=x"], "--corpus a/b.name: must be letters"),
         (["a", "paths=x", "--corpus", "a", "paths=y"], "--corpus: two are called 'a'"),
