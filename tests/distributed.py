@@ -70,10 +70,18 @@ def run_distributed(
 
 
 def exit_codes(
-    function: Callable[..., Any], world_size: int, *arguments: Any, timeout_seconds: float = 60
+    function: Callable[..., Any],
+    world_size: int,
+    *arguments: Any,
+    endless: int | None = None,
+    timeout_seconds: float = 60,
 ) -> list[int | None]:
     """Call `function(*arguments)` on every rank of a world that does not end as others do; returns by rank how its process
-    ended, None where it did not."""
+    ended, None where it did not.
+
+    Args:
+        endless: a rank that is not waited for.
+    """
     _start_fork_server()
     with tempfile.TemporaryDirectory() as folder:
         queue = _context.Queue()
@@ -84,9 +92,9 @@ def exit_codes(
         for process in processes:
             process.start()
         deadline = time.monotonic() + timeout_seconds
-        while time.monotonic() < deadline and sum(p.exitcode is None for p in processes) > 1:
-            time.sleep(0.1)
-        processes[0].join(1)
+        for rank, process in enumerate(processes):
+            if rank != endless:
+                process.join(max(0.0, deadline - time.monotonic()))
         codes = [process.exitcode for process in processes]
         for process in processes:
             process.kill()

@@ -138,7 +138,10 @@ def _train_with_a_rank_that_hangs(output: Path, hanging: int, foreign: bool, by_
 )
 def test_a_rank_that_hangs_is_named(hanging, foreign, by_collectives, tmp_path):
     """By collectives that end, which raises an error; or by the watchdog, which ends the process, as where they do not."""
-    codes = exit_codes(_train_with_a_rank_that_hangs, 4, tmp_path, hanging, foreign, by_collectives)
+    endless = hanging if foreign else None
+    codes = exit_codes(
+        _train_with_a_rank_that_hangs, 4, tmp_path, hanging, foreign, by_collectives, endless=endless
+    )
     assert [code for rank, code in enumerate(codes) if rank != hanging] == [1] * 3
     assert codes[hanging] == (None if foreign else 1), (
         "it finds out by itself that it hangs, where it still can"
