@@ -353,6 +353,7 @@ def test_layouts_that_cannot_be_are_refused(change, problem):
 def test_models_and_batches_that_do_not_fill_a_pipeline_are_refused():
     (error,) = replace(GPT2, layers=6).layout_errors(1, "models.x", stages=4)
     assert error.startswith("models.x: layers 6 is not divisible by the 4 stages of the pipeline")
+    assert error.endswith("its divisors are 1, 2, 3, 6")
     training = replace(SGD, global_batch=8, micro_batch=2)
     assert not training.layout_errors(2, "training", 2)
     (error,) = training.layout_errors(2, "training", 4)
