@@ -87,7 +87,6 @@ class SelfAttention(nn.Module):
             context = cache.attend(query, key, value)
         return context.transpose(1, 2).reshape(batch, sequence, -1)
 
-    @torch.compiler.disable
     def _core_apart(self, fused: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """With a random stream of its own, or recomputed: what a compiler cannot see through. In compiled code that does
         not recompute it the stream is all of the layer's (`TransformerLayer.compile_computation`)."""
@@ -180,6 +179,8 @@ class TransformerLayer(nn.Module):
         A compiler knows one random stream. Where attention has one of its own, it is that; what the residual dropouts keep
         is drawn before.
         """
+        apart: Any = torch.compiler.disable(self.attention._core_apart)
+        self.attention._core_apart = apart  # type: ignore[method-assign]
         compiled = torch.compile(self._compute)
 
         def compute(

@@ -35,11 +35,11 @@ def shard_over_data(model: nn.Module, mesh: Mesh, precision: str, zero: int = 1)
     With one data rank there is nothing to reduce or to split, and in fp32 it would keep a second copy of the weights.
     """
     if mesh.data_size == 1:
-        if precision != "fp32":
+        if precision in COMPUTE_TYPES:
             compute_in(model, COMPUTE_TYPES[precision])
         return
     policy = MixedPrecisionPolicy()
-    if precision != "fp32":
+    if precision in COMPUTE_TYPES:
         policy = MixedPrecisionPolicy(param_dtype=COMPUTE_TYPES[precision], reduce_dtype=torch.float32)
     data_mesh = mesh.device_mesh["dp", "shard"] if zero == 0 else mesh.device_mesh["dp"]
     for unit in _units(model, 0 if zero == 3 else _UNIT_VALUES):

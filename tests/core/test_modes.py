@@ -279,7 +279,12 @@ def _counted(zero: int, enough: int, output: Path) -> tuple[Counter, Counter, in
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_collectives_of_the_zero_levels(zero, tmp_path):
     layer = 12 * GPT2.hidden**2 + 13 * GPT2.hidden  # values
-    sizes = {1: 2, layer: 2, layer + 1: 1, 1 << 25: 1}  # of what is enough for a unit, and the units of both layers
+    sizes = {
+        1: 2,
+        layer: 2,
+        layer + 1: 1,
+        1 << 25: 1,
+    }  # of what is enough for a unit, and the units of both layers
     results = run_distributed(_data_collectives, 2, zero, list(sizes), tmp_path)[0]
     layers, micro_batches = GPT2.layers, 2
     for (calls, moved, size), of_layers in zip(results, sizes.values(), strict=True):
