@@ -47,6 +47,7 @@ TIERS = {
     "workflows/test_slurm.py::test_a_step*": "ranks",
     "core/test_cuda.py": "ranks",
     "core/test_ranks.py": "ranks",
+    "core/test_scored_places.py": "ranks",
 }
 # Ranks wait for each other, so two such tests at a time on two cores are slower than one after the other: with work
 # stealing one worker begins with them, the other with the fast tests.

@@ -23,7 +23,8 @@ from core.parallel.layers import (
     VocabularyParallelEmbedding,
 )
 from core.parallel.mesh import Mesh
-from core.parallel.parts import make_leaves
+from core.parallel.narrow_products import linear
+from core.parallel.parts import local_parts, make_leaves
 
 Batch = Mapping[str, torch.Tensor]
 Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
@@ -63,13 +64,30 @@ class SelfAttention(nn.Module):
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
         of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
-        fused = self.query_key_value(values)
+        if places is None or torch.is_grad_enabled():
+            fused = self.query_key_value(values)
+        else:
+            fused = self._projected(values, places)
         own_stream = self.dropout and self.streams.separate and not torch.compiler.is_compiling()
         if self.training and (self.recompute or own_stream):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
         return self.output(context if places is None else context[places])
+
+    def _projected(self, values: torch.Tensor, places: Places) -> torch.Tensor:
+        """As `query_key_value` gives it, but queries of places only, zeros elsewhere: without gradients."""
+        batch, sequence, hidden = values.shape
+        layer, heads, size = self.query_key_value, self.local_heads, self.head_size
+        weight, bias = local_parts(layer.weight, layer.bias)
+        weights, biases = weight.view(heads, 3, size, hidden), bias.view(heads, 3, size)
+        keys_and_values = linear(values, weights[:, 1:].reshape(-1, hidden), biases[:, 1:].flatten())
+        queries = linear(values[places], weights[:, 0].reshape(-1, hidden), biases[:, 0].flatten())
+        fused = values.new_zeros(batch, sequence, heads, 3, size)
+        fused[:, :, :, 1:] = keys_and_values.view(batch, sequence, heads, 2, size)
+        rows, positions = places
+        fused[rows, positions, :, 0] = queries.view(-1, heads, size)
+        return fused.flatten(2)
 
     def _core(
         self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
@@ -121,7 +139,7 @@ class FeedForward(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, hidden], or this rank's part of the sequence → the same."""
-        return self.contract(F.gelu(self.expand(values), approximate=self.approximate))
+        return self.contract(self.expand(values, gelu=self.approximate))
 
 
 class TransformerLayer(nn.Module):

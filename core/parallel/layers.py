@@ -23,7 +23,7 @@ from core.errors import UserError
 from core.parallel.collectives import g, scatter_sequence
 from core.parallel.column_product import column_product
 from core.parallel.mesh import Mesh
-from core.parallel.narrow_products import linear
+from core.parallel.narrow_products import linear, linear_gelu
 from core.parallel.parts import local, local_parts, own_part
 from core.parallel.random import derived_seed
 
@@ -60,10 +60,17 @@ class ColumnParallelLinear(nn.Module):
         self.bias = new_parameter((outputs,), Shard(0), mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp]."""
+    def forward(self, values: torch.Tensor, gelu: str | None = None) -> torch.Tensor:
+        """[batch, sequence, in], or under sequence parallelism [batch, sequence / tp, in] → [batch, sequence, out / tp].
+
+        Args:
+            gelu: of the product, in this of torch's approximations.
+        """
         weight, bias = local_parts(self.weight, self.bias)
-        return column_product(values, weight, bias, self.group, self.sequence_parallel)
+        if gelu is not None and torch.is_inference_mode_enabled() and not self.sequence_parallel:
+            return linear_gelu(values, weight, bias, gelu)
+        product = column_product(values, weight, bias, self.group, self.sequence_parallel)
+        return product if gelu is None else F.gelu(product, approximate=gelu)
 
     def extra_repr(self) -> str:
         return _shard_text(self.weight, "out", 0)

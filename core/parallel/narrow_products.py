@@ -9,12 +9,15 @@ anew in each call. That is a fifth faster on AMD's processors, and much faster f
 digits do not depend on how many other rows there are, from a few on.
 """
 
-import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+_HAS_PRODUCTS = {  # asked once, for compiled code sees a constant then
+    torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported(),
+}
 _FEWEST_ROWS = 8  # for oneDNN; fewer, as generation has, are no matter of seconds
 
 
@@ -43,6 +46,15 @@ def linear(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     if values.device.type == "cpu" and _is_for_onednn(values):
         return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
     return F.linear(values, weight, bias)
+
+
+def linear_gelu(
+    values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, approximate: str
+) -> torch.Tensor:
+    """GeLU(X A + b), [..., in] → [..., out]: in one pass over the result where oneDNN computes it."""
+    if values.device.type == "cpu" and _is_for_onednn(values):
+        return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "gelu", [], approximate)
+    return F.gelu(linear(values, weight, bias), approximate=approximate)
 
 
 def input_gradient(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -81,16 +93,6 @@ def _is_for_onednn(values: torch.Tensor) -> bool:
     )
 
 
-@torch.compiler.assume_constant_result
 def has_products(dtype: torch.dtype) -> bool:
     """Whether this processor multiplies matrices of the type by instructions of its own."""
-    return _has_products(dtype)
-
-
-@functools.cache
-def _has_products(dtype: torch.dtype) -> bool:
-    if dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if dtype == torch.float16:
-        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    return True
+    return _HAS_PRODUCTS.get(dtype, True)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def run_on_ranks(
     when the first has failed: so another rank than the one that speaks stays a moment, and if it is not ended by then,
     and nobody has spoken, it alone knows of the error and says it.
     """
+    gc.freeze()  # what was imported stays
+    gc.enable()
     die_with_parent()
     speaks = os.environ.get("LOCAL_RANK", "0") == "0"
     try:

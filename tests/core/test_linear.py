@@ -57,6 +57,23 @@ def test_without_gradients_a_rows_digits_do_not_depend_on_the_others(with_bias):
     assert widened.linear(values.requires_grad_(), weight, bias).requires_grad
 
 
+@pytest.mark.parametrize("approximate", ["tanh", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_of_a_product(approximate, dtype):
+    """Against fp64, as exact as torch's two steps; fp32 in a single one of oneDNN's."""
+    generator = torch.Generator().manual_seed(3)
+    values, weight, bias = (torch.randn(*size, generator=generator) for size in ((40, 64), (96, 64), (96,)))
+    narrow = [tensor.to(dtype) for tensor in (values, weight, bias)]
+    exact = F.gelu(F.linear(*[tensor.double() for tensor in narrow]), approximate=approximate)
+    with torch.profiler.profile() as profile, torch.inference_mode():
+        found = widened.linear_gelu(*narrow, approximate)
+    tolerance = 2e-5 if dtype == torch.float32 else 0.15
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=tolerance)
+    assert found.dtype == dtype
+    onednn = torch.backends.mkldnn.is_available() and dtype == torch.float32
+    assert ("aten::gelu" in {event.key for event in profile.key_averages()}) != onednn
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_compiler_sees_one_graph(dtype):
     values, weight = torch.randn(3, 4, dtype=dtype), torch.randn(5, 4, dtype=dtype, requires_grad=True)
