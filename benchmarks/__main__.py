@@ -25,6 +25,7 @@ NAMES = (
     "tensor-parallel",
     "tokenization",
     "training",
+    "workflow",
     "zero-shot",
 )
 

@@ -12,6 +12,8 @@ import json
 import math
 import os
 import platform
+import resource
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -23,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from core.tables import out_of_range
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 Measurement = Mapping[str, float]  # of one side in one turn, by the title of a column
 _LIBRARIES = (
     "torch",
@@ -156,6 +160,30 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def whole_process(command: Sequence[str], folder: Path | None = None, **variables: str) -> Measurement:
+    """Seconds of a command, its start and its children's included: "processor s" and "wall s".
+
+    Args:
+        folder: where it runs, by default the checkout.
+        variables: of its environment, beside this process's own but for PYTHONPATH.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    ended = subprocess.run(
+        command,
+        cwd=folder or CHECKOUT,
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ended.returncode:
+        raise UserError(f"{shlex.join(command)}\n{ended.stderr[-3000:]}")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"processor s": used, "wall s": wall}
 
 
 def in_fresh_process(

@@ -7,8 +7,6 @@ the peer computes the logits of all positions and takes the last 32 of each.
 """
 
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +30,6 @@ from evaluate.perplexity import overlapping_windows
 from evaluate.scoring import Scorer
 from evaluate.wikitext103 import detokenize
 
-_ROOT = Path(__file__).parents[1]
 _VOCABULARY, _LENGTH, _STRIDE = 50257, 1024, 32
 _TASK = """\
 task: lambada_local
@@ -145,20 +142,8 @@ def _their_command(settings: Settings, folder: Path, layers: int, batch_size: in
 
 
 def _process(command: list[str], threads: int) -> harness.Measurement:
-    """A whole process, its start included."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        **{"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"},
-    }
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    ended = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if ended.returncode:
-        raise UserError(f"{' '.join(command)}\n{ended.stderr[-3000:]}")
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"processor s": used, "wall s": wall}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return harness.whole_process(command, OMP_NUM_THREADS=str(threads), **offline)
 
 
 def _wikitext(settings: Settings, report: harness.Report, folder: Path, layers: int, real: Path) -> None:

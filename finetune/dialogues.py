@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from core.config import ModelConfig
-from data_pipeline.benchmarks.dialogues import SPLITS, Dialogue, Split, read_split
+from data_pipeline.benchmarks.dialogues import SPLITS, Dialogue, read_split
+from data_pipeline.benchmarks.splits import Split
 from data_pipeline.benchmarks.text_metrics import bleu, distinct
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.program import Program
@@ -43,14 +44,14 @@ class Dialogues(Program):
     def __init__(
         self, data: Path, tokenizer: Tokenizer, sequence_length: int, settings: FinetuningSettings
     ) -> None:
-        self.splits: dict[str, Split] = {name: read_split(data, name) for name in SPLITS}
+        self.splits: dict[str, Split[Dialogue]] = {name: read_split(data, name) for name in SPLITS}
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         self.answer_tokens = min(TOKENS, sequence_length // 2)
         self._predictions: dict[str, Table] = {}
 
     def _answers(self, split: str) -> list[_Answer]:
         """All turns but the first of each dialogue."""
-        dialogues = self.splits[split].dialogues
+        dialogues = self.splits[split].rows
         return [
             _Answer(number, turn)
             for number, dialogue in enumerate(dialogues)
@@ -58,7 +59,7 @@ class Dialogues(Program):
         ]
 
     def _references(self, split: str) -> list[str]:
-        dialogues = self.splits[split].dialogues
+        dialogues = self.splits[split].rows
         return [dialogues[answer.dialogue].turns[answer.turn] for answer in self._answers(split)]
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one program a process
@@ -68,7 +69,7 @@ class Dialogues(Program):
 
         room = self.sequence_length + 1 - self.answer_tokens
         contexts, groups, cut_contexts = [], [], 0
-        for number, dialogue in enumerate(self.splits[split].dialogues):
+        for number, dialogue in enumerate(self.splits[split].rows):
             turns = self._turns(dialogue)
             joined, ends = np.concatenate(turns), np.cumsum([len(turn) for turn in turns])
             for end in ends[len(dialogue.persona) : -1]:
@@ -109,9 +110,9 @@ class Dialogues(Program):
             **self._perplexity(score, "test", examples),
             **worth,
             "rule": f"BLEU {worth['bleu_signature'].replace('|', ', ')}",
-            "dialogues": len(self.splits["test"].dialogues),
+            "dialogues": len(self.splits["test"].rows),
             "answers": len(examples),
-            "standard_error_over": f"{len(self.splits['test'].dialogues)} dialogues",
+            "standard_error_over": f"{len(self.splits['test'].rows)} dialogues",
             "way": f"the likeliest token each time, at most {self.answer_tokens} tokens",
             "cut": {split: self._encoded(split)[1] for split in SPLITS},
             "left_out": {name: split.report() for name, split in self.splits.items() if split.left_out},
@@ -148,7 +149,7 @@ class Dialogues(Program):
 
     def _table(self, split: str, texts: Sequence[str]) -> Table:
         """A row an answer: the dialogue's id, the number of the turn from 0, the text and the reference."""
-        answers, dialogues = self._answers(split), self.splits[split].dialogues
+        answers, dialogues = self._answers(split), self.splits[split].rows
         return {
             "id": [dialogues[answer.dialogue].id for answer in answers],
             "turn": [answer.turn for answer in answers],

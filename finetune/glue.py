@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.config import ModelConfig
-from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, GlueTask, Split, read_splits
+from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, GlueTask, Row, read_splits
+from data_pipeline.benchmarks.splits import Split
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.metrics import METRICS, confusion, named_confusion
 from finetune.pairs import SPECIAL_TOKENS, PairExamples, cut_pairs, encode_texts
@@ -29,7 +30,9 @@ _SHORTEST_SEQUENCE = SPECIAL_TOKENS + 5
 _ALL = "all"  # the part of a development set that has one
 
 
-def encode_split(task: GlueTask, split: Split, tokenizer: Tokenizer, sequence_length: int) -> PairExamples:
+def encode_split(
+    task: GlueTask, split: Split[Row], tokenizer: Tokenizer, sequence_length: int
+) -> PairExamples:
     """All examples; each text is encoded once, however often it is there."""
     room = sequence_length - SPECIAL_TOKENS
     single = len(task.texts) == 1

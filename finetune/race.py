@@ -198,6 +198,7 @@ RACE = add_fine_tuning(
         submission=submission,
         labels=tuple(LETTERS),
         numbers=numbers,
+        choices=len(LETTERS),
         errors=_errors,
     )
 )

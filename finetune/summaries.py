@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.config import ModelConfig
+from data_pipeline.benchmarks.splits import Split
 from data_pipeline.benchmarks.summaries import (
     LIBRARIES,
     SPLITS,
     TASKS,
-    Split,
+    Row,
     SummaryTask,
     measured,
     predictions_of,
@@ -46,7 +47,7 @@ class Summaries(Program):
     def __init__(
         self, data: Path, tokenizer: Tokenizer, sequence_length: int, settings: FinetuningSettings
     ) -> None:
-        self.splits: dict[str, Split] = {name: read_split(data, self.task, name) for name in SPLITS}
+        self.splits: dict[str, Split[Row]] = {name: read_split(data, self.task, name) for name in SPLITS}
         self.tokenizer, self.sequence_length = tokenizer, sequence_length
         self.answer_tokens = min(self.task.tokens, sequence_length // 2)
         self._predictions: dict[str, Table] = {}

@@ -171,6 +171,7 @@ class FineTuning(Task):
         labels: of a prediction's "probabilities", in their order, where an ensemble of the seeds is to be made.
         numbers: what predictions, by split, are worth: of an ensemble.
         errors: what in the settings does not fit a model: (FinetuningSettings, ModelConfig, where) → lines.
+        choices: sequences that the model reads for an example.
     """
 
     combine: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]] | None = None
@@ -180,6 +181,7 @@ class FineTuning(Task):
     labels: tuple[str, ...] = ()
     numbers: Callable[[Mapping[str, Table]], dict[str, Any]] | None = None
     errors: Callable[[Any, Any, str], list[str]] = fits_the_model
+    choices: int = 1
 
     @property
     def makes_ensembles(self) -> bool:

@@ -2,8 +2,9 @@
 
 What was measured is in the `run.json` and the manifests of finished artifacts. It is scaled by the amount of work: FLOPs
 of a training (`core.training.flops`), those of a token times the epochs of what scores or fine-tunes a model, bytes of
-what a stage of the pipeline reads; never to more than a hundred times what was measured. A pretraining that nothing
-was measured for is estimated by what the paper's devices sustained. Every estimate says what it stands on.
+what a stage of the pipeline reads; never to more than a hundred times what was measured. A pretraining, and a
+fine-tuning on published data, that nothing was measured for is estimated by what the paper's devices sustained. Every
+estimate says what it stands on.
 """
 
 import contextlib
@@ -17,10 +18,12 @@ from core.errors import UserError
 from core.families import FAMILIES
 from core.files import read_json
 from core.training.flops import sequence_flops
+from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.inventory import Entry
 from data_pipeline.engine.steps import Step
-from recipes.schema import Model, Recipe
+from recipes.records import FINE_TUNING
+from recipes.schema import FinetuningSettings, Model, Recipe
 from workflows.survey import Standing
 
 _FARTHEST = 100.0  # how many times the measured amount of work is still estimated by it
@@ -238,17 +241,48 @@ def _finished_at(entry: Entry) -> str:
 
 
 def _by_the_paper(recipe: Recipe, step: Step, work: _Work, tflops: float) -> Estimate:
-    """A pretraining by its FLOPs, on the recipe's layout, whatever this machine has; of other stages nothing is known."""
+    """A pretraining or a fine-tuning by its FLOPs, on the recipe's layout, whatever this machine has; of other stages
+    nothing is known."""
     model = recipe.models.get(step.selectors.get("model", ""))
-    if model is None or "training" not in step.parameters:
+    if model is None:
+        return Estimate()
+    shape, layout, examples = _shape_in(recipe, model), model.parallel, ""
+    if "training" in step.parameters:
+        flops = _training_flops(shape, step.parameters["training"], model.training.recompute)
+    elif "seed" in step.selectors:
+        settings = model.finetuning[step.selectors["task"]]
+        layout = settings.layout(layout)
+        flops = _finetuning_flops(shape, settings, _published_sequences(recipe, step.selectors["task"]))
+        examples = "of the published training examples at full length, "
+    else:
+        return Estimate()
+    if not flops:
         return Estimate()
     device = "device" if tflops else PAPER_DEVICE
     given = (tflops, f"{tflops:g} TFLOP/s a device, as given")
-    sustained, basis = given if tflops else _sustained(model.parallel)
-    flops = _training_flops(_shape_in(recipe, model), step.parameters["training"], model.training.recompute)
+    sustained, basis = given if tflops else _sustained(layout)
     seconds = flops / (sustained * 1e12)
-    size = round(_BYTES_A_PARAMETER * work.parameters)
-    return Estimate(None, size, seconds, model.parallel.world_size, device, f"FLOPs at {basis}")
+    size = round(_BYTES_A_PARAMETER * work.parameters) or None
+    return Estimate(None, size, seconds, layout.world_size, device, f"FLOPs {examples}at {basis}")
+
+
+def _published_sequences(recipe: Recipe, task: str) -> int:
+    """What a model reads of a fine-tuning's training examples, where the recipe takes the published ones; 0 where it
+    does not."""
+    record = FINE_TUNING[task]
+    origin, given = BENCHMARKS[record.benchmark].origin, recipe.benchmarks.get(record.benchmark)
+    if origin is None or given is None or given.source != "huggingface":
+        return 0
+    parts = [counts for part, counts in origin.counts.items() if part.partition("/")[0] == "train"]
+    return record.choices * sum(max(counts.values()) for counts in parts)
+
+
+def _finetuning_flops(shape: ModelConfig, settings: FinetuningSettings, sequences: int) -> float:
+    """Of sequences as long as they may be, which most are not."""
+    length = settings.sequence_length or shape.sequence_length
+    predicted = length if FAMILIES[shape.family].causal else 0
+    one = sequence_flops(shape, length, predicted)
+    return float(sequences * settings.epochs * one.hardware)
 
 
 def _sustained(layout: ParallelConfig) -> tuple[float, str]:

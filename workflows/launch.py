@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -112,12 +113,12 @@ def _here(
         options = [module, *arguments]
         words = None if devices else options
         return _Launch(
-            _ONE_RANK, options, f"python -m {' '.join(options)}", signal.SIGTERM, environment, words
+            _ONE_RANK, options, f"python -m {shlex.join(options)}", signal.SIGTERM, environment, words
         )
     options = ["--standalone", "--nproc-per-node", str(ranks), *_patience(settings.grace_seconds)]
     options += ["-m", module, *arguments]
     words = None if devices else options
-    return _Launch(_TORCHRUN, options, f"torchrun {' '.join(options)}", signal.SIGTERM, environment, words)
+    return _Launch(_TORCHRUN, options, f"torchrun {shlex.join(options)}", signal.SIGTERM, environment, words)
 
 
 def _on_slurm(module: str, arguments: Sequence[str], ranks: int, settings: LaunchSettings) -> _Launch:
@@ -136,7 +137,7 @@ def _on_slurm(module: str, arguments: Sequence[str], ranks: int, settings: Launc
     options += ["--disable-status", "--unbuffered", f"--chdir={CHECKOUT}", *settings.arguments]
     options += [sys.executable, *_ON_NODE, "--nproc-per-node", str(processes)]
     options += [*_patience(settings.grace_seconds), "-m", module, *arguments]
-    return _Launch(_COMMAND, options, " ".join(options), signal.SIGINT, dict(os.environ))
+    return _Launch(_COMMAND, options, shlex.join(options), signal.SIGINT, dict(os.environ))
 
 
 def _run(launch: _Launch, log: Path, title: str, settings: LaunchSettings) -> int:

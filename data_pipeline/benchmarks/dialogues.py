@@ -5,7 +5,7 @@ itself (PersonaChat); or the hub's tables of DailyDialog, where the turns are ca
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from data_pipeline.benchmarks.benchmark import (
 from data_pipeline.benchmarks.split_files import (
     ROW_SUFFIXES,
     files_of_split,
-    rows_of_files,
     write_json_lines,
 )
-from data_pipeline.benchmarks.summaries import check_left_out
+from data_pipeline.benchmarks.splits import Split, read_rows
 from data_pipeline.sample.tellings import dialogue_rows
 from data_pipeline.sample.text import Guard
 from data_pipeline.sample.world import World
@@ -32,7 +31,6 @@ from data_pipeline.text_files import check_characters
 
 SPLITS = ("train", "validation", "test")
 _TURNS = ("turns", "dialog", "utterances")
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -44,22 +42,7 @@ class Dialogue:
     persona: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Split:
-    """The dialogues of a split, and the places of those that were left out, by reason."""
-
-    dialogues: list[Dialogue] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-
-    def report(self) -> dict[str, Any]:
-        """What was left out: how many dialogues, and the first of them, by reason."""
-        return {
-            reason: {"rows": len(places), "first": places[:_SHOWN]}
-            for reason, places in self.left_out.items()
-        }
-
-
-def read_split(directory: Path, name: str) -> Split:
+def read_split(directory: Path, name: str) -> Split[Dialogue]:
     """Read one split. A dialogue without an answer, with an empty turn, or with an id that was there before is left out.
 
     Args:
@@ -76,32 +59,12 @@ def read_split(directory: Path, name: str) -> Split:
         raise UserError(
             f'{directory}: holds no {name}.jsonl of {{"turns": [...]}}, nor the hub\'s tables of this split'
         )
-    split = Split()
-    seen: set[str] = set()
-    for number, (where, row) in enumerate(rows_of_files(files)):
-        try:
-            dialogue = _dialogue(row, str(number))
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        if reason := _unusable(dialogue, seen if row.get("id") is not None else set()):
-            split.left_out.setdefault(reason, []).append(where.removeprefix(f"{directory}/"))
-        else:
-            split.dialogues.append(dialogue)
-        if row.get("id") is not None:
-            seen.add(dialogue.id)
-    check_left_out(split.dialogues, split.left_out, files[0])
-    return split
+    return read_rows(files, directory, _dialogue, _unusable)
 
 
-def _dialogue(row: Mapping[str, Any], number: str) -> Dialogue:
-    identity = row.get("id")
-    if identity is None:
-        identity = number
-    if isinstance(identity, bool) or not isinstance(identity, str | int):
-        raise UserError(f'"id" must be a string or a number, is {identity!r}')
-    return Dialogue(
-        str(identity), _strings(row, _turns_of(row)), _strings(row, "persona") if "persona" in row else ()
-    )
+def _dialogue(row: Mapping[str, Any], identity: str) -> Dialogue:
+    persona = _strings(row, "persona") if "persona" in row else ()
+    return Dialogue(identity, _strings(row, _turns_of(row)), persona)
 
 
 def _turns_of(row: Any) -> str:
@@ -122,10 +85,8 @@ def _strings(row: Any, name: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in row[name])
 
 
-def _unusable(dialogue: Dialogue, seen: set[str]) -> str:
+def _unusable(dialogue: Dialogue) -> str:
     """Why a dialogue is left out, or nothing."""
-    if dialogue.id in seen:
-        return "an id that was there before"
     if not all((*dialogue.turns, *dialogue.persona)):
         return "an empty turn"
     if len(dialogue.turns) < 2:
@@ -144,11 +105,7 @@ def write_rows(rows: Rows, folder: Path) -> None:
 
 def _count(folder: Path) -> dict[str, Any]:
     """Dialogues, those included that cannot be used."""
-    splits = {name: read_split(folder, name) for name in SPLITS}
-    return {
-        name: {"dialogues": len(split.dialogues) + sum(map(len, split.left_out.values()))}
-        for name, split in splits.items()
-    }
+    return {name: {"dialogues": read_split(folder, name).read} for name in SPLITS}
 
 
 def _write_sample(folder: Path, world: World, guard: Guard, seed: int) -> list[str]:

@@ -6,7 +6,7 @@ hub's (`nyu-mll/glue`: a table or JSON lines a split, labels as numbers from 0 i
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from core.errors import UserError
 from data_pipeline.benchmarks import glue_origins
 from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark, text_of
 from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
+from data_pipeline.benchmarks.splits import LARGEST_LEFT_OUT, SHOWN, Split
 from data_pipeline.text_files import name_of, read_text
 
 NO_LABEL = -1  # of a row of a test set
 _TSV = ".tsv"
 _EMPTY = "a text is empty"
 _NOT_AGREED = "-"  # where the annotators did not agree on a label
-_LARGEST_LEFT_OUT = 100  # rows, or 1 of 100
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -138,21 +137,6 @@ class Row:
     label: int
 
 
-@dataclass(frozen=True)
-class Split:
-    """The examples of a split, and the places of the rows that were left out, by reason: "train.tsv, line 3"."""
-
-    rows: list[Row] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-
-    def report(self) -> dict[str, Any]:
-        """What was left out: how many rows, and the first of them, by reason."""
-        return {
-            reason: {"rows": len(places), "first": places[:_SHOWN]}
-            for reason, places in self.left_out.items()
-        }
-
-
 class _LeftOutError(UserError):
     """A row that is no example; the message is the reason."""
 
@@ -161,7 +145,7 @@ class _BrokenRowError(UserError):
     """A row that is not as its file says: an error, or left out where the published file has such rows."""
 
 
-def read_splits(directory: Path, task: GlueTask) -> dict[str, Split]:
+def read_splits(directory: Path, task: GlueTask) -> dict[str, Split[Row]]:
     """The training and development sets, and those test sets that are there; see `read_split`."""
     tests = [name for name in task.splits("test").values() if _files(Path(directory), task, name)]
     names = ("train", *task.splits("dev").values(), *tests)
@@ -176,7 +160,7 @@ def _files(directory: Path, task: GlueTask, name: str) -> list[Path]:
     return files_of_split(directory, names, (_TSV, *ROW_SUFFIXES))
 
 
-def read_split(directory: Path, task: GlueTask, name: str) -> Split:
+def read_split(directory: Path, task: GlueTask, name: str) -> Split[Row]:
     """Read one split, GLUE's file or the hub's.
 
     Args:
@@ -207,9 +191,9 @@ def read_split(directory: Path, task: GlueTask, name: str) -> Split:
     return split
 
 
-def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask, folder: Path) -> Split:
+def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask, folder: Path) -> Split[Row]:
     """All rows of files in a folder, each with its place there and what reads it."""
-    split = Split()
+    split: Split[Row] = Split()
     broken: list[str] = []
     for where, read in rows:
         try:
@@ -219,15 +203,15 @@ def _collected(rows: Iterable[tuple[str, Callable[[], Row]]], task: GlueTask, fo
         except _BrokenRowError as error:
             broken.append(f"{where}: {error}")
     if broken:
-        allowed = max(_LARGEST_LEFT_OUT, (len(split.rows) + len(broken)) // 100) if task.tolerant else 0
+        allowed = max(LARGEST_LEFT_OUT, (len(split.rows) + len(broken)) // 100) if task.tolerant else 0
         if len(broken) > allowed:
-            more = [f"… and {len(broken) - _SHOWN} more"] if len(broken) > _SHOWN else []
-            raise UserError("\n".join([*(f"{folder}/{place}" for place in broken[:_SHOWN]), *more]))
+            more = [f"… and {len(broken) - SHOWN} more"] if len(broken) > SHOWN else []
+            raise UserError("\n".join([*(f"{folder}/{place}" for place in broken[:SHOWN]), *more]))
         split.left_out["broken"] = broken
     return split
 
 
-def _check_ids(split: Split, path: Path) -> None:
+def _check_ids(split: Split[Row], path: Path) -> None:
     """Predictions are told by their ids."""
     seen: set[str] = set()
     for row in split.rows:
@@ -252,7 +236,7 @@ def _tsv_rows(path: Path, task: GlueTask, is_test: bool) -> Iterator[tuple[str, 
     wanted = (task.test_texts or task.texts) if is_test else (*task.texts, task.label)
     if missing := [name for name in wanted if name not in columns]:
         raise UserError(
-            f"{path}: has no column {', '.join(missing)}, only {', '.join(columns[:_SHOWN])}; is it {task.title}'s?"
+            f"{path}: has no column {', '.join(missing)}, only {', '.join(columns[:SHOWN])}; is it {task.title}'s?"
         )
     places = {name: place for place, name in enumerate(columns)}
     for number, line in enumerate(lines, start):

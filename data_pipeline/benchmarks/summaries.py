@@ -5,7 +5,7 @@ of a model, as it is or fine-tuned, and what its summaries are worth stands here
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from data_pipeline.benchmarks.benchmark import (
 from data_pipeline.benchmarks.split_files import (
     ROW_SUFFIXES,
     files_of_split,
-    rows_of_files,
     write_json_lines,
 )
+from data_pipeline.benchmarks.splits import Split, read_rows
 from data_pipeline.benchmarks.text_metrics import (
     ROUGE,
     Share,
@@ -48,8 +48,6 @@ LONGEST_SUMMARY_CHARACTERS = 10_000
 LEAD = 3  # sentences of the article that a baseline takes
 HINT = "\nTL;DR:"  # after an article: what follows is its summary (Radford et al. 2019, section 3.6)
 LIBRARIES = ("rouge-score", "nltk")  # Porter's stems are nltk's
-_LARGEST_LEFT_OUT = 100  # rows, or 1 of 100
-_SHOWN = 10
 _ENCODED_AT_ONCE = 256
 
 
@@ -117,22 +115,7 @@ class Row:
     summary: str
 
 
-@dataclass(frozen=True)
-class Split:
-    """The pairs of a split, and the places of the rows that were left out, by reason."""
-
-    rows: list[Row] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-
-    def report(self) -> dict[str, Any]:
-        """What was left out: how many rows, and the first of them, by reason."""
-        return {
-            reason: {"rows": len(places), "first": places[:_SHOWN]}
-            for reason, places in self.left_out.items()
-        }
-
-
-def read_split(directory: Path, task: SummaryTask, name: str) -> Split:
+def read_split(directory: Path, task: SummaryTask, name: str) -> Split[Row]:
     """Read one split.
 
     A row with an empty text, a summary that is none by its length, or an id that was there before is left out.
@@ -151,50 +134,15 @@ def read_split(directory: Path, task: SummaryTask, name: str) -> Split:
         raise UserError(
             f"{directory}: holds no {name}.jsonl, nor the hub's tables of this split; give the folder of {task.title}"
         )
-    split = Split()
-    seen: set[str] = set()
-    for number, (where, row) in enumerate(rows_of_files(files)):
-        try:
-            pair = _pair(row, task, str(number))
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        if reason := _unusable(pair, seen if row.get("id") is not None else set()):
-            split.left_out.setdefault(reason, []).append(where.removeprefix(f"{directory}/"))
-        else:
-            split.rows.append(pair)
-        if row.get("id") is not None:
-            seen.add(pair.id)
-    check_left_out(split.rows, split.left_out, files[0])
-    return split
+
+    def pair(row: Mapping[str, Any], identity: str) -> Row:
+        return Row(identity, text_of(row, task.article), text_of(row, task.summary))
+
+    return read_rows(files, directory, pair, _unusable)
 
 
-def check_left_out(rows: list[Any], left_out: Mapping[str, list[str]], path: Path) -> None:
-    """Refuse a split of which too much cannot be used.
-
-    Raises:
-        UserError: nothing is left, or more than 100 rows and 1 of 100 are left out.
-    """
-    reasons = "; ".join(f"{places[0]}: {reason}" for reason, places in left_out.items())
-    count = sum(map(len, left_out.values()))
-    if not rows:
-        raise UserError(f"{path}: holds no row that can be used{f' ({reasons})' if reasons else ''}")
-    if count > max(_LARGEST_LEFT_OUT, (len(rows) + count) // 100):
-        raise UserError(f"{path}: {count} of {len(rows) + count} rows cannot be used, the first: {reasons}")
-
-
-def _pair(row: Mapping[str, Any], task: SummaryTask, number: str) -> Row:
-    identity = row.get("id")
-    if identity is None:
-        identity = number
-    if isinstance(identity, bool) or not isinstance(identity, str | int):
-        raise UserError(f'"id" must be a string or a number, is {identity!r}')
-    return Row(str(identity), text_of(row, task.article), text_of(row, task.summary))
-
-
-def _unusable(pair: Row, seen: set[str]) -> str:
+def _unusable(pair: Row) -> str:
     """Why a pair is left out, or nothing."""
-    if pair.id in seen:
-        return "an id that was there before"
     if not pair.article.strip():
         return "an empty article"
     if not pair.summary.strip():

@@ -136,7 +136,7 @@ def test_dialogues_of_every_layout(tmp_path: Path) -> None:
         {"turns": []}, {"turns": ["alone"]}, {"turns": ["x", " "]}, {"turns": ["x", "y"], "id": "p"},
     )  # fmt: skip
     split = dialogues.read_split(tmp_path / "own", "test")
-    assert split.dialogues == [
+    assert split.rows == [
         dialogues.Dialogue("0", ("Hi\u2028there ?", "How are you ?", "Fine .")),
         dialogues.Dialogue("p", ("a", "b"), ("I like cats.",)),
     ]
@@ -148,7 +148,7 @@ def test_dialogues_of_every_layout(tmp_path: Path) -> None:
     (tmp_path / "hub" / "data").mkdir(parents=True)
     table = pa.Table.from_pylist([{"dialog": turns, "act": [1, 2, 3]}])
     pq.write_table(table, tmp_path / "hub" / "data" / "test-00000-of-00001.parquet")
-    assert dialogues.read_split(tmp_path / "hub", "test").dialogues == split.dialogues[:1]
+    assert dialogues.read_split(tmp_path / "hub", "test").rows == split.rows[:1]
     (text,) = BENCHMARKS["dailydialog"].row_texts({"dialog": turns})  # type: ignore[misc]
     assert text.text == "Hi\u2028there ?\nHow are you ?\nFine ."
 

@@ -10,7 +10,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
-from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, Row, Split, read_split, read_splits
+from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, Row, read_split, read_splits
+from data_pipeline.benchmarks.splits import Split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from finetune import metrics
 from finetune.glue import encode_split, submission

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 import types
@@ -77,15 +78,21 @@ def test_the_log_begins_with_a_command_that_can_be_typed_again(tmp_path: Path, m
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(launch, "_TORCHRUN", "import runpy, sys; print(sys.argv[2:])")
-    assert run_ranks("program", ["--seed", "1"], ranks=ranks, log=tmp_path / "log") == 0
+    asked = ["--seed", "1", "--title", "[2/3] it's $HOME"]
+    assert run_ranks("program", asked, ranks=ranks, log=tmp_path / "log") == 0
     typed, *printed = (tmp_path / "log").read_text().splitlines()
     if ranks == 1:
-        assert (typed, printed) == ("$ python -m program --seed 1", ["__main__ ['--seed', '1'] None"])
+        assert (typed.split()[:4], printed) == (["$", "python", "-m", "program"], [f"__main__ {asked} None"])
     else:
-        assert typed.startswith("$ torchrun --standalone --nproc-per-node 2 ") and typed.endswith(
-            "-m program --seed 1"
+        assert (
+            typed.startswith("$ torchrun --standalone --nproc-per-node 2 ")
+            and " -m program --seed 1 " in typed
         )
-        assert printed == [str(typed.split()[2:])]
+    read = ["sh", "-c", f'for word in {typed.removeprefix("$ ")}; do printf "%s\\n" "$word"; done']
+    words = subprocess.run(read, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert words[-4:] == asked
+    if ranks == 2:
+        assert printed == [str(words[1:])]
 
 
 TORCHRUNS = """

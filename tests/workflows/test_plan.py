@@ -13,6 +13,7 @@ import pytest
 from anew import begin_anew
 from finished import TINY, begin, finish, finish_all, root_of, stages_of
 
+import recipes
 from core.config import ModelConfig
 from core.training.flops import sequence_flops
 from data_pipeline import steps
@@ -407,6 +408,26 @@ def test_device_hours_of_the_papers_largest_model_are_its_own_arithmetic(
     assert "V100-hours are an estimate: FLOPs at the paper's 39 TFLOP/s a V100 × 74%" in lines[-2]
     assert "V100-hours" in lines[-1] and "without an estimate" in lines[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_device_hours_of_a_fine_tuning_on_published_data_are_of_its_examples_at_full_length(
+    tmp_path: Path,
+) -> None:
+    """RACE's 87,866 questions of four choices, three epochs (table 6), on one V100 of sixteen: a BERT of 24 layers."""
+    recipe = Path(recipes.__file__).with_name("bert-336m.toml")
+    found = costs(tmp_path / "runs", recipe)
+    s, layers, h = 512, 24, 1024
+    flops = 72 * s * layers * h**2 * (1 + s / (6 * h)) * 87_866 * 4 * 3
+    race = found["fine-tune bert-336m on RACE, seed 1"]
+    assert race.device_seconds == pytest.approx(flops / (39e12 * 0.96), rel=1e-4)  # the pooler's beside
+    assert race.devices == 16 and "published training examples at full length" in race.basis
+    assert race.bytes and race.bytes / 4e9 == pytest.approx(0.336, abs=0.01)
+    questions = {"SQuAD 1.1": 87_599, "MNLI": 392_702}
+    epochs = {"SQuAD 1.1": 2, "MNLI": 10}
+    one = race.device_seconds / (87_866 * 4 * 3)
+    for task, count in questions.items():
+        hours = found[f"fine-tune bert-336m on {task}, seed 1"].device_seconds
+        assert hours == pytest.approx(one * count * epochs[task], rel=1e-4)
 
 
 def test_the_papers_rate_counts_recomputed_passes() -> None:
