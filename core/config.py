@@ -90,15 +90,24 @@ class ModelConfig:
         problems += FAMILIES[self.family].errors(self, where)
         return problems
 
+    def sequence_parallel(self, layout: "ParallelConfig") -> bool | None:
+        """As the layout has it; False where it leaves it open and the sequences do not divide evenly."""
+        evenly = self.sequence_length % layout.tensor_parallel == 0
+        return layout.sequence_parallel if evenly or layout.sequence_parallel is not None else False
+
     def layout_errors(
-        self, tensor_parallel: int, where: str = "model", sequence_parallel: bool = False, stages: int = 1
+        self,
+        tensor_parallel: int,
+        where: str = "model",
+        sequence_parallel: bool | None = False,
+        stages: int = 1,
     ) -> list[str]:
         """Why this shape cannot be split over `tensor_parallel` ranks and `stages` of a pipeline, one line each."""
         problems = []
         if stages >= 1 and self.layers % stages:
             problems.append(
                 f"{where}: layers {self.layers} is not divisible by the {stages} stages of the pipeline "
-                "(pipeline_parallel × pipeline_chunks)"
+                f"(pipeline_parallel × pipeline_chunks), which are dealt equally many; its divisors are {_divisors(self.layers)}"
             )
         if tensor_parallel < 1:
             return [*problems, f"{where}: tensor_parallel must be 1 or more, is {tensor_parallel}"]
@@ -111,6 +120,10 @@ class ModelConfig:
                     f"{where}: {name} {size} is not divisible by tensor_parallel {tensor_parallel}"
                 )
         return problems
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(divisor) for divisor in range(1, number + 1) if number % divisor == 0)
 
 
 @dataclass(frozen=True)
@@ -126,11 +139,14 @@ class TrainingConfig:
         adam_beta1, adam_beta2, adam_eps: of Adam (Kingma and Ba 2015).
         weight_decay: on matrices and embeddings, not on biases and LayerNorm.
         clip_gradient_norm: global norm; 0 turns clipping off.
-        precision: "fp32", or "bf16" or "fp16" compute with fp32 master weights and gradient reduction.
+        precision: "fp32", or "bf16" or "fp16" compute with fp32 master weights and gradient reduction; "tf32" is fp32 with
+            faster, coarser matrix products, on NVIDIA devices from Ampere on.
         initial_loss_scale, loss_scale_window: of fp16's dynamic loss scaling, see `core.training.loss_scale`.
         recompute: what the backward pass computes again instead of keeping it: "none", "selective" (the attention
             core) or "full" (every layer, from its input). No collective is repeated but by "full".
-        compile: let `torch.compile` fuse each layer: seconds to minutes at the start, faster steps on a GPU.
+        compile: let `torch.compile` fuse each layer: seconds to minutes at the start, faster steps on a GPU. Where nothing
+            is said: on CUDA devices, if every process has what it takes (a C compiler, and a release of torch that gets
+            it right).
         deterministic: on a GPU, only operations that give the same bits each time, so that a resumed run ends with the bytes
             of one that was not stopped, as on a CPU; slower. The same layout, device and release of torch are needed for it.
         seed: of initial weights, data order and dropout.
@@ -154,11 +170,11 @@ class TrainingConfig:
     adam_eps: float = 1e-8
     weight_decay: float = 0.01
     clip_gradient_norm: float = 1.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     initial_loss_scale: float = 2.0**32
     loss_scale_window: int = 1000
     recompute: Literal["none", "selective", "full"] = "none"
-    compile: bool = False
+    compile: bool | None = None
     deterministic: bool = False
     seed: int = 1234
     checkpoint_interval: int = 500
@@ -229,6 +245,8 @@ class TrainingConfig:
         if self.precision != "fp16":
             free |= {"initial_loss_scale", "loss_scale_window"}
         facts = {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        if "compile" in facts:  # left to the device, it counts as little as the device
+            facts["compile"] = bool(self.compile)
         return facts | ({"dropout_masks": DROPOUT_MASKS} if drops else {})
 
     def layout_errors(
@@ -280,7 +298,8 @@ class ParallelConfig:
         pipeline_chunks: parts of the model a stage, of which consecutive layers lie on consecutive stages (Narayanan et
             al. 2021): more of them idle less and send more; with "1f1b".
         sequence_parallel: in pretraining, split what lies between tensor-parallel regions along the sequence: less
-            memory for activations, the same numbers.
+            memory for activations, the same numbers. Where nothing is said: on CUDA devices, if the model's sequences
+            divide evenly.
         zero: in pretraining, what is split over the data ranks (Rajbhandari et al. 2020): 0 nothing (the paper's data
             parallelism), 1 optimizer state, 2 gradients too, 3 weights too. Less memory, more communication.
         device: where processes compute: "cuda", each on a device of its own, or "cpu"; "auto" takes CUDA where a host
@@ -292,7 +311,7 @@ class ParallelConfig:
     pipeline_parallel: int = 1
     pipeline_schedule: Literal["1f1b", "gpipe"] = "1f1b"
     pipeline_chunks: int = 1
-    sequence_parallel: bool = False
+    sequence_parallel: bool | None = None
     zero: int = 1
     device: Literal["auto", "cuda", "cpu"] = "auto"
 

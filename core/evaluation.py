@@ -16,6 +16,8 @@ import torch.distributed as dist
 
 from core.parallel.mesh import Mesh
 from core.progress import RANKS_LINE_SECONDS, Bar
+from core.tf32 import NAME as TF32
+from core.tf32 import is_tf32
 
 _KEPT_SECONDS = 10.0  # of work that a kill may cost
 
@@ -170,8 +172,10 @@ _PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp
 
 
 def precision_of(model: torch.nn.Module) -> str:
-    """What a model computes in: "fp32", "bf16" or "fp16"."""
-    return _PRECISIONS[next(model.parameters()).dtype]
+    """What a model computes in: "fp32", "tf32", "bf16" or "fp16"."""
+    weights = next(model.parameters())
+    found = _PRECISIONS[weights.dtype]
+    return TF32 if found == "fp32" and weights.device.type == "cuda" and is_tf32() else found
 
 
 def pad(rows: Sequence[np.ndarray], value: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def _add_flag(
     given: dict[str, Any] = {"dest": name, "required": required}
     if not required:
         given["default"] = default
-    if hint is bool:
+    if hint in (bool, bool | None):
         action = "store_true" if default is False else argparse.BooleanOptionalAction
         parser.add_argument(flag(name), action=action, help=_escaped(text), **given)
         return

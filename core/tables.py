@@ -85,8 +85,15 @@ def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        errors.append(f"{where}: must be of type {hint.__name__}, is {value!r}")
+        errors.append(f"{where}: must be of type {_name(hint)}, is {value!r}")
     return value
+
+
+def _name(hint: Any) -> str:
+    """Of `X | None` that of X: to say nothing is to leave the field out."""
+    return (
+        next((kind.__name__ for kind in typing.get_args(hint) if kind is not type(None)), "") or hint.__name__
+    )
 
 
 def out_of_range(settings: Any, where: str, **ranges: tuple[float, float]) -> list[str]:

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from core.errors import UserError
+from core.errors import ConfigurationError, UserError
 from core.evaluation import Keep, batches_by_length, exact_sum, pad, scores_of_batches
 from core.model_directory import Network
 from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
+from core.tf32 import NAME as TF32
+from core.tf32 import tf32_errors
 from data_pipeline.tokenization.ids import check_token_ids
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from evaluate.sequences import ScoredSequence
@@ -168,8 +170,16 @@ class Program(Protocol):
 
 
 def in_precision(model: Network, precision: str) -> Network:
-    """The model with its weights in "fp32" or "bf16", in which it then computes; losses are made of its logits in fp32."""
-    return model if precision == "fp32" else model.to(torch.bfloat16)
+    """The model with its weights in "fp32" or "bf16", in which it then computes; losses are made of its logits in fp32.
+
+    With "tf32" this process computes the products of fp32 matrices in TF32, from now on.
+    """
+    device = next(model.parameters()).device
+    if errors := tf32_errors(precision, device, "precision"):
+        raise ConfigurationError(errors)
+    if precision == TF32:
+        torch.set_float32_matmul_precision("high")
+    return model.to(torch.bfloat16) if precision == "bf16" else model
 
 
 def _score_pass(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> torch.Tensor:

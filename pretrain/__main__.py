@@ -92,7 +92,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
         )
     pretraining = PRETRAININGS[shape.family]
     corpus, identity = corpus_and_identity(arguments.data, pretraining, tokenizer)
-    tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
+    tensor, split = parallel.tensor_parallel, shape.sequence_parallel(parallel)
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split, parallel.stages):
         raise ConfigurationError(errors)
     stages, chunks = parallel.pipeline_parallel, parallel.pipeline_chunks

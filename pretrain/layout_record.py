@@ -58,7 +58,7 @@ def record(arguments: argparse.Namespace) -> None:
     shape = dataclasses.replace(shape, dropout=0.0, attention_dropout=0.0)
     pretraining = PRETRAININGS[shape.family]
     corpus, identity = corpus_and_identity(arguments.data, pretraining, tokenizer)
-    tensor, split = parallel.tensor_parallel, parallel.sequence_parallel
+    tensor, split = parallel.tensor_parallel, shape.sequence_parallel(parallel)
     if errors := shape.layout_errors(tensor, f"model {arguments.model}", split, parallel.stages):
         raise ConfigurationError(errors)
     mesh = initialize(

@@ -61,13 +61,13 @@ class EvaluationSettings:
         stride: targets that each window after the first scores, from 1 to the model's sequence length; larger is
             faster and gives a worse perplexity (the paper's overlapping evaluation: 32).
         precision: what models compute in. "bf16" is faster on processors that have it, and its numbers differ in the
-            third digit.
+            third digit; "tf32" is fp32 with faster, coarser matrix products, on NVIDIA devices from Ampere on.
         last_token: LAMBADA by the looser rule of the last token, not of the last word.
     """
 
     batch_size: int = 8
     stride: int = 32
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     last_token: bool = False
 
     def errors(self, where: str) -> list[str]:
@@ -128,7 +128,8 @@ class FinetuningSettings:
         learning_rate: the highest rate.
         warmup_fraction: share of all steps (the reference's scripts: 6.5 %).
         weight_decay: on matrices and embeddings (the reference's scripts: 0.1).
-        precision: "fp32", or "bf16" compute with fp32 master weights; what is trained is scored in fp32.
+        precision: "fp32", "tf32" as in pretraining, or "bf16" compute with fp32 master weights; what is trained is scored
+            in fp32.
         sequence_length: longest input in tokens; the model's for 0.
         seeds: of the new head, the order and dropout: one run each.
         data_parallel: copies of the model, where its layout has more than the batch has examples for; the layout's for 0.
@@ -140,7 +141,7 @@ class FinetuningSettings:
     learning_rate: float = 2e-5
     warmup_fraction: float = 0.065
     weight_decay: float = 0.1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     sequence_length: int = 0
     seeds: list[int] = field(default_factory=lambda: [1])
     data_parallel: int = 0

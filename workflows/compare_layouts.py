@@ -32,7 +32,7 @@ from workflows.tasks import Pretrain
 from workflows.training import recipe_arguments
 
 # The largest relative difference that is rounding: some hundred times the spacing of the numbers that are computed with.
-TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
+TOLERANCES = {"fp32": 1e-4, "tf32": 0.02, "bf16": 0.1, "fp16": 0.02}
 _SMALLEST = 1e-6  # of the largest norm of its kind: what is smaller is compared with that
 _SHOWN_LOSSES = 3
 _LAYER, _GRADIENT = "layer ", "gradient "

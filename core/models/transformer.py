@@ -68,7 +68,8 @@ class SelfAttention(nn.Module):
             fused = self.query_key_value(values)
         else:
             fused = self._projected(values, places)
-        if self.training and (self.recompute or (self.dropout and self.streams.separate)):
+        own_stream = self.dropout and self.streams.separate and not torch.compiler.is_compiling()
+        if self.training and (self.recompute or own_stream):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
@@ -104,9 +105,9 @@ class SelfAttention(nn.Module):
             context = cache.attend(query, key, value)
         return context.transpose(1, 2).reshape(batch, sequence, -1)
 
-    @torch.compiler.disable
     def _core_apart(self, fused: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """With a random stream of its own, or recomputed: what a compiler cannot see through."""
+        """With a random stream of its own, or recomputed: what a compiler cannot see through. In compiled code that does
+        not recompute it the stream is all of the layer's (`TransformerLayer.compile_computation`)."""
         if not self.recompute:
             return self._core_on_stream(fused, mask)
         contexts = self.streams.recomputation_contexts
@@ -178,27 +179,47 @@ class TransformerLayer(nn.Module):
         mask: torch.Tensor | None,
         cache: LayerCache | None = None,
         places: Places | None = None,
+        kept: tuple[torch.Tensor | None, ...] = (None, None),
     ) -> torch.Tensor:
+        """As `forward`; `kept`: what the layer's two residual dropouts keep, None where they draw it themselves."""
+        first, second = kept
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
             attended = self.attention(self.attention_norm(values), mask, cache, places)
-            values = (values if places is None else values[places]) + self._drop(attended)
-            return values + self._drop(self.feed_forward(self.feed_forward_norm(values)))
+            values = (values if places is None else values[places]) + self._drop(attended, first)
+            return values + self._drop(self.feed_forward(self.feed_forward_norm(values)), second)
         assert places is None, "for causal models, which are pre-LN"
-        values = self.attention_norm(values + self._drop(self.attention(values, mask)))  # figure 7(a)
-        return self.feed_forward_norm(values + self._drop(self.feed_forward(values)))
+        values = self.attention_norm(values + self._drop(self.attention(values, mask), first))  # figure 7(a)
+        return self.feed_forward_norm(values + self._drop(self.feed_forward(values), second))
 
     def compile_computation(self) -> None:
-        """Let `torch.compile` fuse what lies between the matrix products; recomputation stays outside of it."""
+        """Let `torch.compile` fuse what lies between the matrix products; recomputation stays outside of it.
+
+        A compiler knows one random stream. Where attention has one of its own, it is that; what the residual dropouts keep
+        is drawn before.
+        """
+        apart: Any = torch.compiler.disable(self.attention._core_apart)
+        self.attention._core_apart = apart  # type: ignore[method-assign]
         compiled = torch.compile(self._compute)
 
-        def compute(*arguments: Any) -> torch.Tensor:
+        def compute(
+            values: torch.Tensor, mask: Any = None, cache: Any = None, places: Places | None = None
+        ) -> torch.Tensor:
             make_leaves(self)
-            return compiled(*arguments)
+            if not (self.training and self.attention.dropout and self.streams.separate):
+                return compiled(values, mask, cache, places)
+            kept = tuple([self._draw(values if places is None else values[places]) for _ in range(2)])
+            with self.streams.attention():
+                return compiled(values, mask, cache, places, kept)
 
         self._compute = compute  # type: ignore[method-assign, assignment]
 
-    def _drop(self, values: torch.Tensor) -> torch.Tensor:
-        return F.dropout(values, self.dropout, self.training)
+    def _drop(self, values: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        if kept is None:
+            return F.dropout(values, self.dropout, self.training)
+        return values * kept * (1 / (1 - self.dropout))
+
+    def _draw(self, like: torch.Tensor) -> torch.Tensor | None:
+        return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - self.dropout) if self.dropout else None
 
 
 class TransformerStack(nn.Module):

@@ -67,7 +67,8 @@ class ColumnParallelLinear(nn.Module):
             gelu: of the product, in this of torch's approximations.
         """
         weight, bias = local_parts(self.weight, self.bias)
-        if gelu is not None and torch.is_inference_mode_enabled() and not self.sequence_parallel:
+        compiled = torch.compiler.is_compiling()  # it would break the graph at the next question
+        if gelu and not compiled and torch.is_inference_mode_enabled() and not self.sequence_parallel:
             return linear_gelu(values, weight, bias, gelu)
         product = column_product(values, weight, bias, self.group, self.sequence_parallel)
         return product if gelu is None else F.gelu(product, approximate=gelu)

@@ -29,7 +29,7 @@ class Mesh:
         device_mesh: dimensions "dp", "shard" and "tp", and before them "pp" where there is a pipeline. "shard" has size
             1: over ("dp", "shard") `fully_shard` shards nothing and reduces gradients as plain data parallelism does.
         device: where this rank computes.
-        control_group: all ranks, over gloo: small messages on the host.
+        control_group: all ranks, over gloo: small messages on the host. On CPUs it is that of the world.
         timeout: how long any collective waits for a rank.
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
@@ -111,6 +111,15 @@ class Mesh:
         """Whether this rank computes what comes after the layers."""
         return self.pipeline_rank == self.pipeline_size - 1
 
+    def ends_group(self) -> dist.ProcessGroup | None:
+        """The first and the last stage of this rank's pipeline; None on others. Collective over all ranks."""
+        if self.pipeline_size == 2:
+            return self.pipeline_group
+        lines = self.device_mesh.mesh.flatten(1).T.tolist()  # of ranks, each a pipeline
+        made = [dist.new_group([line[0], line[-1]], timeout=self.timeout) for line in lines]
+        ends = [group for line, group in zip(lines, made, strict=True) if self.rank in (line[0], line[-1])]
+        return ends[0] if ends else None
+
     def own_layers(self, layers: int) -> list[range]:
         """The numbers of the layers that this rank holds, of so many in all: a range for each of its stages.
 
@@ -133,7 +142,7 @@ class Mesh:
 
 def initialize(
     tensor_parallel: int = 1,
-    sequence_parallel: bool = False,
+    sequence_parallel: bool | None = False,
     timeout: datetime.timedelta = DEFAULT_TIMEOUT,
     device: str = "auto",
     pipeline_parallel: int = 1,
@@ -144,7 +153,7 @@ def initialize(
     Args:
         tensor_parallel: ranks that share a model; the world's size must be a multiple of it.
         sequence_parallel: split what lies between tensor-parallel regions along the sequence (for training; sequences
-            must be a multiple of tensor_parallel). One tensor rank has nothing to split.
+            must be a multiple of tensor_parallel); None: on CUDA devices. One tensor rank has nothing to split.
         timeout: how long a collective waits for a rank before it fails.
         device: "cuda", "cpu", or "auto": see `ParallelConfig`.
         pipeline_parallel, pipeline_chunks: ranks that a model's layers are dealt to, and parts of it that each holds
@@ -177,7 +186,7 @@ def initialize(
     if pipeline_parallel == 1:
         del sizes["pp"]
     device_mesh = _device_mesh(place, sizes, timeout)
-    sequence_parallel = sequence_parallel and tensor_parallel > 1
+    sequence_parallel = _is_split(sequence_parallel, tensor_parallel, place)
     streams = RandomStreams(
         place,
         data_rank=device_mesh.get_local_rank("dp"),
@@ -185,7 +194,9 @@ def initialize(
         tensor_size=tensor_parallel,
         sequence_parallel=sequence_parallel,
     )
-    control_group = dist.new_group(backend="gloo", timeout=timeout)
+    control_group = dist.distributed_c10d._get_default_group()
+    if place.type == "cuda":
+        control_group = dist.new_group(backend="gloo", timeout=timeout)
     return Mesh(device_mesh, place, control_group, timeout, streams, sequence_parallel, pipeline_chunks)
 
 
@@ -211,6 +222,11 @@ def _device_mesh(device: torch.device, sizes: dict[str, int], timeout: datetime.
                 next(group for line, group in zip(lines, made, strict=True) if dist.get_rank() in line)
             )
     return DeviceMesh.from_group(groups, device.type, mesh=ranks, mesh_dim_names=tuple(sizes))
+
+
+def _is_split(asked: bool | None, tensor_parallel: int, device: torch.device) -> bool:
+    """Whether sequences are split over the tensor ranks. Over gloo that costs more calls than it saves memory."""
+    return tensor_parallel > 1 and (device.type == "cuda" if asked is None else asked)
 
 
 def _check_same_layout(*layout: object) -> None:
@@ -247,8 +263,8 @@ def _device(asked: str) -> torch.device:
 
 
 def _join(device: torch.device, timeout: datetime.timedelta) -> None:
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend, own = ("nccl", device) if device.type == "cuda" else ("gloo", None)
     if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=timeout)
+        dist.init_process_group(backend, timeout=timeout, device_id=own)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=own)

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 
 from core.parallel.mesh import Mesh
+from core.tf32 import is_tf32
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SIZES = {"cuda": (4096, 8192), "cpu": (256, 2048)}  # of the first products, and of the largest
 _SECONDS = 0.3  # how long is measured, after a product that warms up
 _LARGE_ENOUGH_SECONDS = 0.02  # of one product: larger ones would only take longer
@@ -82,8 +83,7 @@ def device_peak(mesh: Mesh, precision: str, measure: bool = False) -> Peak:
     """
     rate = None
     if mesh.device.type == "cuda" and not measure:
-        tf32 = torch.get_float32_matmul_precision() != "highest"
-        rate = known_peak(torch.cuda.get_device_name(mesh.device), precision, tf32)
+        rate = known_peak(torch.cuda.get_device_name(mesh.device), precision, is_tf32())
     facts = torch.tensor([rate or 0.0, float(rate is None)], dtype=torch.float64)
     if rate is None:
         facts[0] = measured_peak(mesh.device, precision)

@@ -61,7 +61,7 @@ class Pipeline:
         self.parts = len(model.network.transformer.parts)
         self.idle = IdleTime(mesh.device)
         self.tied = tied_parameters(model, mesh)
-        self._ends = _ends_group(mesh) if self.tied else None
+        self._ends = mesh.ends_group()
         self._schedules: dict[tuple[int, bool], Any] = {}
         self._passing = _Passing([], {}, 0, 1.0, False)
 
@@ -276,14 +276,6 @@ class _Stage(PipelineStage):
         for place in received:
             if isinstance(getattr(place, "buffer", None), torch.Tensor):
                 place.buffer = place.buffer.new_empty(0, requires_grad=place.buffer.requires_grad)
-
-
-def _ends_group(mesh: Mesh) -> dist.ProcessGroup:
-    """The first and the last stage, which call this alone."""
-    if mesh.pipeline_size == 2:
-        return mesh.pipeline_group
-    ranks = dist.get_process_group_ranks(mesh.pipeline_group)
-    return dist.new_group([ranks[0], ranks[-1]], timeout=mesh.timeout, use_local_synchronization=True)
 
 
 def _the_loss(loss: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

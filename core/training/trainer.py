@@ -20,6 +20,8 @@ from torch import nn
 from core.config import TrainingConfig
 from core.errors import ConfigurationError, TransientError
 from core.parallel.mesh import Mesh
+from core.tf32 import NAME as TF32
+from core.tf32 import tf32, tf32_errors
 from core.training.batches import BatchSource, WeightedBatch, global_counts, global_means
 from core.training.checkpoint import FOLDER, Checkpoints, goes_on
 from core.training.data_parallel import shard_over_data
@@ -29,7 +31,13 @@ from core.training.optimizer import build_optimizer, learning_rate, scale_gradie
 from core.training.options import RunOptions
 from core.training.outcome import Outcome, read_outcome
 from core.training.peak import device_peak
-from core.training.preparation import compile_layers, deterministic, release_errors, set_recompute
+from core.training.preparation import (
+    compile_layers,
+    deterministic,
+    is_compiled,
+    release_errors,
+    set_recompute,
+)
 from core.training.progress import say
 from core.training.reader import BatchReader
 from core.training.records import read_state, standard_observers, write_state
@@ -109,6 +117,7 @@ def train(
         )
         + options.errors(config)
         + release_errors(config, mesh.tensor_size)
+        + tf32_errors(config.precision, mesh.device, "training.precision")
     )
     if mesh.pipeline_size > 1:
         errors += stage_errors(task.model, mesh, options.zero, options.pipeline_schedule)
@@ -136,6 +145,7 @@ def train(
             explained_failures(mesh, watchdog),
             watchdog.watching(),
             deterministic(config.deterministic),
+            tf32(config.precision == TF32),
         ):
             trainer = _Trainer(task, mesh, config, output, options, selection, watchdog)
             return trainer.train(stop, observers)
@@ -176,7 +186,7 @@ class _Trainer:
         if not resumed:
             check_same_weights(self.model, mesh, "before the first step")
         set_recompute(self.model, config.recompute)
-        if config.compile:
+        if is_compiled(config, mesh):
             compile_layers(self.model)
         shard_over_data(self.model, mesh, config.precision, options.zero)
         self.optimizer = build_optimizer(self.model, config)

@@ -19,6 +19,7 @@ from core.training.trainer import train
 def main(output: Path, told: dict) -> None:
     mesh = initialize()
     shape = {"gpt2": GPT2, "bert": BERT}[told.pop("family")]
+    told.setdefault("compile", False)
     dropout, die_at = told.pop("dropout", 0.0), told.pop("die_at", 0)
     task = RandomTask(replace(shape, dropout=dropout, attention_dropout=dropout), mesh)
     config = TrainingConfig(

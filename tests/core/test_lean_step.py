@@ -267,7 +267,13 @@ class _EachStep(Observer):
         self.steps.append(self._calls.names)
 
 
-def _asked_in_a_step(precision: str, output: Path) -> tuple[list[list[str]], int]:
+def _world_groups() -> int:
+    known = torch.distributed.distributed_c10d._world.pg_map
+    return sum(group.size() == 4 for group in known)
+
+
+def _asked_in_a_step(precision: str, output: Path) -> tuple[list[list[str]], int, int]:
+    others = _world_groups() - 1  # of trainings before
     mesh = initialize(2)
     each, over_gloo = _EachStep(), []
     all_reduce = torch.distributed.all_reduce
@@ -279,16 +285,17 @@ def _asked_in_a_step(precision: str, output: Path) -> tuple[list[list[str]], int
     training = replace(_CONFIG, steps=4, micro_batch=1, log_interval=100, precision=precision)
     with mock.patch.object(torch.distributed, "all_reduce", noting):
         train(RandomTask(GPT2, mesh), mesh, training, output, None, [each])
-    return each.steps, sum(over_gloo)
+    return each.steps, sum(over_gloo), _world_groups() - others
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_host_reads_the_device_once_a_step(precision: str, tmp_path: Path) -> None:
     """`item` asks for _local_scalar_dense; `tolist`, of one tensor at the end of the passes, for nothing that stands here. Between
-    two steps nothing goes over the hosts' own group."""
-    for steps, over_gloo in run_distributed(_asked_in_a_step, 4, precision, tmp_path):
+    two steps nothing goes over the hosts' own group. That is the world's on CPUs; checkpoints have another."""
+    for steps, over_gloo, groups in run_distributed(_asked_in_a_step, 4, precision, tmp_path):
         assert len(steps) == 4
         for names in steps[1:3]:
             assert "aten::_local_scalar_dense" not in names
             assert len(names) > 100 and any(name.startswith("c10d::allreduce") for name in names)
         assert not over_gloo
+        assert groups == 2

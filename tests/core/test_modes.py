@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, random_batch, who
 from reference import bert_loss, gpt2_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import core.training.data_parallel as data_parallel
 import core.training.trainer as trainer
 from core.config import ModelConfig, TrainingConfig
 from core.errors import ConfigurationError
@@ -249,8 +251,12 @@ def test_collectives_of_recomputation(recompute, dropout, a_layer):
     assert moved["all-reduce"] == whole_activations * activation + 3 * rows * 4
 
 
-def _data_collectives(zero: int, output: Path) -> tuple[Counter, Counter, int]:
-    """Of the second step's passes, and the bytes of all weights in fp32."""
+def _data_collectives(zero: int, enough: list[int], output: Path) -> list[tuple[Counter, Counter, int]]:
+    """Of the second step's passes, and the bytes of all weights in fp32, with layers in units of `enough` values."""
+    return [_counted(zero, values, output / str(values)) for values in enough]
+
+
+def _counted(zero: int, enough: int, output: Path) -> tuple[Counter, Counter, int]:
     mesh = initialize(1)
     task = RandomTask(GPT2, mesh)
     size = sum(parameter.numel() * 4 for parameter in task.model.parameters())
@@ -262,26 +268,37 @@ def _data_collectives(zero: int, output: Path) -> tuple[Counter, Counter, int]:
         counters.append(counter)
         return sums
 
-    WholeModel.train = counting
-    train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, RunOptions(zero=zero))
+    with (
+        mock.patch.object(WholeModel, "train", counting),
+        mock.patch.object(data_parallel, "_UNIT_VALUES", enough),
+    ):
+        train(task, mesh, replace(TRAINING, micro_batch=BATCH // 4), output, RunOptions(zero=zero))
     return counters[1].calls, counters[1].bytes, size
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2, 3])
 def test_collectives_of_the_zero_levels(zero, tmp_path):
-    calls, moved, size = run_distributed(_data_collectives, 2, zero, tmp_path)[0]
+    layer = 12 * GPT2.hidden**2 + 13 * GPT2.hidden  # values
+    sizes = {
+        1: 2,
+        layer: 2,
+        layer + 1: 1,
+        1 << 25: 1,
+    }  # of what is enough for a unit, and the units of both layers
+    results = run_distributed(_data_collectives, 2, zero, list(sizes), tmp_path)[0]
     layers, micro_batches = GPT2.layers, 2
-    units = layers + 1
-    if zero == 0:
-        assert calls == {"all-reduce": units}
-        assert moved == {"all-reduce": size}
-        return
-    reductions = 1 if zero == 1 else micro_batches
-    gathers = units if zero < 3 else micro_batches * (2 * layers + 1)
-    assert calls == {"all-gather": gathers, "reduce-scatter": reductions * units}
-    assert moved["reduce-scatter"] == reductions * size
-    if zero < 3:
-        assert moved["all-gather"] == size
+    for (calls, moved, size), of_layers in zip(results, sizes.values(), strict=True):
+        units = (layers if zero == 3 else of_layers) + 1
+        if zero == 0:
+            assert calls == {"all-reduce": units}
+            assert moved == {"all-reduce": size}
+            continue
+        reductions = 1 if zero == 1 else micro_batches
+        gathers = units if zero < 3 else micro_batches * (2 * layers + 1)
+        assert calls == {"all-gather": gathers, "reduce-scatter": reductions * units}
+        assert moved["reduce-scatter"] == reductions * size
+        if zero < 3:
+            assert moved["all-gather"] == size
 
 
 def _too_odd() -> tuple[str, str]:

@@ -77,7 +77,7 @@ def _default(field: Any) -> str:
         return "needed"
     else:
         value = field.default
-    if value in ("", [], ()):
+    if value in ("", [], (), None):
         return ""
     shown = str(value).lower() if isinstance(value, bool) else str(value)
     return f"`{shown}`".replace("|", "\\|")
