@@ -172,6 +172,15 @@ def read_text_batches(path: Path) -> Iterator[list[str]]:
     return (columns[0] for columns in _read_columns(path, ["text"]))
 
 
+def read_marked_texts(path: Path, keep: npt.NDArray[np.bool_]) -> Iterator[list[str]]:
+    """The texts alone of the documents that are marked in `keep`, row group by row group, see `read_shard`."""
+    row = 0
+    for table in _read_tables(path, ["text"]):
+        kept = table.filter(pa.array(keep[row : row + len(table)]))
+        row += len(table)
+        yield kept.column("text").to_pylist()
+
+
 def read_ids(path: Path) -> list[str]:
     """The ids alone of a shard, see `read_shard`."""
     return [name for columns in _read_columns(path, ["id"]) for name in columns[0]]

@@ -259,7 +259,7 @@ def test_how_the_work_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert len(whole[0]) < 80
     for module, name, value in (
         (signatures, "_CHUNK_DOCUMENTS", 7),
-        (signatures, "_BLOCK_BYTES", 3000),
+        (signatures, "_BLOCK_CHARACTERS", 3000),
         (job_module, "_MOST_GROUPS", 4),
         (candidates, "_TASK_HASHES", 100),
         (candidates, "_LEAST_MEMBERS", 300),
