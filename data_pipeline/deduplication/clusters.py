@@ -26,6 +26,7 @@ CLUSTERS_FILE = "clusters.jsonl"
 KEPT, _EXACT, _NEAR = range(3)
 REASONS = {_EXACT: "exact_duplicate", _NEAR: "near_duplicate"}
 _DIGITS = 4
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _MOST_ID_TASKS = 256
 _MEMBERS_AT_ONCE = 4096
 _LEAST_IDS, _MOST_IDS = 1 << 15, 1 << 20
@@ -149,7 +150,7 @@ class Clusters:
                         "similarity_to_kept": dict(zip(names[removed], rounded[removed], strict=True)),
                         "similar": similar[low:high],
                     }
-                    stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                    stream.write(_encode(entry) + "\n")
 
     def _similar(self, links: Links, names: dict[int, str]) -> list[list[Any]]:
         ends, values = self._ends(links["pair"]).tolist(), links["similarity"].tolist()

@@ -9,6 +9,8 @@ number of files. The steps live in `data_pipeline.deduplication.deduplication`, 
 import functools
 import hashlib
 import json
+import mmap
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -129,7 +131,10 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 def mapped(path: Path) -> npt.NDArray[np.uint8]:
     """A file's bytes, mapped into memory."""
-    return np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.empty(0, np.uint8)
+    with path.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
+            return np.empty(0, np.uint8)
+        return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def save_bits(path: Path, marks: npt.NDArray[np.bool_]) -> None:

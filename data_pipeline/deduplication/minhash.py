@@ -4,8 +4,10 @@ Pure functions on texts and arrays. Texts are laid end to end, so that a thousan
 one. Finding and removing duplicates in a corpus lives in `data_pipeline.deduplication.deduplication`.
 """
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -15,12 +17,16 @@ import numpy.typing as npt
 
 from data_pipeline.settings import Shingles
 
-Codes = npt.NDArray[np.unsignedinteger]  # uint8 where all are ASCII, else uint32
+Codes = npt.NDArray[
+    np.unsignedinteger
+]  # uint8, bytes of `_CODE_PAGE`, where it has all characters, else uint32, code points
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
 
 _WORD = re.compile(r"\w+")
 _BLANK = 32
+_CODE_PAGE = "cp1252"  # ASCII, western letters, and the quotes, dashes and dots of typesetters
+_LAST_OF_PAGE = 0x2122
 _MAPPED_CODE_POINTS = 0x20000  # all cased letters and blanks of Unicode are below
 _SHORT_BASE = np.uint32(0x9E3779B1)  # odd, so that a polynomial in it keeps all bits
 _LONG_BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -36,38 +42,94 @@ _WORD_BYTES = 8
 _LAST_ASCII = 127
 
 
+def _normal(character: str) -> str:
+    """Lower case, where that is one code point, and one kind of blank."""
+    lower = " " if character.isspace() else character.lower()
+    return lower if len(lower) == 1 else character
+
+
 @functools.cache
-def _lower_case() -> tuple[bytes, npt.NDArray[np.uint32]]:
-    """What each code point becomes: lower case, where that is one code point, and one kind of blank."""
-    table = np.arange(_MAPPED_CODE_POINTS, dtype=np.uint32)
-    for code in range(_MAPPED_CODE_POINTS):
-        character = chr(code)
-        lower = character.lower()
-        if character.isspace():
-            table[code] = _BLANK
-        elif len(lower) == 1:
-            table[code] = ord(lower)
-    return bytes(table[:256].astype(np.uint8).tolist()), table
+def _normal_bytes() -> bytes:
+    """What each byte of the code page becomes; those that it has no character for stay."""
+    characters = [bytes([code]).decode(_CODE_PAGE, "replace") for code in range(256)]
+    normal = [_normal(character).encode(_CODE_PAGE, "replace") for character in characters]
+    return bytes(
+        code if character == "\ufffd" else byte[0]
+        for code, (character, byte) in enumerate(zip(characters, normal, strict=True))
+    )
+
+
+@functools.cache
+def _normal_code_points() -> npt.NDArray[np.uint32]:
+    """What each code point becomes."""
+    return np.fromiter(map(ord, map(_normal, map(chr, range(_MAPPED_CODE_POINTS)))), np.uint32)
+
+
+@functools.cache
+def _page_code_points() -> npt.NDArray[np.uint32]:
+    """The code point of each byte of the code page."""
+    return np.fromiter(map(ord, bytes(range(256)).decode(_CODE_PAGE, "replace")), np.uint32)
 
 
 def normalise(text: str) -> Codes:
-    """The text as it is compared, as code points: case and the kind and number of blanks do not count."""
-    text = text.strip()
-    codes: npt.NDArray[Any]
-    if text.isascii():
-        codes = np.frombuffer(text.encode().translate(_lower_case()[0]), np.uint8)
-    else:
-        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        mapped = _lower_case()[1]
-        if int(codes.max()) < len(mapped):
-            codes = mapped[codes]
-        else:
-            codes = np.where(codes < len(mapped), mapped[np.minimum(codes, len(mapped) - 1)], codes)
-        if int(codes.max()) < 128:
-            codes = codes.astype(np.uint8)
+    """The text as it is compared: case and the kind and number of blanks do not count. Equal texts get equal codes."""
+    return normalise_all([text])[0]
+
+
+def normalise_all(texts: Iterable[str]) -> list[Codes]:
+    """Each text as it is compared; what is in bytes is worked on end to end."""
+    contents: list[bytes] = []
+    result: list[Codes | None] = []
+    for text in texts:
+        text = text.strip()
+        codes = None
+        try:
+            contents.append(text.encode("ascii" if text.isascii() else _CODE_PAGE))
+        except UnicodeEncodeError:
+            codes = _from_code_points(text)
+            if codes.itemsize == 1:
+                contents.append(codes.tobytes())
+                codes = None
+        result.append(codes)
+    ends = np.cumsum(list(map(len, contents)))
+    flat, ends = _single_blanks(np.frombuffer(b"".join(contents).translate(_normal_bytes()), np.uint8), ends)
+    edges = iter(itertools.pairwise([0, *ends.tolist()]))
+    return [flat[slice(*next(edges))] if codes is None else codes for codes in result]
+
+
+def _single_blanks(
+    codes: npt.NDArray[Any], ends: npt.NDArray[np.int64]
+) -> tuple[Codes, npt.NDArray[np.int64]]:
+    """Texts end to end, which neither begin nor end with a blank, without all but the first of each run; and their ends."""
     keep = codes != _BLANK
-    keep[1:] |= keep[:-1].copy()  # the first blank after something else
-    return codes[keep]
+    keep[1:] |= keep[:-1].copy()
+    surplus = np.flatnonzero(~keep)
+    return (codes[keep], ends - np.searchsorted(surplus, ends)) if len(surplus) else (codes, ends)
+
+
+def _from_code_points(text: str) -> Codes:
+    """What the code page has not all characters of: in code points, unless it has those that they become."""
+    codes: npt.NDArray[Any] = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    mapped = _normal_code_points()
+    largest = int(codes.max())
+    if largest < len(mapped):
+        codes = mapped[codes]
+        largest = int(codes.max())
+    else:
+        codes = np.where(codes < len(mapped), mapped[np.minimum(codes, len(mapped) - 1)], codes)
+    if (
+        largest <= _LAST_OF_PAGE
+    ):  # a rare blank, or a letter with a common one for its lower case, may be gone now
+        with contextlib.suppress(UnicodeEncodeError):
+            return np.frombuffer(codes.tobytes().decode("utf-32-le").encode(_CODE_PAGE), np.uint8)
+    return _single_blanks(codes, np.array([len(codes)]))[0]
+
+
+def code_points(codes: Codes) -> Codes:
+    """A normalised text's code points, in bytes where all are ASCII."""
+    if codes.itemsize > 1 or codes.tobytes().isascii():
+        return codes
+    return _page_code_points().take(codes)
 
 
 def text_hash(codes: Codes) -> bytes:
@@ -81,7 +143,7 @@ def _units(codes: Codes, shingles: Shingles) -> Codes:
     """The units that shingles are made of; fewer than one shingle's are filled up with zeros."""
     units = codes
     if shingles.unit == "word":
-        text = codes.astype(np.uint32).tobytes().decode("utf-32-le")
+        text = code_points(codes).astype(np.uint32).tobytes().decode("utf-32-le")
         units = np.fromiter(map(_word_hash, _WORD.findall(text)), np.uint32)
     missing = shingles.size - len(units) if len(units) else 0
     return np.concatenate([units, np.zeros(missing, units.dtype)]) if missing > 0 else units
@@ -94,7 +156,8 @@ def _word_hash(word: str) -> int:
 
 def shingle_hashes(codes: Codes, shingles: Shingles) -> Hashes:
     """The set of a normalised text's shingles, as 64-bit hashes: of a text above a million units each hash once, else as
-    they come, for `overlap` counts them once all the same."""
+    they come, for `overlap` counts them once all the same. Two texts are compared in one form: both in bytes, or both as
+    `code_points` gives them."""
     units = _units(codes, shingles)
     if len(units) <= _SET_CHARACTERS:
         return _hashes(units, shingles.size)
@@ -109,7 +172,7 @@ def shingle_blocks(codes: Codes, shingles: Shingles, units_a_block: int) -> Iter
 
 
 def _hashes(units: Codes, size: int) -> Hashes:
-    """Of each `size` consecutive units one hash; of ASCII, up to eight characters, different ones for different shingles."""
+    """Of each `size` consecutive units one hash; of up to eight bytes, different ones for different shingles."""
     count = len(units) - size + 1
     if count < 1:
         return np.empty(0, np.uint64)
@@ -278,71 +341,45 @@ def signatures(texts: Iterable[Codes], shingles: Shingles, values: int) -> Signa
     Returns:
         [texts, values]; rows of empty texts are filled with the largest value.
     """
-    rows = [np.empty((0, values), np.uint32)]
-    firsts: list[int] = []  # of each text the row of its first piece
-    pieces = _pieces((_units(codes, shingles) for codes in texts), shingles.size, firsts)
-    for group in _groups(pieces):
-        rows.append(_minima(group, shingles.size, values))
-    signature = np.concatenate(rows)
-    if len(signature) > len(firsts):
-        signature = np.minimum.reduceat(signature, firsts)
-    _densify(signature)
-    return signature
+    units = [_units(code_points(codes), shingles) for codes in texts]
+    result = np.full((len(units) + 1, values), _NO_HASH)
+    if units:
+        ends = np.cumsum(list(map(len, units)))
+        _take_minima(np.concatenate(units), ends, shingles.size, result)
+    _densify(result[:-1])
+    return result[:-1]
 
 
-def _pieces(texts: Iterator[Codes], size: int, firsts: list[int]) -> Iterator[Codes]:
-    """Cut long texts into pieces that share no shingle and miss none."""
-    count = 0
-    for units in texts:
-        firsts.append(count)
-        for start in range(0, max(len(units) - size + 1, 1), _GROUP_CHARACTERS):
-            count += 1
-            yield units[start : start + _GROUP_CHARACTERS + size - 1]
-
-
-def _groups(pieces: Iterator[Codes]) -> Iterator[list[Codes]]:
-    """Consecutive pieces, together of about a group's size."""
-    group: list[Codes] = []
-    size = 0
-    for units in pieces:
-        group.append(units)
-        size += len(units)
-        if size >= _GROUP_CHARACTERS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _minima(group: list[Codes], size: int, values: int) -> Signatures:
-    """[pieces, values]: of each piece and bin the least hash of a shingle, or the largest value."""
-    lengths = np.array([len(units) for units in group])
-    flat = np.concatenate(group).astype(np.uint32, copy=False)
-    cells = np.repeat(np.arange(len(group)) * values, lengths)
-    ends = np.cumsum(lengths)[lengths > 0]
-    cells[(ends[:, None] - np.arange(1, size)).ravel()] = len(group) * values  # these would cross pieces
-    result = np.full((len(group) + 1) * values, _NO_HASH)
-    if len(flat):
-        hashes = _polynomial(flat, size, _SHORT_BASE)
+def _take_minima(flat: Codes, ends: npt.NDArray[np.int64], size: int, result: Signatures) -> None:
+    """Of texts end to end, each of none or `size` units and more, the least hash of each bin; the last row is for shingles
+    that cross from one into the next."""
+    values = result.shape[1]
+    for start in range(0, len(flat) - size + 1, _GROUP_CHARACTERS):
+        part = flat[start : start + _GROUP_CHARACTERS + size - 1].astype(np.uint32, copy=False)
+        hashes = _polynomial(part, size, _SHORT_BASE)
         _mix32(hashes)
-        cells = cells[: len(hashes)]
+        first, last = np.searchsorted(ends, [start, start + len(hashes) - 1], side="right").tolist()
+        ends_here = ends[first : last + 1] - start
+        lengths = np.diff(np.minimum(ends_here, len(hashes)), prepend=0)
+        cells = np.repeat(np.arange(first, last + 1) * values, lengths)
+        crossing = (ends_here[:, None] - np.arange(1, size)).ravel()
+        cells[crossing[(crossing >= 0) & (crossing < len(hashes))]] = (len(result) - 1) * values
         if values > 1:
-            cells += hashes >> np.uint32(33 - values.bit_length())
-        np.minimum.at(result, cells, hashes)
-    return result.reshape(-1, values)[:-1]
+            cells += (hashes >> np.uint32(33 - values.bit_length())).astype(np.int64)
+        np.minimum.at(result.reshape(-1), cells, hashes)
 
 
 def _densify(result: Signatures) -> None:
     """Fill empty bins in place, for all rows at a time, one attempt after the other."""
     values = result.shape[1]
     empty = result == _NO_HASH
-    empty[empty.all(axis=1)] = False  # an empty set has nothing to borrow
-    borrowable = ~empty
     rows, bins = np.nonzero(empty)
+    borrows = np.bincount(rows, minlength=1)[rows] < values  # an empty set has nothing to borrow
+    rows, bins = rows[borrows], bins[borrows]
     random = np.random.default_rng(_SEED)
     while len(rows):
         donors = np.asarray(random.integers(0, values, values))[bins]
-        found = borrowable[rows, donors]
+        found = ~empty[rows, donors]
         result[rows[found], bins[found]] = result[rows[found], donors[found]]
         rows, bins = rows[~found], bins[~found]
 

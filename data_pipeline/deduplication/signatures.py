@@ -19,7 +19,7 @@ from data_pipeline.engine.documents import read_texts
 from data_pipeline.engine.resumable import Counts
 
 COPIES = 0  # the row of hashes for exact copies; band b is row b + 1
-_BLOCK_BYTES = 1 << 21
+_BLOCK_CHARACTERS = 1 << 21
 _CHUNK_DOCUMENTS = 1 << 16  # so that a place in a chunk takes two bytes
 
 
@@ -50,20 +50,20 @@ def write_signatures(job: Job, group: int) -> Counts:
 
 def _text_blocks(job: Job, group: int, sizes: list[int]) -> Iterator[list[minhash.Codes]]:
     """The normalised texts of a group, some megabytes at a time, cut where chunks are; appends each shard's documents."""
-    block: list[minhash.Codes] = []
+    block: list[str] = []
     size = documents = 0
     for shard in job.groups[group]:
         before = documents
         for text in read_texts(Path(job.inputs[shard])):
-            block.append(minhash.normalise(text))
-            size += block[-1].nbytes
+            block.append(text)
+            size += len(text)
             documents += 1
-            if size >= _BLOCK_BYTES or documents % _CHUNK_DOCUMENTS == 0:
-                yield block
+            if size >= _BLOCK_CHARACTERS or documents % _CHUNK_DOCUMENTS == 0:
+                yield minhash.normalise_all(block)
                 block, size = [], 0
         sizes.append(documents - before)
     if block:
-        yield block
+        yield minhash.normalise_all(block)
 
 
 def _chunk(exact: list[bytes], bands: list[minhash.Hashes]) -> bytes:

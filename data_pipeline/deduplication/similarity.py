@@ -5,6 +5,8 @@ Which pairs are compared, `data_pipeline.deduplication.verification` says.
 
 import functools
 import io
+import itertools
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +17,11 @@ import numpy as np
 from core.files import atomic_write
 from data_pipeline.deduplication.job import Job, Numbers, are_marked, mapped
 from data_pipeline.deduplication.long_texts import LONG_CHARACTERS, LongText, long_similarity
-from data_pipeline.deduplication.minhash import Codes, jaccard, normalise, shingle_hashes
-from data_pipeline.engine.documents import read_texts
+from data_pipeline.deduplication.minhash import Codes, code_points, jaccard, normalise_all, shingle_hashes
+from data_pipeline.engine.documents import read_marked_texts
 from data_pipeline.engine.resumable import Counts
 
-_CACHED_BYTES = 1 << 27
+_CACHED_BYTES = 1 << 26  # of each kind
 _OPEN_FILES = 64
 
 
@@ -31,7 +33,7 @@ def marks_file(job: Job) -> Path:
 def write_texts(job: Job, group: int) -> Counts:
     """Lay out the normalised texts of a group that take part in a comparison.
 
-    `texts-…` holds code points of one or four bytes, `places-…` rows of number, offset, bytes, bytes a code.
+    `texts-…` holds codes of one or four bytes, `places-…` rows of number, offset, bytes, bytes a code.
     """
     marks = np.load(marks_file(job), mmap_mode="r")
     rows = []
@@ -39,14 +41,13 @@ def write_texts(job: Job, group: int) -> Counts:
     with atomic_write(job.file("texts", group)) as temporary, temporary.open("wb") as stream:
         for shard in job.groups[group]:
             start, end = job.starts[shard : shard + 2].tolist()
-            wanted = are_marked(marks, np.arange(start, end)).tolist()
-            texts = read_texts(Path(job.inputs[shard])) if any(wanted) else iter(())
-            for number, (is_wanted, text) in enumerate(zip(wanted, texts, strict=False), start):
-                if is_wanted:
-                    codes = normalise(text)
-                    stream.write(codes.tobytes())
-                    rows.append((number, offset, codes.nbytes, codes.itemsize))
-                    offset += codes.nbytes
+            wanted = are_marked(marks, np.arange(start, end))
+            batches = read_marked_texts(Path(job.inputs[shard]), wanted) if wanted.any() else ()
+            texts = itertools.chain.from_iterable(map(normalise_all, batches))
+            for number, codes in zip((np.flatnonzero(wanted) + start).tolist(), texts, strict=False):
+                stream.write(codes.data)
+                rows.append((number, offset, codes.nbytes, codes.itemsize))
+                offset += codes.nbytes
     with atomic_write(job.file("places", group)) as temporary:
         temporary.write_bytes(np.array(rows, np.int64).reshape(-1, 4).tobytes())
     return {"texts": len(rows), "bytes": offset}
@@ -73,10 +74,12 @@ class _Texts:
     def read(self, index: int) -> Codes:
         """A normalised text."""
         group, offset, size, width = self._places[index].tolist()
-        stream = self._open(group)
-        stream.seek(offset)
-        raw = stream.read(size)
+        raw = os.pread(self._open(group).fileno(), size, offset)
         return np.frombuffer(raw, np.uint8 if width == 1 else np.uint32)
+
+    def is_in_bytes(self, index: int) -> bool:
+        """Whether a normalised text's codes are bytes of the code page."""
+        return bool(self._places[index, 3] == 1)
 
 
 T = TypeVar("T")
@@ -107,13 +110,22 @@ class Similarities:
 
     def __init__(self, job: Job, numbers: Numbers) -> None:
         texts, shingles = _Texts(job, numbers), job.settings.shingles
-        self._length = texts.length
+        self._texts = texts
         self._sets = _Latest(
             lambda index: shingle_hashes(texts.read(index), shingles), lambda hashes: hashes.nbytes
         )
-        self._long = _Latest(lambda index: LongText(texts.read(index), shingles), lambda text: text.nbytes)
+        self._wide_sets = _Latest(
+            lambda index: shingle_hashes(code_points(texts.read(index)), shingles),
+            lambda hashes: hashes.nbytes,
+        )
+        self._long = _Latest(
+            lambda index: LongText(code_points(texts.read(index)), shingles), lambda text: text.nbytes
+        )
 
     def of(self, first: int, second: int) -> float:
-        if min(self._length(first), self._length(second)) > LONG_CHARACTERS:
+        texts = self._texts
+        if min(texts.length(first), texts.length(second)) > LONG_CHARACTERS:
             return long_similarity(self._long[first], self._long[second])
-        return jaccard(self._sets[first], self._sets[second])
+        both_in_bytes = texts.is_in_bytes(first) and texts.is_in_bytes(second)
+        sets = self._sets if both_in_bytes else self._wide_sets
+        return jaccard(sets[first], sets[second])

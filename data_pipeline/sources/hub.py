@@ -8,6 +8,7 @@ is in `presets`; pins are kept by `lock_file`.
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import itertools
 import logging
 import re
@@ -19,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TransientError
 from core.files import read_json, write_json
 from core.progress import Bar
-from data_pipeline.engine.documents import SHARD_ROWS, SHARDS_OF_A_SIZE, ShardSize
+from data_pipeline.engine.documents import SHARD_ROWS, SHARDS_OF_A_SIZE, Document, ShardSize
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.lock_file import LockFile, NotPinnedError
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
 from data_pipeline.sources.formats import row_record
-from data_pipeline.sources.local import ONLY_FILE
+from data_pipeline.sources.local import FIRST_DOCUMENTS, ONLY_FILE, digest_of, hashed
 from data_pipeline.sources.raw_records import RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
 
@@ -194,15 +195,14 @@ def fetch_hub(
         output: directory to write to.
 
     Returns:
-        Counts: records, documents, bytes, quarantined, blank_lines and bad_files (both 0).
+        Counts: records, documents, bytes, quarantined, blank_lines and bad_files (both 0); of a folder with a limit
+        "pins", too: the hash of what was read, see `first_documents`.
 
     Raises:
         SourceError: not to be had, without the column, of another size, or with too many bad records.
     """
     output = Path(output)
-    rows = open_dataset(dataset, streaming=source.streaming)
-    _check_column(dataset, rows.column_names, source)
-    rows = _used_columns(rows, source)
+    rows = _open_used(source, dataset, streaming=_is_streamed(source, dataset))
     if source.limit:
         work = functools.partial(_fetch_first, source, dataset, output, rows)
         tasks = {_task_name(0): 0}
@@ -215,6 +215,7 @@ def fetch_hub(
         tasks = {_task_name(task): task for task in range(last + 1)}
         work = functools.partial(_fetch_task, source, dataset, output, rows)
         counts = run_shards(f"fetch {source.name}", work, tasks, output, executor, title)
+    pins = {"pins": {FIRST_DOCUMENTS: counts[0].pop(FIRST_DOCUMENTS)}} if FIRST_DOCUMENTS in counts[0] else {}
     summary = add_counts(counts)
     if not source.limit:
         _check_rows(dataset, summary["records"], source.expected_rows)
@@ -223,7 +224,27 @@ def fetch_hub(
         return f"{dataset} row {record.line}"
 
     judge(summary, source.name, output, where)
-    return summary
+    return {**summary, **pins}
+
+
+def first_documents(source: "HubSource", dataset: HubDataset) -> str:
+    """The sha256 of what a fetch with a limit takes from a local folder; nothing beyond it is read."""
+    rows, reading, digest = _open_used(source, dataset, streaming=True), Reading(), hashlib.sha256()
+    documents = source.limited(_documents(source, dataset, _in_batches(rows), 0, reading))
+    for _ in hashed(documents, digest):
+        pass
+    return digest_of(reading, digest)
+
+
+def _is_streamed(source: "HubSource", dataset: HubDataset) -> bool:
+    """Whether rows are read as they are needed: for a first try of a folder there is nothing else to do."""
+    return source.streaming or bool(source.limit and dataset.is_local)
+
+
+def _open_used(source: "HubSource", dataset: HubDataset, streaming: bool) -> Any:
+    rows = open_dataset(dataset, streaming=streaming)
+    _check_column(dataset, rows.column_names, source)
+    return _used_columns(rows, source)
 
 
 def _check_column(dataset: HubDataset, columns: list[str] | None, source: "HubSource") -> None:
@@ -283,7 +304,7 @@ def _fetch_task(source: "HubSource", dataset: HubDataset, output: Path, rows: An
 
 def _fetch_first(source: "HubSource", dataset: HubDataset, output: Path, rows: Any, task: int) -> Counts:
     """Write the first documents, as many as the source's limit says."""
-    batches = _in_batches(rows) if source.streaming else rows
+    batches = _in_batches(rows) if _is_streamed(source, dataset) else rows
     return _write_task(source, dataset, output, batches, task)
 
 
@@ -315,20 +336,15 @@ def _in_batches(rows: Any) -> Iterator[dict[str, Any]]:
             yield dict(zip(batch, values, strict=True))
 
 
-def _write_task(
-    source: "HubSource", dataset: HubDataset, output: Path, rows: Iterable[Mapping[str, Any]], task: int
-) -> Counts:
-    reading = Reading()
-
-    def name(part: int) -> str:
-        return f"documents-{task:06d}-{part:04d}.parquet"
-
+def _documents(
+    source: "HubSource", dataset: HubDataset, rows: Iterable[Mapping[str, Any]], task: int, reading: Reading
+) -> Iterator[Document]:
     def records() -> Iterator[RawRecord]:
         with _explained(dataset):
             for number, row in enumerate(rows, start=task_rows(task).start + 1):
                 yield row_record(number, dict(row), source.text_field, source.maximum_record_bytes)
 
-    documents = documents_of(
+    return documents_of(
         records(),
         path=Path(dataset.name),
         source=source.name,
@@ -337,7 +353,21 @@ def _write_task(
         maximum_record_bytes=source.maximum_record_bytes,
         reading=reading,
     )
+
+
+def _write_task(
+    source: "HubSource", dataset: HubDataset, output: Path, rows: Iterable[Mapping[str, Any]], task: int
+) -> Counts:
+    """Write the documents of a task; of a first try of a folder, which no key hashes, their hash is among the counts."""
+    reading, digest = Reading(), hashlib.sha256()
+
+    def name(part: int) -> str:
+        return f"documents-{task:06d}-{part:04d}.parquet"
+
+    documents = source.limited(_documents(source, dataset, rows, task, reading))
+    is_hashed = bool(source.limit and dataset.is_local)
+    if is_hashed:
+        documents = hashed(documents, digest)
     size = ShardSize.of_part(task)
-    return write_documents(
-        output, _task_name(task), name, source.limited(documents), reading, lambda part: size
-    )
+    counts = write_documents(output, _task_name(task), name, documents, reading, lambda part: size)
+    return {**counts, FIRST_DOCUMENTS: digest_of(reading, digest)} if is_hashed else counts

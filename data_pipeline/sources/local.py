@@ -118,19 +118,20 @@ def first_documents(source: "Source", files: Mapping[str, Path]) -> tuple[dict[s
     for name, path in files.items():
         used[name] = path
         documents = itertools.islice(_read(source, [Piece(name, path)], reading), left)
-        left -= sum(1 for _ in _hashed(documents, digest))
+        left -= sum(1 for _ in hashed(documents, digest))
         if not left:
             break
-    return used, _digest_of(reading, digest)
+    return used, digest_of(reading, digest)
 
 
-def _hashed(documents: Iterable[Document], digest: "hashlib._Hash") -> Iterator[Document]:
+def hashed(documents: Iterable[Document], digest: "hashlib._Hash") -> Iterator[Document]:
+    """The documents, each of which goes into the digest as it goes by."""
     for document in documents:
         digest.update((json.dumps(document) + "\n").encode())
         yield document
 
 
-def _digest_of(reading: Reading, digest: "hashlib._Hash") -> str:
+def digest_of(reading: Reading, digest: "hashlib._Hash") -> str:
     """sha256 of the documents that went by, and of what else was found on the way."""
     digest.update(json.dumps(dataclasses.asdict(reading)).encode())
     return digest.hexdigest()
@@ -183,9 +184,9 @@ def _fetch_group(source: "Source", output: Path, size: ShardSize, task: tuple[in
 
     documents, digest = source.limited(_read(source, pieces, reading)), hashlib.sha256()
     if source.limit:
-        documents = _hashed(documents, digest)
+        documents = hashed(documents, digest)
     counts = write_documents(output, f"files-{number:05d}", name, documents, reading, lambda part: size)
-    return {**counts, FIRST_DOCUMENTS: _digest_of(reading, digest)} if source.limit else counts
+    return {**counts, FIRST_DOCUMENTS: digest_of(reading, digest)} if source.limit else counts
 
 
 def _read(source: "Source", pieces: list[Piece], reading: Reading) -> Iterator[Document]:

@@ -302,11 +302,17 @@ class HubSource(Source):
         return {**super().key(), **{name: getattr(self, name) for name in names}}
 
     def files(self) -> dict[str, Path]:
-        return {"dataset": Path(self.dataset)} if self.is_local else {}
+        """A folder is read; none for a first try, which hashes what it reads of it alone (see `pins`)."""
+        return {"dataset": Path(self.dataset)} if self.is_local and not self.limit else {}
 
     def pins(self, lock: LockFile | None, folder: Path | None) -> Pins:
-        from data_pipeline.sources.hub import pin_of, pinned
+        from data_pipeline.sources.hub import first_documents, pin_of, pinned
+        from data_pipeline.sources.local import FIRST_DOCUMENTS
 
+        if self.is_local and self.limit:
+            if "_digest" not in self.__dict__:
+                self.__dict__["_digest"] = first_documents(self, self._wanted())
+            return {FIRST_DOCUMENTS: self.__dict__["_digest"]}
         return pin_of(pinned(self._wanted(), lock, asks=folder is not None))
 
     def _wanted(self) -> "HubDataset":
@@ -321,7 +327,7 @@ class HubSource(Source):
 
         dataset = pinned(self._wanted(), lock)
         counts = fetch_hub(self, dataset, output, executor=executor, title=title)
-        return {**counts, "origin": {**dataset.facts(), **self.notes()}, "pins": pin_of(dataset)}
+        return {"pins": pin_of(dataset), **counts, "origin": {**dataset.facts(), **self.notes()}}
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ import pytest
 from corpus_files import contents, english, read_documents
 from hub_layout import stay_offline, write_hub_split
 
+from core.errors import UserError
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.lock_file import LockError, LockFile
 from data_pipeline.engine.resumable import read_quarantine
+from data_pipeline.engine.steps import Store, Workplace, make
 from data_pipeline.sources import hub
 from data_pipeline.sources.hub import HubDataset, fetch_hub, hub_rows, pin_of, pinned
 from data_pipeline.sources.records import SourceError
 from data_pipeline.sources.source import HubSource
+from data_pipeline.steps import fetch as fetch_step
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROWS = [{"id": str(n), "text": f"{english(n, 20)} ü"} for n in range(500)]
@@ -97,6 +100,36 @@ def test_a_limit_takes_the_first_documents_of_a_nested_field(tmp_path: Path, str
     assert found == [(ROWS[n]["text"], f'{{"page": {{"n": {n}}}}}') for n in range(3)]
     with pytest.raises(SourceError, match=r"no column 'pages\.body', only \['page'\]"):
         fetch(folder, tmp_path / "none", **{**settings, "text_field": "pages.body"})
+
+
+def test_a_limited_fetch_of_a_folder_stands_on_what_it_reads_alone(tmp_path: Path) -> None:
+    """Files after the limit are no part of the key, and need not even be whole; what comes first is, and is held to it."""
+    folder = tmp_path / "wiki"
+
+    def write(first: str) -> None:
+        write_hub_split(folder, "train", [{"text": first}, *ROWS], files=3)
+        last = max(folder.rglob("*.parquet"))
+        last.write_bytes(last.read_bytes()[:-4] + b"cut!")
+
+    def artifact(limit: int) -> tuple[Store, Any]:
+        store = Store(tmp_path / "runs")
+        return store, fetch_step(HubSource("s", dataset=str(folder), limit=limit), None, None)
+
+    write("one")
+    store, step = artifact(2)
+    first = store.artifact(step).key
+    make(step, Workplace(store, LocalExecutor(1)))
+    assert [document.text for document in read_documents(store.directory(step))] == ["one", ROWS[0]["text"]]
+    sorted(folder.rglob("*.parquet"))[1].write_bytes(b"anything")
+    store, step = artifact(2)
+    assert store.artifact(step).key == first and store.is_complete(step)
+    assert store.artifact(artifact(3)[1]).key != first
+    write("two")
+    store, step = artifact(2)
+    assert store.artifact(step).key != first
+    write("three")  # after the key was taken
+    with pytest.raises(UserError, match=r"fetched .*but its key was taken for .*the same command again"):
+        make(step, Workplace(store, LocalExecutor(1)))
 
 
 def test_workers_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,13 +133,34 @@ def test_the_pairs_above_the_threshold_are_found_as_often_as_theory_says_and_no_
 
 @pytest.mark.parametrize(
     "text",
-    ["", " \n", "a", "  A\t\n b ", "Ünïcödé  ẞ İ K", "x\x1c\x85\u2028\u3000y", "𐐀 \U0010ffff 😀", "ab" * 9],
-)
+    ["", " \n", "a", "  A\t\n b ", "Ünïcödé  ẞ İ K", "x\x1c\x85\u2028\u3000y", "𐐀 \U0010ffff 😀", "ab" * 9,
+     "“‘Ÿ”’ – Š…\xa0\xa0É", "“\u2009\u2009\u212bÅ”", "“ж” \x81", "ŒUVRE\u202f!  €™"],
+)  # fmt: skip
 def test_normalised_texts_are_lower_case_with_single_blanks(text: str) -> None:
     expected = " ".join("".join(c.lower() if len(c.lower()) == 1 else c for c in text).split())
     codes = minhash.normalise(text)
-    assert codes.dtype == (np.uint8 if expected.isascii() else np.uint32)
-    assert "".join(map(chr, codes.tolist())) == expected
+    assert "".join(map(chr, minhash.code_points(codes).tolist())) == expected
+    page = expected.encode("cp1252", "ignore")
+    is_in_bytes = len(page) == len(expected)
+    assert codes.dtype == (np.uint8 if is_in_bytes else np.uint32)
+    assert bytes(codes) == (page if is_in_bytes else expected.encode("utf-32-le"))
+    several = minhash.normalise_all(["A  b", text, "", text, "“ ”"])
+    assert [bytes(part) for part in several] == [b"a b", bytes(codes), b"", bytes(codes), b"\x93 \x94"]
+    assert bytes(minhash.normalise(expected)) == bytes(codes)  # equal texts, equal codes
+
+
+def test_marks_of_typesetters_cost_no_similarity_beside_rarer_characters(tmp_path: Path) -> None:
+    """One of two texts is in bytes, the other has a character that is in no code page; and both are long."""
+    plain = f"“{english(5)}” – naïve…"
+    pairs = [(plain, f"{plain} ж"), (plain * 110, f"{plain * 110} ж")]
+    for number, texts in enumerate(pairs):
+        one, other = (
+            {normal[start : start + 5] for start in range(len(normal) - 4)}
+            for normal in (" ".join(text.lower().split()) for text in texts)
+        )
+        _, ((cluster),) = near_duplicates.deduplicated(list(texts), tmp_path / f"{number}", shards=1)
+        ((_, _, value),) = cluster["similar"]
+        assert value == pytest.approx(len(one & other) / len(one | other), abs=5e-5) and value < 1
 
 
 def test_signatures_do_not_depend_on_neighbours_or_on_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +280,7 @@ def test_how_the_work_is_cut_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert len(whole[0]) < 80
     for module, name, value in (
         (signatures, "_CHUNK_DOCUMENTS", 7),
-        (signatures, "_BLOCK_BYTES", 3000),
+        (signatures, "_BLOCK_CHARACTERS", 3000),
         (job_module, "_MOST_GROUPS", 4),
         (candidates, "_TASK_HASHES", 100),
         (candidates, "_LEAST_MEMBERS", 300),
