@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_pipeline.tokenization.tokenizers import Tokenizer, TokenizerError
 
-_SAMPLE_CHARACTERS = 1_024
+_SAMPLE_CHARACTERS = 2_048
 _FIRST_SAMPLES, _SAMPLE_EVERY = 8, 256
 
 

@@ -279,7 +279,7 @@ def test_another_pattern_is_found_out(trained: Path, monkeypatch: pytest.MonkeyP
     encoder = BytePairEncoder(tokenizer)
     monkeypatch.setattr(data_pipeline.tokenization.byte_pair_libraries, "_PATTERN", r"\s?\p{L}+|\s?\S|\s+")
     encoder._library = Tiktoken(vocabulary_of(tokenizer))
-    text = "1234 5678 ...\n\n" + english(1)
+    text = english(1) + "\n\n" + "1234 5678 ..."
     reference = ReferenceEncoder(tokenizer, None, [tokenizer.end_of_document])
     with pytest.raises(TokenizerError, match=r"the end|is not"):
         check(encoder, reference, text, encoder.encode_documents([text]))
