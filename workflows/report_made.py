@@ -101,7 +101,10 @@ def layout_words(fact: Fact) -> str:
         **asdict(ParallelConfig()),
         **{f"{word}_parallel": layout.get(f"{word}_parallel") for word in _SIZES},
     }
-    others = {name: value for name, value in layout.items() if usual.get(name, value) != value}
+    # A choice that is left to the device (None) is as good as not made.
+    others = {
+        name: value for name, value in layout.items() if (usual.get(name, value) or False) != (value or False)
+    }
     return ", ".join(filter(None, [layout_of(fact)[1], listed(others)]))
 
 

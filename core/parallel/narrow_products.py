@@ -6,7 +6,7 @@ the result once gives what they give.
 
 fp32 where no gradient is wanted: oneDNN's product reads the weights as they are stored, torch's usual one lays them out
 anew in each call. That is a fifth faster on AMD's processors, and much faster for few rows of a large output layer; a row's
-digits do not depend on how many other rows there are, from a few on.
+digits do not depend on how many other rows there are, from a few on (with large factors in recent releases only).
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _HAS_PRODUCTS = {  # asked once, for compiled code sees a constant then
     torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported(),
     torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported(),
 }
-_FEWEST_ROWS = 8  # for oneDNN; fewer, as generation has, are no matter of seconds
+_FEWEST_ROWS = 16  # for oneDNN; fewer, as generation has, are no matter of seconds
 
 
 class Widened(torch.autograd.Function):

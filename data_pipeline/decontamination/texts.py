@@ -163,4 +163,9 @@ def _row_texts(row: dict[str, Any], readers: list[list[Benchmark]]) -> list[Benc
     for value in row.values():
         if isinstance(value, str):
             check_characters(value)  # which says more than what the first reader misses
-    raise problems[0]
+    if len(readers) > 1:  # the benchmark that was named
+        raise problems[0]
+    about_its_fields = [error for error in problems if any(f'"{field}"' in str(error) for field in row)]
+    raise (about_its_fields or [UserError(f"has no field of a benchmark, only {', '.join(row) or 'none'}")])[
+        0
+    ]

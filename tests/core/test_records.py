@@ -247,6 +247,7 @@ def test_steps_that_are_not_of_the_training_are_refused(tmp_path, steps):
 def _refused(output: Path, steps: tuple[int, int]) -> None:
     class OneProcess:
         data_size = tensor_size = pipeline_size = pipeline_chunks = 1
+        device = torch.device("cpu")
 
     train(None, OneProcess(), TRAINING, output, RunOptions(profile_steps=steps))
 

@@ -305,7 +305,8 @@ def test_what_in_a_folder_is_not_read_is_named(
         ("x.jsonl", b"[" * 100_000, "benchmark .line 1: .*nested"),
         ("x.txt", b'{"article": "half \\ud83d"}', "RACE .half a surrogate pair at character 5"),
         ("x.txt.gz", gzip.compress(b"{}", mtime=0)[:-1], "RACE .*cut off or corrupt"),
-        ("x.json", b'[{"text": "a"}, {"body": "b"}]', "record 2: must be an object with a string"),
+        ("x.json", b'[{"text": "a"}, {"body": "b"}]', "record 2: has no field of a benchmark, only body"),
+        ("x.json", b'[{"text": "a"}, {"text": 1}]', 'record 2: must be an object with a string "text"'),
         ("x.parquet", b"PAR1 and no more", "magic bytes not found"),
     ],
 )
