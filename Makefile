@@ -46,7 +46,9 @@ lint: install
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-test: lint pytest
+# Lint and types beside the tests, whose ranks and waits leave a core now and then.
+test: compiled
+	@$(MAKE) --no-print-directory -j 2 lint pytest
 
 pytest: compiled
 	$(PYTEST) --durations=15
