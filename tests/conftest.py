@@ -6,6 +6,7 @@ group, or takes long. `make test-fast` runs the last ones, `make test` all.
 """
 
 import fnmatch
+import functools
 import inspect
 import logging
 import multiprocessing.context
@@ -100,12 +101,15 @@ def starts_ranks(thing: Any, seen: set[int]) -> bool:
 
 
 def _is_ours(thing: Any) -> bool:
-    if not (inspect.isfunction(thing) or inspect.isclass(thing)):
-        return False
-    module = sys.modules.get(thing.__module__)
-    return TESTS in Path(getattr(module, "__file__", None) or "/").parents
+    return (inspect.isfunction(thing) or inspect.isclass(thing)) and _is_test_module(thing.__module__)
 
 
+@functools.cache
+def _is_test_module(name: str) -> bool:
+    return TESTS in Path(getattr(sys.modules.get(name), "__file__", None) or "/").parents
+
+
+@functools.cache
 def _mentioned(code: CodeType) -> tuple[set[str], set[str]]:
     """Names and texts in a function's code, that of inner functions included."""
     names, texts = set(code.co_names), set()

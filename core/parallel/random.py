@@ -60,9 +60,16 @@ class RandomStreams:
 
     def _seed(self, place: tuple[object, ...]) -> None:
         if self.separate:
-            torch.manual_seed(derived_seed(*place, "attention", self._tensor_rank))
+            self._start_at(derived_seed(*place, "attention", self._tensor_rank))
             self._attention_state = self._get_state()
-        torch.manual_seed(derived_seed(*place))
+        self._start_at(derived_seed(*place))
+
+    def _start_at(self, seed: int) -> None:
+        """What `torch.manual_seed` does, but not for kinds of devices that are not used: there it keeps a traceback of each
+        call, for when they are, which takes longer than a layer of a small model."""
+        torch.default_generator.manual_seed(seed)
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     @contextlib.contextmanager
     def attention(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """Dropout's two streams: what must agree across ranks does, what must differ does, recomputation included."""
 
+import traceback
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from objectives import GPT2, RandomTask, random_batch, whole
 
 from core.config import ModelConfig
 from core.parallel.mesh import initialize
+from core.parallel.random import RandomStreams, derived_seed
 from core.training.preparation import set_recompute
 
 DROPPING = ModelConfig("gpt2", 2, 32, 4, 16, 131, vocabulary_multiple=8, dropout=0.3, attention_dropout=0.3)
@@ -87,3 +90,23 @@ def test_initial_weights_do_not_depend_on_the_layout_and_have_the_stated_spread(
     assert abs(contract.std() / (0.02 / np.sqrt(2 * GPT2.layers)) - 1) < 0.05
     assert not single["network.transformer.layers.0.feed_forward.expand.bias"].any()
     assert (single["network.transformer.final_norm.weight"] == 1).all()
+
+
+def test_streams_start_as_torch_seeds_and_keep_nothing_of_absent_devices(monkeypatch):
+    """torch.manual_seed notes a seed, and who gave it, for each kind of device that is not there: for every layer."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a traceback is made")
+
+    streams = RandomStreams(torch.device("cpu"), data_rank=1, tensor_rank=2, tensor_size=4)
+    monkeypatch.setattr(traceback, "format_stack", refuse)
+    streams.start_micro_batch(seed=3, step=5, micro_batch=1)
+    streams.start_layer(7)
+    drawn = torch.rand(4)
+    with streams.attention():
+        attention = torch.rand(4)
+    monkeypatch.undo()
+    place = (3, "dropout", 5, 1, 1, "layer", 7)
+    for values, seed in ((drawn, derived_seed(*place)), (attention, derived_seed(*place, "attention", 2))):
+        torch.manual_seed(seed)
+        assert torch.equal(values, torch.rand(4))

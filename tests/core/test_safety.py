@@ -16,6 +16,7 @@ from distributed import exit_codes, run_distributed
 from objectives import GPT2, RandomTask
 from observing import AfterStep
 
+import core.training.checkpoint as checkpoint
 import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.errors import UserError
@@ -125,6 +126,7 @@ def _hang(foreign: bool) -> None:
 def _train_with_a_rank_that_hangs(output: Path, hanging: int, foreign: bool, by_collectives: bool) -> None:
     """A rank hangs after the first step; the others' collectives wait for seconds, or for much longer."""
     soon = datetime.timedelta(seconds=3)
+    checkpoint._PATIENCE = 1  # a checkpoint may be on its way, which is waited for longer
     mesh = initialize(2, timeout=soon) if by_collectives else replace(initialize(2), timeout=soon)
     hang = AfterStep(lambda done: mesh.rank == hanging and done == 3 and _hang(foreign))
     message = _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output, None, [hang])

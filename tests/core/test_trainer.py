@@ -24,10 +24,10 @@ from core.training.records import read_state
 from core.training.trainer import RunOptions, train
 
 TRAINING = TrainingConfig(
-    steps=8, global_batch=4, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=3,
+    steps=6, global_batch=4, micro_batch=1, learning_rate=1e-2, warmup_steps=2, checkpoint_interval=3,
     validation_interval=4, validation_batches=1,
 )  # fmt: skip
-LONG = replace(TRAINING, steps=24, learning_rate=1e-3)
+LONG = replace(TRAINING, steps=12, micro_batch=2, learning_rate=1e-3)
 DROPPING = replace(GPT2, dropout=0.1, attention_dropout=0.1)
 
 
@@ -63,17 +63,20 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, precision):
     assert (whole / "model/model.safetensors").read_bytes() == (
         killed / "model/model.safetensors"
     ).read_bytes()
-    assert read_state(killed) == {"status": "finished", "step": 8}
-    assert [r["step"] for r in _metrics(whole) if "validation_loss" in r] == [0, 4, 8]
+    assert read_state(killed) == {"status": "finished", "step": 6}
+    assert [r["step"] for r in _metrics(whole) if "validation_loss" in r] == [0, 4, 6]
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory) -> tuple[Path, list[float]]:
-    """A (2,2) run with zero 2 killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
-    folder = tmp_path_factory.mktemp("stopped")
+def _stop(folder: Path) -> None:
     run_distributed(_train, 4, folder / "whole", 2, LONG, GPT2, 0, 1000, 2)
     with pytest.raises(AssertionError, match="died"):
         run_distributed(_train, 4, folder / "killed", 2, LONG, GPT2, 5, 1000, 2)
+
+
+@pytest.fixture
+def stopped(made_once) -> tuple[Path, list[float]]:
+    """A (2,2) run with zero 2 killed after step 5 (checkpoints at 3 only), and the losses of an undisturbed one."""
+    folder = made_once("trainer-stopped", _stop)
     return folder / "killed", _losses(folder / "whole")
 
 
@@ -86,7 +89,7 @@ def test_a_checkpoint_goes_on_in_another_layout_with_the_same_losses(tmp_path, s
     killed, wanted = stopped
     output = _copy(killed, tmp_path / "run")
     run_distributed(_train, data * tensor, output, tensor, LONG, GPT2)
-    assert len(_losses(output)) == 24, "21 of them after the checkpoint"
+    assert len(_losses(output)) == 12, "9 of them after the checkpoint"
     np.testing.assert_allclose(_losses(output), wanted, rtol=1e-5)
 
 
@@ -146,7 +149,7 @@ def test_a_signal_saves_and_says_so(tmp_path):
     assert not (tmp_path / "model").exists()
     assert damage(tmp_path / "checkpoints/step-00000002") is None
     assert run_distributed(_train, 2, tmp_path, 2) == ["finished", "finished"]
-    assert [record["step"] for record in _metrics(tmp_path) if "loss" in record] == list(range(1, 9))
+    assert [record["step"] for record in _metrics(tmp_path) if "loss" in record] == list(range(1, 7))
 
 
 @pytest.mark.parametrize("model", [GPT2, BERT], ids=["gpt2", "bert"])

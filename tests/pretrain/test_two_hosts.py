@@ -37,11 +37,15 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _hosts(
-    inputs: Path, recipe: str, output: Path, hosts: int, tensor: int
+    inputs: Path, recipe: str, output: Path, hosts: int, tensor: int, torchrun: bool = False
 ) -> Iterator[list[subprocess.Popen]]:
-    """`hosts` agents of a training on the layout (2, tensor); nothing of them is left running."""
+    """`hosts` agents of a training on the layout (2, tensor); nothing of them is left running.
+
+    Args:
+        torchrun: its own agents, whose ranks import anew; else ours, which take the same and import once a host.
+    """
     output.mkdir()
-    agent = "torch.distributed.run" if hosts > 1 else "core.program.start"  # takes the same, is quicker
+    agent = "torch.distributed.run" if torchrun else "core.program.start"
     command = [sys.executable, "-m", agent, "--nnodes", str(hosts)]
     command += ["--nproc-per-node", str(2 * tensor // hosts), "--rdzv-backend", "c10d", "--rdzv-id", "test"]
     command += ["--rdzv-endpoint", f"127.0.0.1:{_free_port()}", "--local-addr", "127.0.0.1"]
@@ -99,7 +103,7 @@ def test_two_hosts_give_the_bytes_of_one_and_tensor_ranks_share_a_host(inputs, t
 def test_sigterm_on_every_host_saves_and_stops(inputs, tmp_path):
     output = tmp_path / "two"
     metrics, state = output / "out/metrics.jsonl", output / "out/state.json"
-    with _hosts(inputs, "endless", output, 2, 1) as agents:
+    with _hosts(inputs, "endless", output, 2, 1, torchrun=True) as agents:
         deadline = time.monotonic() + 150
         while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 2):
             assert time.monotonic() < deadline, _logs(output)

@@ -18,6 +18,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = CHECKOUT / "tests" / "recipes" / "tiny.toml"
+SHORT = "models.bert-tiny.finetuning.race.sequence_length=40"  # two thirds of the tokens of all that runs
 
 # Kills its own process as soon as one shard of a stage is finished (and its counts are written).
 KILLER = """
@@ -49,7 +50,7 @@ class Runs:
         module = "killer" if kill_in else "workflows"
         environment = {**os.environ, "KILL_IN": kill_in, "PYTHONPATH": f"{self.folder}:{CHECKOUT}"}
         command = [sys.executable, "-m", "luigi", "--module", module, task, "--recipe", str(TINY)]
-        command += ["--runs", str(self.directory), "--cpu-workers", "1", *options]
+        command += ["--runs", str(self.directory), "--cpu-workers", "1", "--set", SHORT, *options]
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -165,7 +166,7 @@ def test_every_number_names_its_artifact_and_what_makes_it_again(undisturbed: tu
         assert f'id="{artifact}"' in page
     lambada = next(one for one in results["artifacts"] if one["stage"] == "lambada")
     assert f'href="#lambada/gpt2-tiny-{lambada["key"][:12]}"' in page
-    assert f"Evaluate --recipe {TINY} --task lambada --model gpt2-tiny" in page
+    assert f"Evaluate --recipe {TINY} --set {SHORT} --task lambada --model gpt2-tiny" in page
 
 
 def test_the_models_that_can_write_have_written(undisturbed: tuple[Runs, str]):
