@@ -23,6 +23,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from core import registry
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numpy start their threads
     _SHARE = len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
@@ -196,3 +198,12 @@ def _plain_logging() -> None:
     logger.setLevel(logging.NOTSET)
     logger.propagate, logger.disabled = True, False
     logger.handlers.clear()
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_one_test() -> Iterator[None]:
+    """Plug-ins are looked at again before each stage; those of earlier tests are gone with their folders."""
+    before = dict(registry._sources)
+    yield
+    registry._sources.clear()
+    registry._sources.update(before)

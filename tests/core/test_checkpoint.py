@@ -152,7 +152,9 @@ def test_a_full_disk_stops_all_ranks_with_what_to_do_and_the_run_can_go_on(tmp_p
     assert f"rank {full_rank}: " in errors[0] and "File too large" in errors[0] and "make room" in errors[0]
     state = read_state(output)
     assert state["status"] == "failed" and state["error"] == errors[0]
-    assert state["step"] == 10, "known after step 9, it stopped after the next, and not at the next save"
+    assert state["step"] in (9, 10), (
+        "known after step 9 at the latest, it stopped after the next, and not at a save"
+    )
     assert [path.name for path in output.glob("checkpoints/*")] == ["step-00000004"]
     run_distributed(_train, 2, output, 1, SHORT)
     run_distributed(_train, 2, tmp_path / "whole", 1, SHORT)
