@@ -1,8 +1,9 @@
 """Tiers of tests, and set-ups that all workers share.
 
-`chain`: whole ways through several stages, killed and repeated (the table below). `ranks`: what starts a process group,
-found in what a test and its fixtures call. `fast`: everything else; such a test fails when it does start a process
-group, or takes long. `make test-fast` runs the last ones, `make test` all.
+`chain`: whole ways through several stages, killed and repeated (the table below, as of `long`). `ranks`: what starts a
+process group, found in what a test and its fixtures call. `long`: random inputs by the thousand, time and memory at several
+sizes. `fast`: everything else; such a test fails when it does start a process group, or takes long. `make test-fast` runs
+the last ones, `make test` all.
 """
 
 import fnmatch
@@ -45,7 +46,15 @@ TIERS = {
     "workflows/test_own_records.py": "chain",
     "data_pipeline/test_resume.py": "chain",
     "data_pipeline/test_ray.py": "chain",
-    "data_pipeline/test_plugins.py::*--ray*": "chain",
+    "data_pipeline/test_plugins.py": "chain",
+    "docs/test_guides.py": "chain",
+    "workflows/test_central.py": "chain",
+    "workflows/test_report_browser.py": "chain",
+    "data_pipeline/test_linear_time.py": "long",
+    "data_pipeline/test_near_duplicates.py": "long",
+    "data_pipeline/test_pinned_ids.py": "long",
+    "data_pipeline/test_reader_fuzz.py": "long",
+    "data_pipeline/test_text_cuts.py": "long",
     "workflows/test_warm_ranks.py": "ranks",
     "workflows/test_slurm.py::test_a_step*": "ranks",
     "core/test_cuda.py": "ranks",
@@ -54,7 +63,7 @@ TIERS = {
 }
 # Ranks wait for each other, so two such tests at a time on two cores are slower than one after the other: with work
 # stealing one worker begins with them, the other with the fast tests.
-_ORDER = ("chain", "ranks", "fast")
+_ORDER = ("chain", "ranks", "long", "fast")
 _LONG = ("test_near_duplicates.py", "test_plugins.py", "test_sample.py", "test_guides.py", "test_compile.py")
 _STARTS_RANKS = {"run_distributed", "run_program", "init_process_group"}
 _RANK_PROGRAMS = {"pretrain", "evaluate", "finetune"}
