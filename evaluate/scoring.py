@@ -13,6 +13,7 @@ import torch
 from core.errors import ConfigurationError, UserError
 from core.evaluation import Keep, batches_by_length, exact_sum, pad, scores_of_batches
 from core.model_directory import Network
+from core.models.transformer import Places
 from core.parallel.cross_entropy import vocabulary_parallel_argmax, vocabulary_parallel_cross_entropy
 from core.parallel.mesh import Mesh
 from core.tf32 import NAME as TF32
@@ -190,7 +191,8 @@ def _score_pass(model: Network, batch: list[ScoredSequence], mesh: Mesh) -> torc
     positions = np.concatenate([_scored_positions(sequence) for sequence in batch])
     wanted = np.concatenate([sequence.wanted for sequence in batch])
     on_device = [torch.from_numpy(array).to(mesh.device) for array in (inputs, rows, positions, wanted)]
-    losses, best = _losses_and_best(model, mesh, *on_device)
+    places = Places(on_device[1], on_device[2], int(positions.min()))
+    losses, best = _losses_and_best(model, mesh, on_device[0], places, on_device[3])
     return torch.stack([losses.double(), best.double()], dim=1)
 
 
@@ -203,12 +205,11 @@ def _losses_and_best(
     model: Network,
     mesh: Mesh,
     tokens: torch.Tensor,
-    rows: torch.Tensor,
-    positions: torch.Tensor,
+    places: Places,
     wanted: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss of each wanted token and the model's first choice in its place, [scored] each."""
-    logits = model(tokens, places=(rows, positions))  # [scored, padded vocabulary / tp]
+    logits = model(tokens, places=places)  # [scored, padded vocabulary / tp]
     group, vocabulary_size = mesh.tensor_group, model.config.vocabulary_size
     return (
         vocabulary_parallel_cross_entropy(logits, wanted, group=group, vocabulary_size=vocabulary_size),

@@ -15,6 +15,7 @@ from torch import nn
 
 from core.evaluation import exact_sum, ratio_standard_error, scores_of_items
 from core.generation.batches import Generated, Method, generate_all
+from core.models.transformer import Places
 from core.parallel.cross_entropy import IGNORED, vocabulary_parallel_cross_entropy
 from data_pipeline.benchmarks.text_metrics import Share
 from data_pipeline.tokenization.tokenizers import Tokenizer
@@ -58,7 +59,7 @@ class Answering(TunedModel):
         """Of each token of an answer its row and its loss; only these places go through the output layer."""
         rows, places = (targets != IGNORED).nonzero(as_tuple=True)
         losses = vocabulary_parallel_cross_entropy(
-            self.network(tokens, places=(rows, places)),
+            self.network(tokens, places=Places(rows, places)),
             targets[rows, places],
             group=self._mesh.tensor_group,
             vocabulary_size=self.config.vocabulary_size,

@@ -19,6 +19,7 @@ from core.evaluation import Keep, scores_of_batches
 from core.generation.sampling import Sampling
 from core.model_directory import Network
 from core.models.cache import KeyValueCache
+from core.models.transformer import Places
 from core.parallel.mesh import Mesh
 
 _TURNS = 4  # of a batch's places, in a run
@@ -228,7 +229,7 @@ class Batch:
 
     def _logits(self, tokens: torch.Tensor, last: list[int], cache: KeyValueCache) -> torch.Tensor:
         device = self._mesh.device
-        places = torch.arange(len(last), device=device), torch.tensor(last, device=device)
+        places = Places(torch.arange(len(last), device=device), torch.tensor(last, device=device))
         return self._model(tokens.to(device), places=places, cache=cache)
 
 

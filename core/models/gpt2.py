@@ -27,7 +27,7 @@ class GPT2Model(EmbeddedTransformer):
         weights; what is made of them is fp32.
 
         Args:
-            places: (rows, positions), [n] each: logits of these places only, [n, padded vocabulary / tp]. The
+            places: logits of these n places only, [n, padded vocabulary / tp]. The
                 logits are by far the largest values, and an evaluation wants few of them. Not under sequence
                 parallelism.
             cache: what was read before; each row's `tokens` go on from there and are remembered in it. Generation

@@ -3,7 +3,7 @@ after each; both layer-norm orders of figure 7."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,15 @@ from core.parallel.narrow_products import linear
 from core.parallel.parts import local_parts, make_leaves
 
 Batch = Mapping[str, torch.Tensor]
-Places = tuple[torch.Tensor, torch.Tensor]  # (rows, positions), [n] each
+
+
+class Places(NamedTuple):
+    """Where values are wanted: n places of a batch, [n] each, none of them before the position `first`, a number that the
+    host knows."""
+
+    rows: torch.Tensor
+    positions: torch.Tensor
+    first: int = 0
 
 
 class SelfAttention(nn.Module):
@@ -64,30 +72,33 @@ class SelfAttention(nn.Module):
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
         of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
-        if places is None or torch.is_grad_enabled():
-            fused = self.query_key_value(values)
-        else:
-            fused = self._projected(values, places)
+        if places is not None and cache is None and not torch.is_grad_enabled():
+            return self.output(self._core_of(values, places))
+        fused = self.query_key_value(values)
         own_stream = self.dropout and self.streams.separate and not torch.compiler.is_compiling()
         if self.training and (self.recompute or own_stream):
             context = self._core_apart(fused, mask)
         else:
             context = self._core(fused, mask, cache)
-        return self.output(context if places is None else context[places])
+        return self.output(context if places is None else context[places.rows, places.positions])
 
-    def _projected(self, values: torch.Tensor, places: Places) -> torch.Tensor:
-        """As `query_key_value` gives it, but queries of places only, zeros elsewhere: without gradients."""
+    def _core_of(self, values: torch.Tensor, places: Places) -> torch.Tensor:
+        """[batch, sequence, hidden] → context of the places, [n, hidden / tp]: of all others nothing is computed but what
+        the places see of them, keys and values. Causal, without dropout and cache."""
         batch, sequence, hidden = values.shape
         layer, heads, size = self.query_key_value, self.local_heads, self.head_size
         weight, bias = local_parts(layer.weight, layer.bias)
         weights, biases = weight.view(heads, 3, size, hidden), bias.view(heads, 3, size)
-        keys_and_values = linear(values, weights[:, 1:].reshape(-1, hidden), biases[:, 1:].flatten())
-        queries = linear(values[places], weights[:, 0].reshape(-1, hidden), biases[:, 0].flatten())
-        fused = values.new_zeros(batch, sequence, heads, 3, size)
-        fused[:, :, :, 1:] = keys_and_values.view(batch, sequence, heads, 2, size)
-        rows, positions = places
-        fused[rows, positions, :, 0] = queries.view(-1, heads, size)
-        return fused.flatten(2)
+        others = linear(values, weights[:, 1:].reshape(-1, hidden), biases[:, 1:].flatten())
+        key, value = others.view(batch, sequence, heads, 2, size).permute(3, 0, 2, 1, 4)
+        own = linear(values[:, places.first :], weights[:, 0].reshape(-1, hidden), biases[:, 0].flatten())
+        query = own.view(batch, -1, heads, size).transpose(1, 2)
+        seen = None
+        if places.first:  # a mask costs more than it saves where there is nothing to leave out
+            whole = torch.ones(sequence - places.first, sequence, dtype=torch.bool, device=values.device)
+            seen = whole.tril(places.first)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, is_causal=seen is None)
+        return context.transpose(1, 2).flatten(2)[places.rows, places.positions - places.first]
 
     def _core(
         self, fused: torch.Tensor, mask: torch.Tensor | None, cache: LayerCache | None = None
@@ -185,7 +196,9 @@ class TransformerLayer(nn.Module):
         first, second = kept
         if self.pre_norm:  # figure 7(b): the residual is the un-normalised stream
             attended = self.attention(self.attention_norm(values), mask, cache, places)
-            values = (values if places is None else values[places]) + self._drop(attended, first)
+            values = (values if places is None else values[places.rows, places.positions]) + self._drop(
+                attended, first
+            )
             return values + self._drop(self.feed_forward(self.feed_forward_norm(values)), second)
         assert places is None, "for causal models, which are pre-LN"
         values = self.attention_norm(values + self._drop(self.attention(values, mask), first))  # figure 7(a)
@@ -207,7 +220,12 @@ class TransformerLayer(nn.Module):
             make_leaves(self)
             if not (self.training and self.attention.dropout and self.streams.separate):
                 return compiled(values, mask, cache, places)
-            kept = tuple([self._draw(values if places is None else values[places]) for _ in range(2)])
+            kept = tuple(
+                [
+                    self._draw(values if places is None else values[places.rows, places.positions])
+                    for _ in range(2)
+                ]
+            )
             with self.streams.attention():
                 return compiled(values, mask, cache, places, kept)
 
