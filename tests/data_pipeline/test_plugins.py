@@ -28,7 +28,8 @@ class Poems(Source):
 
     def records(self):
         for number in range(self.count):
-            yield {{"text": f"Poem {{number}}. " + "The ferry crossed the quiet river again. " * 30, "number": number}}
+            boat = "ferry" if number == 4 else "boat"
+            yield {{"text": f"Poem {{number}}. " + f"The {{boat}} crossed the quiet river again. " * 30, "number": number}}
 
 
 FILTERS.add("no_ferries", no_ferries)
@@ -63,9 +64,7 @@ def inputs(folder: Path) -> Path:
     return write_jsonl(folder / "in.jsonl", [english(1), FERRY, english(2)])
 
 
-@pytest.mark.parametrize(
-    "options", [("--workers", "1"), ("--workers", "2"), ("--ray", "local")], ids=" ".join
-)
+@pytest.mark.parametrize("options", [("--workers", "1"), ("--workers", "2")], ids=" ".join)
 def test_a_filter_of_the_users_drops_documents_under_its_name(
     tmp_path: Path, plugin: Path, options: tuple[str, str]
 ) -> None:
@@ -105,21 +104,19 @@ def test_editing_the_plugin_or_what_it_imports_changes_the_key(tmp_path: Path, p
 def test_a_source_of_the_users_is_built_like_any_other(
     tmp_path: Path, plugin: Path, options: tuple[str, str]
 ) -> None:
-    result = command(
-        *("build", "--source", "poems", "count=5", "--plugin", plugin, "--train-tokenizer", "gpt2:300"),
-        *("--threshold", "1", "--output", tmp_path / "out", *options),
-    )
+    """And a filter of theirs finds one of its documents."""
+    line = ("build", "--source", "poems", "count=5", "--plugin", plugin, "--train-tokenizer", "gpt2:300")
+    line += ("--filters", "no_ferries", "--threshold", "1", "--output", tmp_path / "out")
+    result = command(*line, *options)
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "out" / "corpus.json").read_text())["documents"] == 5
+    assert "1 no_ferries" in result.stdout
+    assert json.loads((tmp_path / "out" / "corpus.json").read_text())["documents"] == 4
     (fetched,) = (path for path in (tmp_path / "out" / "stages" / "fetch").iterdir() if path.is_dir())
     assert [json.loads(document.metadata) for document in read_documents(fetched)] == [
         {"number": number} for number in range(5)
     ]
     before = contents(tmp_path / "out")
-    again = command(
-        *("build", "--source", "poems", "count=5", "--plugin", plugin, "--train-tokenizer", "gpt2:300"),
-        *("--threshold", "1", "--output", tmp_path / "out", "--workers", "1"),
-    )
+    again = command(*line, "--workers", "1")
     assert again.stderr.count("there already") == 5
     assert contents(tmp_path / "out") == before
 
