@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import subprocess
 import zlib
@@ -30,6 +31,7 @@ DAMAGE = (EOFError, OSError, MemoryError, UnicodeError, zlib.error, lzma.LZMAErr
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Levels of a value's lists and objects: our own limit, since that of the interpreter's JSON differs by release.
 MAXIMUM_DEPTH = 500
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 TOO_DEEP = f"its fields are nested more than {MAXIMUM_DEPTH} levels deep"
 _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20
@@ -335,9 +337,20 @@ def parse_json(content: str) -> Any:
     except RecursionError as error:
         raise UserError(TOO_DEEP) from error
     except ValueError as error:
-        raise UserError(f"not JSON: {error}") from error
+        raise UserError(TOO_DEEP if is_nested_too_deep(content) else f"not JSON: {error}") from error
     check_depth(value)
     return value
+
+
+def is_nested_too_deep(content: str) -> bool:
+    """Of what is no JSON: whether brackets are open more than `MAXIMUM_DEPTH` deep. Some interpreters' readers give up
+    there, others at what is wrong behind it."""
+    depth = 0
+    for mark in _BRACKETS.finditer(content):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark[0], 0)
+        if depth > MAXIMUM_DEPTH:
+            return True
+    return False
 
 
 def check_depth(record: Any) -> None:

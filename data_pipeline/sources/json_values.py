@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 from core.errors import UserError
 from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
-from data_pipeline.text_files import BYTE_ORDER_MARK, TOO_DEEP, half_pair, numbered_lines
+from data_pipeline.text_files import BYTE_ORDER_MARK, TOO_DEEP, half_pair, is_nested_too_deep, numbered_lines
 
 _FIRST_BYTES = 1 << 16
 _BLANK = " \t\n\r"  # JSON's own
@@ -134,6 +134,10 @@ class _Reader:
             else RawRecord(number, value)
         )
 
+    def _wrong(self, number: int, error: ValueError) -> JsonError:
+        nested = is_nested_too_deep(self._text[self.place :])
+        return JsonError(f"record {number}: {TOO_DEEP if nested else f'not JSON: {error}'}")
+
     def _value(self, number: int) -> tuple[Any, str] | None:
         """A value and how it is spelled, or None where that is too long."""
         while True:
@@ -143,11 +147,11 @@ class _Reader:
                 raise JsonError(f"record {number}: {TOO_DEEP}") from error
             except ValueError as error:
                 if not self._is_cut(error):
-                    raise JsonError(f"record {number}: not JSON: {error}") from error
+                    raise self._wrong(number, error) from error
                 if len(self._text) - self.place > self._maximum:
                     return None
                 if not self._more():
-                    raise JsonError(f"record {number}: not JSON: {error}") from error
+                    raise self._wrong(number, error) from error
             else:
                 if end < len(self._text) or not self._more():  # a number could go on
                     start, self.place = self.place, end

@@ -152,6 +152,8 @@ def test_json_lines_have_numbers_and_errors_have_them_too() -> None:
     for line, what in (
         ("{", "not JSON: Expecting"),
         ("[" * 5000, "nested more than 500"),
+        ("[" * 600 + "x", "nested more than 500"),
+        (r'["\"' + "[" * 600 + '" x]', "not JSON: "),
         ("1" * 5000, "not JSON"),
     ):
         with pytest.raises(UserError, match=f"line 2: .*{what}"):
