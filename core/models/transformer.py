@@ -72,7 +72,7 @@ class SelfAttention(nn.Module):
         Under sequence parallelism input and result are this rank's part of the sequence. With a cache, `values` are
         of new tokens, which see those before them, too. With places, the result is theirs only, [n, hidden].
         """
-        if places is not None and cache is None and not torch.is_grad_enabled():
+        if places is not None and cache is None and not (self.training or torch.is_grad_enabled()):
             return self.output(self._core_of(values, places))
         fused = self.query_key_value(values)
         own_stream = self.dropout and self.streams.separate and not torch.compiler.is_compiling()

@@ -66,7 +66,7 @@ MODES = {
     "bert": [SPLIT, replace(SPLIT, recompute="full")],
     "post-norm bert": [SPLIT],
 }
-ACCUMULATIONS = (1, 2)
+ACCUMULATIONS = (1, 4)
 
 
 def _modes(name: str, data: int) -> list[Mode]:
