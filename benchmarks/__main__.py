@@ -12,6 +12,7 @@ from core.flags import add_flags, from_flags
 
 NAMES = (
     "checkpoint-stall",
+    "device",
     "finetuning",
     "many-files",
     "memory",

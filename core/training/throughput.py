@@ -92,7 +92,7 @@ class ThroughputMeter:
         """What was counted since the last call, over all ranks, which all call it."""
         self._stop()
         dist.all_reduce(self._work, group=self._mesh.control_group)
-        memory = torch.tensor([_peak_memory(self._mesh.device)])
+        memory = torch.tensor([peak_memory(self._mesh.device)])
         dist.all_reduce(memory, op=dist.ReduceOp.MAX, group=self._mesh.control_group)
         seconds = max(self._seconds, 1e-9)
         # Every tensor rank and every stage counted the work of its whole data rank.
@@ -127,7 +127,8 @@ class ThroughputMeter:
         self._seconds += time.monotonic() - self._running_since
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most: what torch allocated on a GPU, else what the process had resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

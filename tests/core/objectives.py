@@ -70,4 +70,4 @@ def _sample(config: ModelConfig, index: int) -> dict[str, np.ndarray]:
 
 def whole(parameter: torch.Tensor) -> np.ndarray:
     """A DTensor's whole value."""
-    return parameter.detach().full_tensor().numpy().copy()
+    return parameter.detach().full_tensor().cpu().numpy().copy()

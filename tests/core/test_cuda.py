@@ -1,46 +1,31 @@
 """On a GPU, where there is one: the CPU's numbers in every precision, eager and compiled, and resumption to the bit."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu import needs_gpu, run_on
 
-HERE = Path(__file__).parent
-GPU = os.environ["CUDA_DEVICES_FOR_TESTS"]  # set by conftest.py, which hides them from all other tests
-
-
-def _has_cuda() -> bool:
-    """Asked in a process of its own: what this one sees is settled before."""
-    program = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": GPU}
-    return subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not Path("/dev/nvidiactl").exists() or not _has_cuda(), reason="there is no GPU here"
-)
+pytestmark = needs_gpu
 
 
 def _run(output: Path, device: str, **told: Any) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "CUDA_VISIBLE_DEVICES": GPU if device == "cuda" else "",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [sys.executable, str(HERE / "on_device.py"), str(output), json.dumps(told)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return run_on(device, "on_device.py", str(output), json.dumps(told))
 
 
 def _steps(output: Path, device: str, **told: Any) -> list[list[float]]:
     """[loss, gradient norm] of each step."""
+    return _trained(output, device, **told)["steps"]
+
+
+def _trained(output: Path, device: str, **told: Any) -> dict[str, Any]:
     done = _run(output, device, **told)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["device"] == device
-    return result["steps"]
+    return result
 
 
 def _close(left: list[list[float]], right: list[list[float]], tolerance: float) -> None:
@@ -68,3 +53,12 @@ def test_a_killed_run_on_a_gpu_resumes_to_the_bit(tmp_path, precision):
     whole = _steps(tmp_path / "whole", "cuda", **told)
     assert _run(tmp_path / "killed", "cuda", **told, die_at=3).returncode == -9
     assert _steps(tmp_path / "killed", "cuda", **told) == whole
+
+
+@pytest.mark.parametrize(
+    "told", [{"compile": False}, {"compile": True}, {"micro_batch": 1, "precision": "bf16"}]
+)
+def test_a_step_waits_for_the_gpu_once(tmp_path, told):
+    # What all ranks decide on, losses, norm and the wish to stop, is read together.
+    waits = _trained(tmp_path, "cuda", family="gpt2", dropout=0.1, count_waits=True, **told)["waits"]
+    assert len(waits) == 1, waits

@@ -2,15 +2,18 @@
 of a plain single-process model, by the trainer itself, and each mode's collectives."""
 
 import json
+import pickle
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from distributed import run_distributed
+from gpu import needs_gpu, run_on
 from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, random_batch, whole
 from reference import bert_loss, gpt2_loss
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -105,14 +108,15 @@ def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh
     return {"losses": [line["loss"] for line in lines], "gradients": optimizers[0].seen}
 
 
-def _train_in_modes(data: int, tensor: int, output: Path) -> dict:
+def train_in_modes(data: int, tensor: int, output: Path, **training_too: Any) -> dict:
+    """Losses and gradients by model and mode, on the main rank."""
     results = {}
     meshes = {split: initialize(tensor, split) for split in (False, True)}
     for name, config in CONFIGS.items():
         for mode in _modes(name, data):
             training = replace(
-                TRAINING, micro_batch=BATCH // data // mode.accumulation, recompute=mode.recompute
-            )
+                TRAINING, micro_batch=BATCH // data // mode.accumulation, recompute=mode.recompute, **training_too
+            )  # fmt: skip
             folder = output / f"{name} {mode}"
             results[name, mode] = _train(config, training, mode, meshes[mode.sequence_parallel], folder)
     return results
@@ -162,12 +166,27 @@ def _assert_same(result: dict, wanted: dict, what: str) -> None:
             assert error < 1e-5, f"{what}, step {step + 1}: gradient of {name} is off by {error:.1e}"
 
 
-@pytest.mark.parametrize(("data", "tensor"), LAYOUTS)
-def test_every_mode_agrees_with_a_plain_model(data, tensor, expected, tmp_path):
-    results = run_distributed(_train_in_modes, data * tensor, data, tensor, tmp_path)[0]
+def _assert_all_same(results: dict, data: int, expected: dict) -> None:
     assert len(results) == sum(len(_modes(name, data)) for name in CONFIGS)
     for (name, mode), result in results.items():
         _assert_same(result, expected[name], f"{name}, {mode}")
+
+
+@pytest.mark.parametrize(("data", "tensor"), LAYOUTS)
+def test_every_mode_agrees_with_a_plain_model(data, tensor, expected, tmp_path):
+    _assert_all_same(
+        run_distributed(train_in_modes, data * tensor, data, tensor, tmp_path)[0], data, expected
+    )
+
+
+@needs_gpu
+@pytest.mark.parametrize("layers", ["eager", "compiled"])
+def test_every_mode_agrees_with_a_plain_model_on_a_gpu(layers, expected, tmp_path):
+    done = run_on("cuda", "modes_on_device.py", str(tmp_path), layers)
+    assert done.returncode == 0, done.stderr
+    device, backend, results = pickle.loads((tmp_path / "results").read_bytes())
+    assert (device, backend) == ("cuda", "nccl")
+    _assert_all_same(results, 1, expected)
 
 
 def _train_odd(tensor: int, names: list[str], zero: int, output: Path) -> dict:
