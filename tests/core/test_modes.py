@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from distributed import run_distributed
-from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, random_batch, whole
+from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, descend, random_batch, whole
 from reference import bert_loss, gpt2_loss
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -79,8 +79,7 @@ def _modes(name: str, data: int) -> list[Mode]:
 
 
 class _RecordingSGD(torch.optim.SGD):
-    """Keeps this rank's parts of the gradients of every step, which changes its own part of the weights: torch's own step
-    takes long to find out that nothing is to be sent for it."""
+    """Keeps this rank's parts of the gradients of every step."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__(model.parameters(), lr=SGD_RATE)
@@ -88,10 +87,7 @@ class _RecordingSGD(torch.optim.SGD):
 
     def step(self, closure=None):
         self.seen.append({name: _part(p.grad) for name, p in self.model.named_parameters()})
-        (group,) = self.param_groups
-        for parameter in group["params"]:
-            assert parameter.grad.placements == parameter.placements
-            parameter.detach().to_local().add_(parameter.grad.to_local(), alpha=-group["lr"])
+        descend(self)
 
 
 def _part(value: DTensor) -> tuple[tuple[int, ...], tuple[int, ...], np.ndarray]:
