@@ -39,8 +39,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-gc.disable()  # until all tests are found: what they are made of stays, and looking through it takes a quarter of that time
-
 TESTS = Path(__file__).parent
 # By file or file::test, as patterns; anything else is told by what it calls.
 TIERS = {
@@ -85,9 +83,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_ORDER.index(_tier(item)), item.path.name not in _LONG))
 
 
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """What tests are made of stays: to look through it for garbage, again and again, takes half of the time to find them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _tier(item: pytest.Item) -> str:
