@@ -5,6 +5,7 @@ than most trainings of tests take.
 """
 
 import contextlib
+import gc
 import importlib
 import sys
 
@@ -31,3 +32,4 @@ for name in _PROGRAMS:
 torch.set_num_threads(1)  # a process with threads of OpenMP must not be forked
 for precision in ("fp32", "bf16", "fp16"):
     measured_peak(torch.device("cpu"), precision)
+gc.freeze()  # ranks neither look through what is here for garbage, nor copy its pages to do so

@@ -71,3 +71,12 @@ def _sample(config: ModelConfig, index: int) -> dict[str, np.ndarray]:
 def whole(parameter: torch.Tensor) -> np.ndarray:
     """A DTensor's whole value."""
     return parameter.detach().full_tensor().cpu().numpy().copy()
+
+
+def descend(optimizer: torch.optim.Optimizer) -> None:
+    """A step of plain SGD, by each rank on its own part of the weights: torch's takes long to find out that nothing is to
+    be sent for it."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            assert parameter.grad.placements == parameter.placements
+            parameter.detach().to_local().add_(parameter.grad.to_local(), alpha=-group["lr"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch._inductor.config
 from distributed import run_distributed
 from objectives import BERT, GPT2, RandomTask
 
@@ -38,16 +37,21 @@ def _losses(output: Path, model, training: TrainingConfig, tensor: int, zero: in
 
 def _compiled_and_eager(output: Path, cases: list) -> list[tuple[list, list, int, dict]]:
     """Of each case the losses on both sides, and how many graphs there were and what broke them."""
-    torch._inductor.config.compile_threads = 1  # a pool of compilers would import torch for every rank
+    from torch._inductor import config  # here: to import it takes a second
+
+    config.compile_threads = 1  # a pool of compilers would import torch for every rank
+    config.cpp.vec_isa_ok = True  # to try what a processor says it can takes ten seconds
     return [_both_sides(output / str(number), *case) for number, case in enumerate(cases)]
 
 
 def _both_sides(output: Path, model, settings: dict, tensor: int, zero: int) -> tuple[list, list, int, dict]:
+    from torch._inductor import config
+
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
     sides = []
-    with torch._inductor.config.patch(fallback_random=True):  # compiled code draws what others do
+    with config.patch(fallback_random=True):  # compiled code draws what others do
         for compiled in (True, False):
             training = replace(TRAINING, compile=compiled, **settings)
             sides.append(_losses(output / str(compiled), model, training, tensor, zero))

@@ -12,10 +12,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from distributed import run_distributed
 from gpu import needs_gpu, run_on
-from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, random_batch, whole
+from objectives import BERT, GPT2, POST_NORM_BERT, RandomTask, descend, random_batch, whole
 from reference import bert_loss, gpt2_loss
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import core.training.data_parallel as data_parallel
@@ -79,15 +82,41 @@ def _modes(name: str, data: int) -> list[Mode]:
 
 
 class _RecordingSGD(torch.optim.SGD):
-    """Keeps the whole gradients of every step."""
+    """Keeps this rank's parts of the gradients of every step."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__(model.parameters(), lr=SGD_RATE)
         self.model, self.seen = model, []
 
     def step(self, closure=None):
-        self.seen.append({name: whole(p.grad) for name, p in self.model.named_parameters()})
-        return super().step(closure)
+        self.seen.append({name: _part(p.grad) for name, p in self.model.named_parameters()})
+        descend(self)
+
+
+def _part(value: DTensor) -> tuple[tuple[int, ...], tuple[int, ...], np.ndarray]:
+    """The shape of the whole, and where in it this rank's part begins, and the part."""
+    local = value.detach().to_local()
+    shape, start = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
+    assert tuple(shape) == tuple(local.shape) and not any(p.is_partial() for p in value.placements)
+    return tuple(value.shape), tuple(start), local.cpu().numpy().copy()
+
+
+def _gathered(own: list[dict], mesh: Mesh) -> list[dict[str, np.ndarray]] | None:
+    """By step the whole gradients, on the main rank, from all ranks' parts: of all at once, where a collective for each
+    would take longer than all that is tested. Collective."""
+    ranks: list = [None] * mesh.world_size
+    dist.gather_object(own, ranks if mesh.is_main else None, group=mesh.control_group)
+    if not mesh.is_main:
+        return None
+    steps: list[dict[str, np.ndarray]] = [{} for _ in own]
+    for parts in ranks:
+        for gradients, step in zip(steps, parts, strict=True):
+            for name, (shape, start, part) in step.items():
+                gradient = gradients.setdefault(name, np.full(shape, np.nan, np.float32))
+                there = gradient[tuple(slice(at, at + n) for at, n in zip(start, part.shape, strict=True))]
+                assert np.isnan(there).all() or np.allclose(there, part, 1e-5, 1e-7), f"{name}: ranks differ"
+                there[...] = part
+    return steps
 
 
 def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh, output: Path, samples=1000):
@@ -102,10 +131,11 @@ def _train(config: ModelConfig, training: TrainingConfig, mode: Mode, mesh: Mesh
 
     trainer.build_optimizer = build_optimizer
     train(task, mesh, training, output, RunOptions(zero=mode.zero))
+    gradients = _gathered(optimizers[0].seen, mesh)
     if not mesh.is_main:
         return None
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {"losses": [line["loss"] for line in lines], "gradients": optimizers[0].seen}
+    return {"losses": [line["loss"] for line in lines], "gradients": gradients}
 
 
 def train_in_modes(data: int, tensor: int, output: Path, **training_too: Any) -> dict:

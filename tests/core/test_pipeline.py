@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributed import run_distributed
-from objectives import RandomTask, random_batch, whole
+from objectives import RandomTask, descend, random_batch, whole
 from reference import bert_loss, gpt2_loss
 from staged import BATCH, CHUNKS, CONFIGS, RATE, SAMPLES, STEPS, Meshes, Mode, without_measuring
 from torch import nn
@@ -60,7 +60,7 @@ class _RecordingSGD(torch.optim.SGD):
 
     def step(self, closure=None):
         self.seen.append({name: whole(p.grad) for name, p in self.model.named_parameters()})
-        return super().step(closure)
+        descend(self)
 
 
 class _Task(RandomTask):

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from objectives import GPT2, RandomTask
 from observing import AfterStep
 
 import core.training.checkpoint as checkpoint
+import core.training.roll_call as roll_call
 import core.training.trainer as trainer
 from core.config import TrainingConfig
 from core.errors import UserError
@@ -118,9 +120,10 @@ def test_ranks_that_agree_pass():
     run_distributed(_agree, 4)
 
 
-def _hang(foreign: bool) -> None:
+def _hang(output: Path, foreign: bool) -> None:
     """In foreign code that lets no other thread of Python's run, or in a sleep that does."""
-    (ctypes.PyDLL(None).sleep if foreign else time.sleep)(60)
+    (output / "hangs").touch()
+    (ctypes.PyDLL(None).sleep if foreign else time.sleep)(90)
 
 
 def _train_with_a_rank_that_hangs(output: Path, hanging: int, foreign: bool, by_collectives: bool) -> None:
@@ -128,22 +131,49 @@ def _train_with_a_rank_that_hangs(output: Path, hanging: int, foreign: bool, by_
     soon = datetime.timedelta(seconds=3)
     checkpoint._PATIENCE = 1  # a checkpoint may be on its way, which is waited for longer
     mesh = initialize(2, timeout=soon) if by_collectives else replace(initialize(2), timeout=soon)
-    hang = AfterStep(lambda done: mesh.rank == hanging and done == 3 and _hang(foreign))
+    hang = AfterStep(lambda done: mesh.rank == hanging and done == 3 and _hang(output, foreign))
     message = _message(train, RandomTask(GPT2, mesh), mesh, TRAINING, output, None, [hang])
     (output / f"rank {mesh.rank}").write_text(message)
     os._exit(LostRank.exit_code)  # what the test's own processes would do next waits for all ranks
 
 
-@pytest.mark.parametrize(
-    ("hanging", "foreign", "by_collectives"),
-    [(2, False, True), (2, False, False), (0, False, False), (0, True, False), (2, True, True)],
-)
-def test_a_rank_that_hangs_is_named(hanging, foreign, by_collectives, tmp_path):
-    """By collectives that end, which raises an error; or by the watchdog, which ends the process, as where they do not."""
+HANGS = [(2, False, True), (2, False, False), (0, False, False), (0, True, False), (2, True, True)]
+
+
+def _folder_of(hanging: int, foreign: bool, by_collectives: bool) -> str:
+    return f"rank {hanging}{' in foreign code' * foreign}{' by collectives' * by_collectives}"
+
+
+@pytest.fixture(scope="module")
+def hung(made_once) -> Path:
+    """Runs with a rank that hangs, and what became of their ranks: each begins when the one before hangs, so that no two
+    compute at a time, and all wait for their time-outs together."""
+
+    def make(folder: Path) -> None:
+        with ThreadPoolExecutor(len(HANGS)) as runs:
+            for hanging, foreign, by_collectives in HANGS:
+                output = folder / _folder_of(hanging, foreign, by_collectives)
+                output.mkdir()
+                arguments = (output, hanging, foreign, by_collectives)
+                ended = runs.submit(_codes_of_a_run_that_hangs, *arguments)
+                while not ended.done() and not (output / "hangs").exists():
+                    time.sleep(0.02)
+
+    return made_once("runs that hang", make)
+
+
+def _codes_of_a_run_that_hangs(output: Path, hanging: int, foreign: bool, by_collectives: bool) -> None:
     endless = hanging if foreign else None
-    codes = exit_codes(
-        _train_with_a_rank_that_hangs, 4, tmp_path, hanging, foreign, by_collectives, endless=endless
-    )
+    arguments = (output, hanging, foreign, by_collectives)
+    codes = exit_codes(_train_with_a_rank_that_hangs, 4, *arguments, endless=endless)
+    (output / "codes.json").write_text(json.dumps(codes))
+
+
+@pytest.mark.parametrize(("hanging", "foreign", "by_collectives"), HANGS)
+def test_a_rank_that_hangs_is_named(hanging, foreign, by_collectives, hung):
+    """By collectives that end, which raises an error; or by the watchdog, which ends the process, as where they do not."""
+    tmp_path = hung / _folder_of(hanging, foreign, by_collectives)
+    codes = json.loads((tmp_path / "codes.json").read_text())
     assert [code for rank, code in enumerate(codes) if rank != hanging] == [1] * 3
     assert codes[hanging] == (None if foreign else 1), (
         "it finds out by itself that it hangs, where it still can"
@@ -181,6 +211,8 @@ def test_what_gloo_and_nccl_say_of_a_lost_rank_is_known(text):
 
 
 def _lost(text: str) -> str:
+    roll_call._BETWEEN_LOOKS = 0.01  # five of which rank 0 waits for others; there are none
+
     def fail() -> None:
         with explained_failures(initialize()):
             raise RuntimeError(text)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_layout import write_hub_split
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
@@ -218,6 +217,8 @@ def test_of_pairs_that_are_too_long_the_longer_text_is_cut() -> None:
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
+
     random = np.random.RandomState(1)
     for labels in (2, 3):
         for skew in (0.0, 0.6, 1.0):
