@@ -9,7 +9,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -120,6 +120,24 @@ def from_flags(
     if errors := flag_errors(settings, prefix):
         raise ConfigurationError(errors)
     return settings
+
+
+def all_of(*makers: Callable[[], Any]) -> list[Any]:
+    """What each gives.
+
+    Raises:
+        ConfigurationError: what is wrong in all of them, at once.
+    """
+    made: list[Any] = []
+    errors: list[str] = []
+    for make in makers:
+        try:
+            made.append(make())
+        except ConfigurationError as error:
+            errors += error.errors
+    if errors:
+        raise ConfigurationError(errors)
+    return made
 
 
 def flag_errors(settings: Any, prefix: str = "") -> list[str]:

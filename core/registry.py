@@ -98,7 +98,7 @@ def load_plugin(plugin: str) -> str:
         module = importlib.import_module(path.stem if plugin.endswith(".py") else plugin)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{plugin}: the plug-in cannot be imported ({type(error).__name__}: {error})"
         ) from error

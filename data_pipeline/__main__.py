@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import UserError, told_to_user
-from core.flags import add_flags, from_flags
+from core.flags import add_flags, all_of, from_flags
 from core.registry import add_plugin_option, load_typed_plugins
 from data_pipeline import build, cleanup, steps
 from data_pipeline.arguments import (
@@ -26,6 +26,7 @@ from data_pipeline.arguments import (
     kind_and_size,
     name_and_path,
     prefix_and_weight,
+    sources_of,
     tokenizer_of,
 )
 from data_pipeline.build import BuildSettings
@@ -160,21 +161,23 @@ def _add_views(add: Add) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    settings = BuildSettings(
-        tokenizer=tokenizer_of(options),
-        cleaning=cleaning_of(options),
-        decontamination=from_flags(DecontaminationSettings, options),
-        deduplication=from_flags(DeduplicationSettings, options),
-        benchmarks=benchmarks_of(options),
+    tokenizer, cleaning, decontamination, deduplication, sources = all_of(
+        lambda: tokenizer_of(options),
+        lambda: cleaning_of(options),
+        lambda: from_flags(DecontaminationSettings, options),
+        lambda: from_flags(DeduplicationSettings, options),
+        lambda: sources_of(options),
     )
-    command = command_of(options)
+    command, benchmarks = command_of(options, sources), benchmarks_of(options)
+    settings = BuildSettings(tokenizer, cleaning, decontamination, deduplication, benchmarks)
     print(build.funnel_table(build.build(command, settings)))
     if options.clean:
         cleanup.clean(command.store.root, command.output, options.yes)
 
 
 def _clean(options: argparse.Namespace) -> None:
-    settings, command = cleaning_of(options), command_of(options)
+    settings, sources = all_of(lambda: cleaning_of(options), lambda: sources_of(options))
+    command = command_of(options, sources)
     join_lines = settings.join_lines or command.source.join_lines
     settings = dataclasses.replace(settings, join_lines=join_lines)
     step = steps.clean(command.source.name, command.documents(), settings, options.length_tokenizer)
@@ -182,7 +185,10 @@ def _clean(options: argparse.Namespace) -> None:
 
 
 def _decontaminate(options: argparse.Namespace) -> None:
-    settings, command = from_flags(DecontaminationSettings, options), command_of(options)
+    settings, sources = all_of(
+        lambda: from_flags(DecontaminationSettings, options), lambda: sources_of(options)
+    )
+    command = command_of(options, sources)
     benchmarks = {
         name: steps.benchmark(name, BenchmarkSettings(path=str(path)), None, None)
         for name, path in benchmarks_of(options).items()
@@ -192,7 +198,10 @@ def _decontaminate(options: argparse.Namespace) -> None:
 
 
 def _dedup(options: argparse.Namespace) -> None:
-    settings, command = from_flags(DeduplicationSettings, options), command_of(options)
+    settings, sources = all_of(
+        lambda: from_flags(DeduplicationSettings, options), lambda: sources_of(options)
+    )
+    command = command_of(options, sources)
     step = steps.deduplicate(command.source.name, command.documents(), settings)
     print(build.funnel_table(build.run_stage(command, step)))
 

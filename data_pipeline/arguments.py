@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import ConfigurationError, UserError
@@ -236,8 +237,9 @@ def _corpora(several: list[list[str]], common: dict[str, object]) -> list[Source
     return sources
 
 
-def command_of(options: argparse.Namespace) -> Command:
-    source, *others = sources_of(options)
+def command_of(options: argparse.Namespace, sources: Sequence[Source] = ()) -> Command:
+    """What a command works on and with; `sources`, where they are known."""
+    source, *others = sources or sources_of(options)
     return Command(
         options.output,
         source,

@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed as dist
 
 from core.errors import ConfigurationError, UserError
-from core.flags import add_flags, from_flags
+from core.flags import add_flags, all_of, from_flags
 from core.generation.batches import Method, generate_all, generate_tokens, longest_prompt
 from core.generation.beams import BeamSearch
 from core.generation.sampling import Sampling
@@ -92,7 +92,9 @@ def chosen_method(arguments: argparse.Namespace) -> Sampling | BeamSearch:
     Raises:
         ConfigurationError: values out of range, or that contradict each other.
     """
-    sampling, search = from_flags(Sampling, arguments), from_flags(BeamSearch, arguments)
+    sampling, search = all_of(
+        lambda: from_flags(Sampling, arguments), lambda: from_flags(BeamSearch, arguments)
+    )
     if search.beams == 1:
         if search != BeamSearch():
             raise ConfigurationError(["--beams: must be 2 or more for --length-penalty and --early-stopping"])

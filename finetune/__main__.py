@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigurationError
-from core.flags import add_flags, by_flag, from_flags
+from core.flags import add_flags, all_of, by_flag, from_flags
 from core.parallel.mesh import initialize
 from core.program.asked import from_main
 from core.program.machine import tell_machine
@@ -90,8 +90,10 @@ def ensemble(arguments: argparse.Namespace) -> None:
 
 def finetune(record: FineTuning, arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then run a task's fine-tuning on this rank."""
-    settings = from_flags(FinetuningSettings, arguments, seeds=[arguments.seed])
-    run = from_flags(RunSettings, arguments)
+    settings, run = all_of(
+        lambda: from_flags(FinetuningSettings, arguments, seeds=[arguments.seed]),
+        lambda: from_flags(RunSettings, arguments),
+    )
     use_own_tokenizer(arguments)
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=record.causal)

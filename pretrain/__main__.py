@@ -14,7 +14,7 @@ from core.config import ModelConfig, ParallelConfig, TrainingConfig
 from core.errors import ConfigurationError, UserError
 from core.families import FAMILIES
 from core.files import canonical_json, content_hash
-from core.flags import add_flags, from_flags
+from core.flags import add_flags, all_of, from_flags
 from core.parallel.layers import without_initial_values
 from core.parallel.mesh import initialize
 from core.program.asked import check_asked, from_main
@@ -83,7 +83,9 @@ def _add_arguments(command: argparse.ArgumentParser, pretraining: Pretraining) -
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Check everything cheap first, then train."""
-    parallel, run = from_flags(ParallelConfig, arguments), from_flags(RunSettings, arguments)
+    parallel, run = all_of(
+        lambda: from_flags(ParallelConfig, arguments), lambda: from_flags(RunSettings, arguments)
+    )
     tokenizer = load_tokenizer(arguments.tokenizer)
     shape, training = read_model(arguments.recipe, arguments.model, tokenizer.vocabulary_size, arguments.set)
     if shape.family != arguments.family:

@@ -54,6 +54,8 @@ def parse_overrides(text: str) -> list[Override]:
                 f"{SET}: {part.strip()!r} must be KEY=VALUE, such as models.small.training.steps=100"
             )
         else:
+            if path in dict(result):
+                errors.append(f"{SET}: {key.strip()}: given twice")
             result.append((path, _value(key.strip(), value[0].strip(), errors)))
     if errors:
         raise ConfigurationError(errors)

@@ -37,7 +37,7 @@ def finish(stage: Stage, **segment: Any) -> Path:
         record = {**SEGMENT, **segment}
         stage.artifact.finish({"of": stage.label()}, {"segments": [record], "seconds": record["seconds"]})
     if isinstance(stage, LinkedStage):
-        stage.set_link()
+        stage.deliver()
     return stage.directory
 
 

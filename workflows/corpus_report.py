@@ -108,5 +108,9 @@ class BuildCorpus(Pipeline):
         default="", description="recipe of a corpus, by name or path of a .toml file (default: --recipe)"
     )
 
+    @property
+    def recipe_read(self) -> str:
+        return self.corpus or self.recipe
+
     def requires(self) -> list[luigi.Task]:
-        return [self.clone(CorpusReport, recipe=self.corpus or self.recipe)]
+        return [self.clone(CorpusReport, recipe=self.recipe_read)]

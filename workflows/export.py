@@ -1,6 +1,7 @@
 """`python -m workflows report`: where a recipe's report is, and the report in one file to send to somebody."""
 
 import argparse
+import shlex
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ def report_folder(recipe: str, changes: str, runs: str) -> Path:
     kind: Any = workflows.Report  # whose parameters are keywords that no type checker knows
     stage = kind(recipe=recipe, set=changes, runs=runs)
     if not stage.is_made():
-        again = f"luigi --module workflows FullReproduction --recipe {recipe} --runs {runs}"
+        told = ["--recipe", recipe, *(["--set", changes] if changes else []), "--runs", runs]
+        again = f"luigi --module workflows FullReproduction {shlex.join(told)}"
         raise UserError(f"the report of {recipe} in {runs} is not made, or is of another recipe: {again}")
     folder: Path = stage.directory
     return folder

@@ -20,9 +20,9 @@ from core.errors import UserError
 from core.files import MANIFEST
 from data_pipeline.cleanup import REMOVED, outputs_using
 from data_pipeline.engine.adoption import ADOPTED
-from data_pipeline.engine.artifacts import KEY_CHARACTERS
+from data_pipeline.engine.artifacts import KEY_CHARACTERS, LATEST
 from data_pipeline.engine.integrity import unknown_files
-from data_pipeline.engine.inventory import LATEST, Entry, inventory, is_locked, links_in, size_of
+from data_pipeline.engine.inventory import Entry, inventory, is_locked, links_in, size_of
 from workflows.stage import Stage
 
 _ADOPTED = "adopted"

@@ -2,14 +2,28 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
-from core.files import atomic_write
+from core.errors import UserError
+from core.files import MANIFEST, atomic_write
 from workflows.console import say
 
 
 def set_link(link: Path, directory: Path, recipe: Path) -> None:
-    """Link to a finished output; say so where the link was another recipe's of the same name."""
+    """Link to a finished output; say so where the link was another recipe's of the same name.
+
+    Where links were followed when the folder was copied, a second copy of an output stands there, and goes.
+
+    Raises:
+        UserError: there is something else.
+    """
+    if link.exists() and not link.is_symlink():
+        if not any(_is_copy(link, output) for output in directory.parent.iterdir()):
+            raise UserError(
+                f"{link}: is no link, as it must be to lead to {directory}: move it away, and give the same command again"
+            )
+        shutil.rmtree(link)
     link.parent.mkdir(parents=True, exist_ok=True)
     whose = link.with_name(f".{link.name}.recipe")
     with contextlib.suppress(OSError):
@@ -25,3 +39,16 @@ def set_link(link: Path, directory: Path, recipe: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(directory, link.parent))
     os.replace(temporary, link)
+
+
+def _is_copy(folder: Path, directory: Path) -> bool:
+    """Whether a folder holds an output's files, and nothing else."""
+    try:
+        same = (folder / MANIFEST).read_bytes() == (directory / MANIFEST).read_bytes()
+    except OSError:
+        return False
+    return same and _names(folder) == _names(directory)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

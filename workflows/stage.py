@@ -21,7 +21,7 @@ from luigi.cmdline_parser import CmdlineParser
 from core.errors import ConfigurationError, message_for_user
 from core.processes import available_cores
 from core.progress import watched
-from data_pipeline.engine.artifacts import DAMAGED, Artifact
+from data_pipeline.engine.artifacts import DAMAGED, LATEST, Artifact
 from data_pipeline.engine.executors import make_executor
 from data_pipeline.engine.lock_file import NotPinnedError
 from data_pipeline.engine.steps import Step, Store, Workplace, log_of, make
@@ -76,18 +76,23 @@ class RecipeTask(luigi.Task):
         """Errors in the recipe end the command at once, all listed, with exit code 2."""
         super().__init__(*args, **kwargs)
         try:
-            load_recipe(self.recipe, self.set)
+            load_recipe(self.recipe_read, self.set)
         except ConfigurationError as error:
             print(f"{error}\n{len(error.errors)} error(s) in the recipe; nothing was run", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
 
     @property
+    def recipe_read(self) -> str:
+        """The recipe that is meant, by name or path."""
+        return self.recipe
+
+    @property
     def settings(self) -> Recipe:
-        return load_recipe(self.recipe, self.set)
+        return load_recipe(self.recipe_read, self.set)
 
     @property
     def plan(self) -> Plan:
-        return plan_of(self.recipe, self.set)
+        return plan_of(self.recipe_read, self.set)
 
     @property
     def priority(self) -> int:  # type: ignore[override]  # Luigi asks for a number, however made
@@ -230,7 +235,8 @@ class Stage(RecipeTask):
         except Exception as error:
             if (message := message_for_user(error)) is None:
                 raise
-            print(f"{self.label()}: {message}", file=sys.stderr)
+            known = "step" in self.__dict__  # else to look for it again would fail again
+            print(f"{self.label() if known else type(self).__name__}: {message}", file=sys.stderr)
             raise SystemExit(getattr(error, "exit_code", 1)) from error
 
     def run(self) -> None:
@@ -242,6 +248,7 @@ class Stage(RecipeTask):
             watch = console.Watch(self, central.reporter(self, log))
             with console.interrupted_quietly(), watched(watch):
                 finished = again(self.make, self.retries, console.stage_title(self))
+            self.deliver()
         except Exception as error:
             console.show_failure(self, error, message_for_user(error), log)
             raise
@@ -256,6 +263,9 @@ class Stage(RecipeTask):
         executor = make_executor(self.cpu_workers or available_cores(), ray, self.settings.plugins)
         return make(self.step, Workplace(self.store, executor, console.stage_title(self)), console.say)
 
+    def deliver(self) -> None:
+        """What is done when the artifact is there."""
+
 
 class LinkedStage(Stage):
     """A stage whose newest output is linked from `runs/latest/<link_name>`, where people look for it."""
@@ -266,7 +276,7 @@ class LinkedStage(Stage):
 
     @property
     def link(self) -> Path:
-        return Path(self.runs) / "latest" / self.link_name
+        return Path(self.runs) / LATEST / self.link_name
 
     def is_linked(self) -> bool:
         """Whether `link` leads to its artifact."""
@@ -279,11 +289,7 @@ class LinkedStage(Stage):
         """Nothing where only the link is to be set."""
         return [] if self.is_made() else self.stands_on()
 
-    def run(self) -> None:
-        super().run()
-        self.set_link()
-
-    def set_link(self) -> None:
+    def deliver(self) -> None:
         """Let `link` lead to its artifact."""
         set_link(self.link, self.directory, self.settings.path)
 

@@ -39,11 +39,12 @@ def verify_artifacts(runs: Path, mend: bool) -> int:
     Returns:
         1 when there is a problem that was not mended.
     """
-    checked = unfinished = problems = mended = 0
+    checked = unfinished = problems = mended = aside_before = 0
     for found in verify_store(runs):
         checked += not (found.unfinished or found.aside)
         unfinished += found.unfinished
         problems += len(found.problems)
+        aside_before += len(found.problems) if found.aside else 0
         for problem in found.problems:
             print(problem)
         if mend and (aside := repair(found)) is not None:
@@ -53,7 +54,7 @@ def verify_artifacts(runs: Path, mend: bool) -> int:
     print(f"{checked} artifacts checked{more}, {problems} problem(s)")
     if mended:
         print("the next run makes anew what is gone, with the same bytes")
-    elif problems and not mend:
+    elif problems > aside_before and not mend:
         print(
             f"to set damaged artifacts aside, for the next run to make them anew: {_REPAIR} --runs '{runs}'"
         )

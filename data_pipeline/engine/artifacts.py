@@ -32,6 +32,7 @@ from data_pipeline.engine.hashes import hash_file
 
 RUN_RECORD = "run.json"
 MADE_OF = ".made-of.json"  # in one that is being made: all that its key is a hash of
+LATEST = "latest"  # among the stages' folders: in it links to newest outputs
 DAMAGED = ".damaged-"  # of the folder of one that was set aside, before the time when
 _OWN_HASH = "sha256"
 KEY_CHARACTERS = 12  # of a key in the folder's name

@@ -15,6 +15,7 @@ from core.files import MANIFEST, PARTIAL_SUFFIX, exclusive, read_json
 from data_pipeline.engine.artifacts import (
     DAMAGED,
     KEY_CHARACTERS,
+    LATEST,
     RUN_RECORD,
     content_files,
     is_unhashed,
@@ -129,9 +130,10 @@ def verify_store(root: Path) -> Iterator[Checked]:
 
 def artifact_folders(root: Path) -> Iterator[Path]:
     """Those that are artifacts or are called like one, in order: `<root>/<stage>/<name>-<key>` and what is beside these,
-    unfinished or set aside. No links."""
+    unfinished or set aside. No links, and nothing of `latest/`, where a copy that followed links has second copies."""
     for stage in folders_in(root):
-        yield from (path for path in folders_in(stage) if is_artifact(path))
+        if stage.name != LATEST:
+            yield from (path for path in folders_in(stage) if is_artifact(path))
 
 
 def folders_in(directory: Path) -> list[Path]:

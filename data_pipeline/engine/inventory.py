@@ -15,10 +15,9 @@ from typing import Any, Literal
 from core.errors import UserError
 from core.files import MANIFEST, PARTIAL_SUFFIX, read_json
 from data_pipeline.engine.adoption import Finished, finished
-from data_pipeline.engine.artifacts import DAMAGED, KEY_CHARACTERS, MADE_OF, size_errors
+from data_pipeline.engine.artifacts import DAMAGED, KEY_CHARACTERS, LATEST, MADE_OF, size_errors
 from data_pipeline.engine.integrity import artifact_folders
 
-LATEST = "latest"  # in it links to newest reports
 _LOCK, _HOLDER = ".lock", ".lock.holder"
 
 Condition = Literal["finished", "damaged", "partial", "aside"]

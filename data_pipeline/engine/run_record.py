@@ -20,7 +20,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import read_json, write_json
-from core.processes import available_cores
+from core.processes import available_cores, is_running
 from data_pipeline.engine.artifacts import RUN_RECORD
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -109,10 +109,13 @@ class RunRecord:
         """The whole record, at the end."""
         self._take_over_machine()
         self._segments[-1] |= {"ended": "finished", "seconds": round(time.monotonic() - self._started, 3)}
+        for segment in self._segments[:-1]:
+            if segment.get("ended") == "killed" and _is_alive(segment):
+                segment["ended"] = "left"  # to this one: two commands began it at once
         return {
             "segments": self._segments,
             "seconds": self._segments[-1]["seconds"],
-            "resumed": len(self._segments) - 1,
+            "resumed": sum(segment.get("ended") != "left" for segment in self._segments) - 1,
             "git_revision": git_revision(),
             "python": platform.python_version(),
             "torch": _version("torch"),
@@ -184,3 +187,10 @@ def _git(*arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True, timeout=20
     ).stdout.strip()
+
+
+def _is_alive(segment: Mapping[str, Any]) -> bool:
+    """Whether the process of a segment is one of this machine, another one than this, and runs."""
+    process = segment.get("process")
+    here = segment.get("host") == socket.gethostname()
+    return here and isinstance(process, int) and process != os.getpid() and is_running(process)

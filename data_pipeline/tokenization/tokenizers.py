@@ -307,7 +307,10 @@ def train_tokenizer(
 
     backend = attribute(KINDS[kind].trainer)(texts, vocabulary_size)
     if not counts["documents"]:
-        raise TokenizerError(f"{output}: no documents to train a tokenizer on")
+        raise TokenizerError(
+            f"{output}: no documents to train a tokenizer on: an earlier stage dropped all (its stats say why: language, "
+            "length, duplicates, benchmarks), or there were none"
+        )
     tokenizer = Tokenizer(backend, str(output))
     if tokenizer.vocabulary_size > vocabulary_size:
         raise TokenizerError(

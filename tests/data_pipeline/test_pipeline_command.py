@@ -94,6 +94,17 @@ def test_what_users_get_wrong_is_one_line(
     assert message in line
 
 
+def test_all_that_is_wrong_with_the_flags_is_told_at_once(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ("--train-tokenizer", "gpt2:3", "--minimum-tokens", -5, "--ngram", 0, "--threshold", 7)
+    assert build("--input", inputs / "*", "--name", "a/b", *line, "--output", tmp_path / "out") == 2
+    told = capsys.readouterr().err
+    for flag in ("--train-tokenizer.vocabulary_size", "--minimum-tokens", "--ngram", "--threshold", "--name"):
+        assert f"{flag}: must be" in told
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--train-tokenizer", "gpt3:7"], ["--benchmark", "path"], []])
 def test_usage_errors(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

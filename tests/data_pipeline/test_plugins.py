@@ -132,5 +132,9 @@ def test_what_users_get_wrong_about_plugins_is_one_line(tmp_path: Path, plugin: 
     assert broken.returncode == 1
     assert "the plug-in cannot be imported (ModuleNotFoundError" in broken.stderr
     assert "Traceback" not in broken.stderr
+    plugin.write_text("import sys\nsys.exit(3)\n")
+    ended = command(*line)
+    assert ended.returncode == 1
+    assert "the plug-in cannot be imported (SystemExit: 3)" in ended.stderr
     absent = command(*line[:-1], tmp_path / "absent.py")
     assert "absent.py: no such plug-in file" in absent.stderr

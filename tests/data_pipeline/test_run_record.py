@@ -1,6 +1,8 @@
 """`run.json`: what every segment of a stage's work was done on."""
 
+import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,14 @@ def test_how_a_segment_ended_overwrites_nobody_elses(tmp_path: Path) -> None:
     with pytest.raises(UserError), first.attempt():
         raise UserError("broken")
     assert not (tmp_path / "run.json").exists()
+
+
+def test_an_attempt_beside_another_command_was_not_killed(tmp_path: Path) -> None:
+    for _ in range(2):
+        RunRecord(tmp_path, {"processes": 1})  # of this process, and said no end
+    written = json.loads((tmp_path / "run.json").read_text())
+    written["segments"][1]["process"] = os.getppid()  # of a process that lives
+    (tmp_path / "run.json").write_text(json.dumps(written))
+    record = RunRecord(tmp_path, {"processes": 1}).finished()
+    assert [segment["ended"] for segment in record["segments"]] == ["killed", "left", "finished"]
+    assert record["resumed"] == 1

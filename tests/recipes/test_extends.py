@@ -201,6 +201,7 @@ def test_values_are_tomls_and_commas_in_brackets_and_quotes_do_not_part_them(tex
         ("a='x", "a ' is missing"),
         ("a=[gpt2]", "texts in a list or table need quotes"),
         ("a='x' y", "is no value of TOML"),
+        ("a.b=1,c=2,a.b=3", "a.b: given twice"),
     ],
 )
 def test_what_is_no_override(text: str, problem: str):

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from hub_layout import write_hub_split
 
+from core.errors import UserError
+from data_pipeline.engine.integrity import artifact_folders
 from data_pipeline.indexed.dataset import IndexedDataset
+from workflows import BuildCorpus
+from workflows.corpus_report import CorpusReport
+from workflows.latest import set_link
+from workflows.noted import noted
+from workflows.stage import walk
 
 _WORDS = [
     "the",
@@ -73,6 +80,7 @@ def test_a_corpus_of_ones_own(tmp_path: Path, corpus: Path) -> None:
     assert funnel["stages"]["deduplicate mine"]["dropped"] == {"exact_duplicate": 1}
     table = page.read_text()
     assert "1 too_short" in table
+    assert list(noted(tmp_path / "runs")) == [str(corpus)], "what `gc` takes for wanted"
     data = page.with_name("data.html").read_text()
     assert "Dropped by clean tales" in data and "too short</blockquote>" in data
     prefix = next(word for word in table.split() if word.endswith("corpus.bin")).removesuffix(".bin")
@@ -186,3 +194,38 @@ def test_a_recipe_takes_a_filter_and_a_source_of_a_plugin_and_knows_its_source(t
     assert "6 stages run, 0 already done" in second.stdout, second.stdout + second.stderr
     funnel = json.loads((tmp_path / "runs" / "latest" / "own-corpus" / "funnel.json").read_text())
     assert funnel["stages"]["clean lines"]["dropped"] == {"even_length": 20 - odd}
+
+
+def test_what_is_set_is_set_in_the_corpus_recipe(corpus: Path) -> None:
+    task = BuildCorpus(corpus=str(corpus), set="corpora.tales.limit=10")
+    assert [one.limit for one in task.settings.corpora] == [10]
+    assert [stage.settings.corpora[0].limit for stage in walk(task)] == [10] * 6
+
+
+def test_a_folder_without_a_file_to_read_is_one_line(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    corpus.write_text(corpus.read_text().replace("mine.jsonl", "nothing"))
+    with pytest.raises(SystemExit) as ended:
+        CorpusReport(recipe=str(corpus), runs=str(tmp_path / "runs")).complete()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"CorpusReport: {tmp_path / 'nothing'}: no file of a known kind")
+
+
+def test_a_copy_that_followed_links_is_as_good(tmp_path: Path) -> None:
+    output, link = tmp_path / "corpus" / "mine-0123456789ab", tmp_path / "latest" / "mine-corpus"
+    for folder in (output, link):
+        (folder / "data").mkdir(parents=True)
+        (folder / "manifest.json").write_text('{"of": "both"}')
+    assert list(artifact_folders(tmp_path)) == [output]
+    set_link(link, output, Path("my.toml"))
+    assert link.is_symlink() and link.resolve() == output
+    link.unlink()
+    link.mkdir()
+    (link / "manifest.json").write_text('{"of": "both"}')
+    (link / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"mine-corpus: is no link.*move it away"):
+        set_link(link, output, Path("my.toml"))
+    assert (link / "notes.txt").read_text() == "mine"

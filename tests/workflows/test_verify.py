@@ -110,7 +110,8 @@ def test_every_damage_is_a_line_and_can_be_repaired(
     made(runs, step())
     capsys.readouterr()
     assert verify_artifacts(runs, mend=False) == 1
-    assert f"rm -r '{aside}'" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"rm -r '{aside}'" in told and "--repair" not in told
     shutil.rmtree(aside)
     assert verify_artifacts(runs, mend=False) == 0
 
