@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from core.errors import UserError
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
-from data_pipeline.sources.fields import Fields
-from data_pipeline.sources.formats import DamagedFileError, kind_of, place_name, raw_records
+from data_pipeline.sources.columns import no_names, not_a_name, shown
+from data_pipeline.sources.fields import Fields, path_problem
+from data_pipeline.sources.formats import kind_of, place_name, raw_records
 from data_pipeline.sources.found_files import find_files, matches
+from data_pipeline.sources.raw_records import DamagedFileError
 from data_pipeline.sources.records import Reading, allowed_bad_records, documents_of, fields_of
 from data_pipeline.text_files import name_of, open_decompressed
 
@@ -144,6 +146,8 @@ def _choose_fields(
     found: Looked, records: Mapping[str, Sequence[Mapping[str, Any]]], text_field: str
 ) -> None:
     """The field of the text, and other files' fields where they have others."""
+    for name, rows in records.items():
+        _check_names(name, rows, text_field)
     by_file = {name: text_field or _text_field(name, rows) for name, rows in records.items() if rows}
     if not by_file:
         return
@@ -163,15 +167,9 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The field that looks most like the text of a file's records.
 
     Raises:
-        UserError: none does; the message lists the fields.
+        UserError: none does, the message lists the fields; or one that a recipe cannot name.
     """
     values: dict[str, list[str]] = {}
-    columns = {str(key) for row in rows for key in row}
-    if len(columns) == 1 and (other := [mark for mark in ";|\t" if mark in next(iter(columns))]):
-        raise UserError(
-            f"{name}: its columns are separated by {other[0]!r}, and are read where commas (.csv) or tabs (.tsv) are: "
-            "convert it"
-        )
     for row in rows:
         for place, value in _strings(row, "", 0):
             values.setdefault(place, []).append(value)
@@ -183,7 +181,26 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         raise UserError(
             f"{name}: no field looks like text (there are: {places}); name the one to take with --text-field"
         )
+    if path_problem(best):
+        raise UserError(
+            f"{name}: the field that looks like text is called {shown(best)}, and a name with such dots or brackets is "
+            "taken for a path: call it otherwise"
+        )
     return best
+
+
+def _check_names(name: str, rows: Sequence[Mapping[str, Any]], text_field: str) -> None:
+    """Refuse a CSV or TSV file whose first row looks like a record, unless the text's column is one of its names.
+
+    Raises:
+        UserError: it says how the row starts, and the remedy.
+    """
+    if kind_of(Path(name)) not in ("csv", "tsv") or not rows or text_field in rows[0]:
+        return
+    if value := not_a_name(map(str, rows[0])):
+        raise UserError(
+            f"{name}: {no_names(value)}; if these are their names, say which is the text with --text-field"
+        )
 
 
 def _strings(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:

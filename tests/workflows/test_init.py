@@ -147,6 +147,12 @@ REFUSED = {
     "latin.csv": (b"id,text\n" + b"1,\xdcber die alte Br\xfccke und weiter nach Hause\n" * 200, "latin.csv, line 2: invalid UTF-8"),
     "wide.txt": ("Hello there. " * 300).encode("utf-16"), "zipped.txt": (gzip.compress(b"x" * 99), "is compressed: let its name end in .gz"),
     "semicolons.csv": (b"id;text\n" + b"1;the old ferryman walked along a quiet river\n" * 90, "separated by ';'"),
+    "quoted.csv": (b'"id";"text"\n' + b'"1";"the old ferryman, who walked along a quiet river"\n' * 90, "separated by ';'"),
+    "commas.csv": (b"id;text\n" + b"1;the old ferryman, who walked along a quiet river\n" * 90, "separated by ';'"),
+    "twice.csv": (b"text,text,id\n" + b"the old ferryman walked along a quiet river,b,1\n" * 90, "columns 1 and 2 are called 'text'"),
+    "document.csv": (b'"' + text(240).encode() + b'",1\n' + b"the old ferryman walked along a quiet river,1\n" * 90, "its first row does not look like the names of columns, it holds"),
+    "numbered.csv": (b"0,Short one,5\n" + b"1,the old ferryman walked along a quiet river,5\n" * 90, "it holds '0': write a first line with the columns' names above it; if these are their names, say which is the text with --text-field"),
+    "dots.csv": (b"id,Comment.\n" + b"1,the old ferryman walked along a quiet river\n" * 90, "is called 'Comment.', and a name with such dots or brackets is taken for a path"),
     "half.jsonl": (b'{"text": "' + text(240).encode() + b'"}\n{bad\n', None),
     "$HOME.txt": (text(2400).encode(), "would take what is behind $ for a variable"),
 }  # fmt: skip
