@@ -145,12 +145,22 @@ def _first_records(path: Path) -> Iterator[Mapping[str, Any]]:
 def _choose_fields(
     found: Looked, records: Mapping[str, Sequence[Mapping[str, Any]]], text_field: str
 ) -> None:
-    """The field of the text, and other files' fields where they have others."""
+    """The field of the text, and other files' fields where they have others.
+
+    Raises:
+        UserError: a file has none, no names of fields, or one that a recipe cannot name.
+    """
     for name, rows in records.items():
         _check_names(name, rows, text_field)
     by_file = {name: text_field or _text_field(name, rows) for name, rows in records.items() if rows}
     if not by_file:
         return
+    for name, chosen in by_file.items():
+        if path_problem(chosen):
+            raise UserError(
+                f"{name}: the field of the text is called {shown(chosen)}, and a name with such dots or brackets is taken "
+                "for a path: call it otherwise"
+            )
     found.text_field = Counter(by_file.values()).most_common(1)[0][0]
     others = {name: chosen for name, chosen in by_file.items() if chosen != found.text_field}
     kinds: dict[str, set[str]] = {}
@@ -167,7 +177,7 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The field that looks most like the text of a file's records.
 
     Raises:
-        UserError: none does, the message lists the fields; or one that a recipe cannot name.
+        UserError: none does; the message lists the fields.
     """
     values: dict[str, list[str]] = {}
     for row in rows:
@@ -180,11 +190,6 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         places = ", ".join(dict.fromkeys([*values, *known])) or "none"
         raise UserError(
             f"{name}: no field looks like text (there are: {places}); name the one to take with --text-field"
-        )
-    if path_problem(best):
-        raise UserError(
-            f"{name}: the field that looks like text is called {shown(best)}, and a name with such dots or brackets is "
-            "taken for a path: call it otherwise"
         )
     return best
 

@@ -103,7 +103,11 @@ def check_separator(path: Path, start: bytes, delimiter: str) -> None:
         if f"{mark} " in bare and (mark == "," or not_a_name(bare.split(mark))):
             continue
         suffix = _SUFFIXES.get(mark)
-        remedy = f"let its name end in {suffix}" if suffix else "convert it to commas, with quotes around what holds one"
+        remedy = (
+            f"let its name end in {suffix}"
+            if suffix
+            else "convert it to commas, with quotes around what holds one"
+        )
         raise UnreadableFileError(
             f"{path}: its columns are separated by {mark!r}, and are read where commas (.csv) or tabs (.tsv) are: {remedy}"
         )

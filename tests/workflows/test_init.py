@@ -190,6 +190,18 @@ def test_a_named_field_is_taken(texts: Path, tmp_path: Path):
         write_recipe([str(texts / "tweets.csv")], tmp_path / "other.toml", tmp_path / "runs", "twit")
 
 
+def test_a_named_field_is_taken_from_a_first_row_that_looks_like_a_record(tmp_path: Path):
+    """Whoever names it says that they are names; but one that a recipe cannot hold is refused before it is written."""
+    rows = [[number, text(120, number), 2019] for number in range(60)]
+    table(tmp_path / "counted.csv", ["", "0", "1"], rows)
+    write_recipe([str(tmp_path / "counted.csv")], tmp_path / "my.toml", tmp_path / "runs", "0")
+    assert load_recipe(str(tmp_path / "my.toml")).corpora[0].text_field == "0"
+    table(tmp_path / "dots.csv", ["id", "Comment.", "year"], rows)
+    with pytest.raises(UserError, match=r"dots\.csv: the field of the text is called 'Comment\.'"):
+        write_recipe([str(tmp_path / "dots.csv")], tmp_path / "no.toml", tmp_path / "runs", "Comment.")
+    assert not list(tmp_path.glob("no*"))
+
+
 def test_nothing_is_written_over(texts: Path, tmp_path: Path):
     files, runs = [str(texts / "reviews.csv")], tmp_path / "runs"
     (tmp_path / "my.toml").write_text("mine")
