@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 from core.errors import UserError
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
-from data_pipeline.sources.fields import Fields
-from data_pipeline.sources.formats import DamagedFileError, kind_of, place_name, raw_records
+from data_pipeline.sources.columns import no_names, not_a_name, shown
+from data_pipeline.sources.fields import Fields, path_problem
+from data_pipeline.sources.formats import kind_of, place_name, raw_records
 from data_pipeline.sources.found_files import find_files, matches
+from data_pipeline.sources.raw_records import DamagedFileError
 from data_pipeline.sources.records import Reading, allowed_bad_records, documents_of, fields_of
 from data_pipeline.text_files import name_of, open_decompressed
 
@@ -143,10 +145,22 @@ def _first_records(path: Path) -> Iterator[Mapping[str, Any]]:
 def _choose_fields(
     found: Looked, records: Mapping[str, Sequence[Mapping[str, Any]]], text_field: str
 ) -> None:
-    """The field of the text, and other files' fields where they have others."""
+    """The field of the text, and other files' fields where they have others.
+
+    Raises:
+        UserError: a file has none, no names of fields, or one that a recipe cannot name.
+    """
+    for name, rows in records.items():
+        _check_names(name, rows, text_field)
     by_file = {name: text_field or _text_field(name, rows) for name, rows in records.items() if rows}
     if not by_file:
         return
+    for name, chosen in by_file.items():
+        if path_problem(chosen):
+            raise UserError(
+                f"{name}: the field of the text is called {shown(chosen)}, and a name with such dots or brackets is taken "
+                "for a path: call it otherwise"
+            )
     found.text_field = Counter(by_file.values()).most_common(1)[0][0]
     others = {name: chosen for name, chosen in by_file.items() if chosen != found.text_field}
     kinds: dict[str, set[str]] = {}
@@ -166,12 +180,6 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         UserError: none does; the message lists the fields.
     """
     values: dict[str, list[str]] = {}
-    columns = {str(key) for row in rows for key in row}
-    if len(columns) == 1 and (other := [mark for mark in ";|\t" if mark in next(iter(columns))]):
-        raise UserError(
-            f"{name}: its columns are separated by {other[0]!r}, and are read where commas (.csv) or tabs (.tsv) are: "
-            "convert it"
-        )
     for row in rows:
         for place, value in _strings(row, "", 0):
             values.setdefault(place, []).append(value)
@@ -184,6 +192,20 @@ def _text_field(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
             f"{name}: no field looks like text (there are: {places}); name the one to take with --text-field"
         )
     return best
+
+
+def _check_names(name: str, rows: Sequence[Mapping[str, Any]], text_field: str) -> None:
+    """Refuse a CSV or TSV file whose first row looks like a record, unless the text's column is one of its names.
+
+    Raises:
+        UserError: it says how the row starts, and the remedy.
+    """
+    if kind_of(Path(name)) not in ("csv", "tsv") or not rows or text_field in rows[0]:
+        return
+    if value := not_a_name(map(str, rows[0])):
+        raise UserError(
+            f"{name}: {no_names(value)}; if these are their names, say which is the text with --text-field"
+        )
 
 
 def _strings(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:

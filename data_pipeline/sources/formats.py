@@ -1,13 +1,11 @@
 """Formats of source files: the raw records of JSON, text, CSV, TSV and Parquet files, plain or compressed.
 
 Files are streamed: what is in memory at a time is one record, or one batch of Parquet rows; of large ones a part can be
-read. Names, compression and lines are `data_pipeline.text_files`' part. What a record must hold to become a document, and what happens to bad ones, lives in
+read. Names, compression and lines are `data_pipeline.text_files`' part, rows of CSV and TSV `delimited`'s, the names of
+columns `columns`'. What a record must hold to become a document, and what happens to bad ones, lives in
 `records`; which files are read, in `local`.
 """
 
-import contextlib
-import csv
-import io
 import itertools
 import shutil
 import tempfile
@@ -18,21 +16,20 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.errors import UserError
 from data_pipeline import text_files
 from data_pipeline.settings import MAXIMUM_RECORD_BYTES
+from data_pipeline.sources.columns import check_columns
+from data_pipeline.sources.delimited import table_rows
 from data_pipeline.sources.fields import Fields
 from data_pipeline.sources.json_values import JsonError, json_layout, json_values
-from data_pipeline.sources.raw_records import EXCERPT_BYTES, RawRecord, too_long
+from data_pipeline.sources.raw_records import EXCERPT_BYTES, DamagedFileError, RawRecord, too_long
 from data_pipeline.text_files import (
     BYTE_ORDER_MARK,
     COMPRESSIONS,
     check_content,
-    half_pair,
     name_of,
     numbered_lines,
     open_decompressed,
-    skip_line,
 )
 
 KINDS = {
@@ -47,22 +44,9 @@ KINDS = {
 _PARQUET_BATCH_ROWS = 64
 _BUFFER_BYTES = 1 << 16
 _SKIPPED_AT_ONCE = 1 << 20
-_LOOKED_AT_BYTES = 1 << 20  # of a .tsv file, for quotes
 TextDocuments = Literal["file", "line", "paragraph"]
 # What the decoders raise at a damaged file.
 DAMAGE = (*text_files.DAMAGE, pa.ArrowException)
-
-
-class DamagedFileError(UserError):
-    """A file ends too early or holds what its format does not allow; the message is the decoder's."""
-
-
-class ColumnError(UserError):
-    """A table without the column of the texts; the message names the columns there are."""
-
-
-class _RecordTooLongError(Exception):
-    """The lines of one CSV record exceed the maximum."""
 
 
 def kind_of(path: Path) -> str:
@@ -127,7 +111,8 @@ def raw_records(
     Raises:
         DamagedFileError: the file is cut off, corrupt, or not of its format; after the records before the damage.
         ColumnError: a table without the column.
-        UnreadableFileError: the name says another format than the content, or a tool is missing.
+        UnreadableFileError: the name says another format than the content, a table's names of columns cannot be used, or
+            a tool is missing.
     """
     kind, maximum = kind_of(path), maximum_record_bytes
     try:
@@ -136,12 +121,9 @@ def raw_records(
             return
         check_content(path)
         layout = _json_layout(path, maximum) if kind == "json" else "lines"
-        quoting = _tsv_quoting(path) if kind == "tsv" else csv.QUOTE_MINIMAL
         with open_decompressed(path) as stream:
             if kind in ("csv", "tsv"):
-                delimiter = "\t" if kind == "tsv" else ","
-                with _fields_of_at_most(maximum):
-                    yield from _csv_rows(stream, fields, maximum, delimiter=delimiter, quoting=quoting)
+                yield from table_rows(path, stream, fields, maximum, tabs=kind == "tsv")
             elif kind == "txt" and txt == "file":
                 yield _whole_file(stream, maximum)
             elif kind == "txt" and txt == "paragraph":
@@ -190,112 +172,6 @@ def _paragraphs(stream: BinaryIO, maximum: int) -> Iterator[RawRecord]:
             size, block = 0, b""
 
 
-class _CsvLines:
-    """Lines for the csv module, which raise when a record's lines grow too long. (No generator: those end then.)
-
-    Bytes that are no UTF-8 become lone surrogates, so that only the record with them is bad.
-    """
-
-    def __init__(self, stream: BinaryIO, maximum: int) -> None:
-        self.stream = stream
-        self.maximum = maximum
-        self.number = 0
-        self.start_record()
-
-    def start_record(self) -> None:
-        self.size = 0
-        self.excerpt = b""
-
-    def __iter__(self) -> "_CsvLines":
-        return self
-
-    def __next__(self) -> str:
-        line = self.stream.readline(self.maximum + 1)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self.size += len(line)
-        self.excerpt = self.excerpt or line[:EXCERPT_BYTES]
-        if self.size > self.maximum:
-            skip_line(self.stream, line)
-            raise _RecordTooLongError(too_long(self.maximum))
-        return line.decode("utf-8-sig" if self.number == 1 else "utf-8", "surrogateescape")
-
-
-def _tsv_quoting(path: Path) -> Literal[0, 3]:
-    """Whether quotes in a .tsv file quote, as spreadsheets write them, or are text: what makes more rows of its first
-    megabyte fit the columns."""
-    with open_decompressed(path) as stream:
-        text = stream.read(_LOOKED_AT_BYTES).decode("utf-8-sig", "replace")
-    lines = text[: text.rfind("\n") + 1] or text
-    with _fields_of_at_most(2 * _LOOKED_AT_BYTES):
-        fits = _misfits(lines, csv.QUOTE_MINIMAL) <= _misfits(lines, csv.QUOTE_NONE)
-    return csv.QUOTE_MINIMAL if fits else csv.QUOTE_NONE
-
-
-@contextlib.contextmanager
-def _fields_of_at_most(characters: int) -> Iterator[None]:
-    """The limit is the process's, there is no other."""
-    before = csv.field_size_limit(characters)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _misfits(lines: str, quoting: Literal[0, 3]) -> int:
-    """How many rows are not as long as the first one, or no rows."""
-    rows = csv.reader(io.StringIO(lines, newline=""), delimiter="\t", quoting=quoting, strict=True)
-    columns = misfits = 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return misfits
-        except csv.Error:
-            misfits += 1
-            continue
-        columns = columns or len(row)
-        misfits += len(row) not in (0, columns)
-
-
-def _csv_rows(
-    stream: BinaryIO,
-    fields: Fields | None,
-    maximum: int,
-    *,
-    delimiter: str,
-    quoting: Literal[0, 3],
-) -> Iterator[RawRecord]:
-    """Rows as fields by the names in the first row; a bad row ends with its line, or where its quotes close."""
-    lines = _CsvLines(stream, maximum)
-    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        header = next(rows, [])
-    except (csv.Error, _RecordTooLongError) as error:
-        raise DamagedFileError(f"no row of column names: {error}") from error
-    _check_column(fields, header)
-    while True:
-        lines.start_record()
-        first = lines.number + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except (csv.Error, _RecordTooLongError) as error:
-            yield RawRecord(first, lines.excerpt, f"not CSV in lines {first} to {lines.number}: {error}")
-            continue
-        if not row:
-            yield RawRecord(first, b"")
-        elif len(row) != len(header):
-            problem = f"{len(row)} fields, but the first row names {len(header)} columns"
-            yield RawRecord(first, lines.excerpt, problem)
-        elif any(half_pair(field) is not None for field in row):
-            yield RawRecord(first, lines.excerpt, "invalid UTF-8")
-        else:
-            yield RawRecord(first, dict(zip(header, row, strict=True)))
-
-
 def parquet_row_groups(path: Path) -> list[int]:
     """Bytes of each row group of a Parquet file; empty when its footer cannot be read."""
     try:
@@ -304,11 +180,6 @@ def parquet_row_groups(path: Path) -> list[int]:
             return [table.metadata.row_group(group).total_byte_size for group in groups]
     except DAMAGE:
         return []
-
-
-def _check_column(fields: Fields | None, names: list[str]) -> None:
-    if fields is not None and not fields.column(names):
-        raise ColumnError(f"no column {fields.text!r}, only {names[:10]}")
 
 
 def _columns(schema: pa.Schema, fields: Fields | None) -> list[str] | None:
@@ -340,7 +211,7 @@ def _parquet_rows(
         with pq.ParquetFile(
             source, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         ) as table:
-            _check_column(fields, table.schema_arrow.names)
+            check_columns(path, fields, table.schema_arrow.names)
             groups = range(table.num_row_groups) if groups is None else groups
             row = sum(table.metadata.row_group(group).num_rows for group in range(groups.start))
             end = row + sum(table.metadata.row_group(group).num_rows for group in groups)

@@ -18,15 +18,10 @@ from typing import TYPE_CHECKING
 from data_pipeline.engine.documents import Document, ShardSize
 from data_pipeline.engine.executors import Executor
 from data_pipeline.engine.resumable import BadRecord, Counts, add_counts, run_shards
-from data_pipeline.sources.formats import (
-    ColumnError,
-    DamagedFileError,
-    place_name,
-    raw_records,
-    row_record,
-)
+from data_pipeline.sources.columns import ColumnError
+from data_pipeline.sources.formats import place_name, raw_records, row_record
 from data_pipeline.sources.pieces import Dealing, Piece
-from data_pipeline.sources.raw_records import RawRecord
+from data_pipeline.sources.raw_records import DamagedFileError, RawRecord
 from data_pipeline.sources.records import Reading, SourceError, documents_of, judge, write_documents
 from data_pipeline.text_files import lines_within
 

@@ -2,7 +2,13 @@
 
 from typing import Any, NamedTuple
 
+from core.errors import UserError
+
 EXCERPT_BYTES = 1 << 10  # what is kept of a record that is not used
+
+
+class DamagedFileError(UserError):
+    """A file ends too early or holds what its format does not allow; the message is the decoder's."""
 
 
 class RawRecord(NamedTuple):

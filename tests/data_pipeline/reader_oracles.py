@@ -190,6 +190,8 @@ def csv_file(content: bytes) -> Found:
         raise ValueError("no header") from error
     if "text" not in header:
         raise ValueError("no column")
+    if any(name.strip() and header.count(name) > 1 for name in header):
+        raise ValueError("a name twice")
     while True:
         first = rows.line_num + 1
         try:

@@ -147,6 +147,12 @@ REFUSED = {
     "latin.csv": (b"id,text\n" + b"1,\xdcber die alte Br\xfccke und weiter nach Hause\n" * 200, "latin.csv, line 2: invalid UTF-8"),
     "wide.txt": ("Hello there. " * 300).encode("utf-16"), "zipped.txt": (gzip.compress(b"x" * 99), "is compressed: let its name end in .gz"),
     "semicolons.csv": (b"id;text\n" + b"1;the old ferryman walked along a quiet river\n" * 90, "separated by ';'"),
+    "quoted.csv": (b'"id";"text"\n' + b'"1";"the old ferryman, who walked along a quiet river"\n' * 90, "separated by ';'"),
+    "commas.csv": (b"id;text\n" + b"1;the old ferryman, who walked along a quiet river\n" * 90, "separated by ';'"),
+    "twice.csv": (b"text,text,id\n" + b"the old ferryman walked along a quiet river,b,1\n" * 90, "columns 1 and 2 are called 'text'"),
+    "document.csv": (b'"' + text(240).encode() + b'",1\n' + b"the old ferryman walked along a quiet river,1\n" * 90, "its first row does not look like the names of columns, it holds"),
+    "numbered.csv": (b"0,Short one,5\n" + b"1,the old ferryman walked along a quiet river,5\n" * 90, "it holds '0': write a first line with the columns' names above it; if these are their names, say which is the text with --text-field"),
+    "dots.csv": (b"id,Comment.\n" + b"1,the old ferryman walked along a quiet river\n" * 90, "is called 'Comment.', and a name with such dots or brackets is taken for a path"),
     "half.jsonl": (b'{"text": "' + text(240).encode() + b'"}\n{bad\n', None),
     "$HOME.txt": (text(2400).encode(), "would take what is behind $ for a variable"),
 }  # fmt: skip
@@ -182,6 +188,18 @@ def test_a_named_field_is_taken(texts: Path, tmp_path: Path):
     assert load_recipe(str(tmp_path / "my.toml")).corpora[0].text_field == "tweet"
     with pytest.raises(UserError, match=r"no column 'twit', only \['id', 'tweet'\]|no field 'twit'"):
         write_recipe([str(texts / "tweets.csv")], tmp_path / "other.toml", tmp_path / "runs", "twit")
+
+
+def test_a_named_field_is_taken_from_a_first_row_that_looks_like_a_record(tmp_path: Path):
+    """Whoever names it says that they are names; but one that a recipe cannot hold is refused before it is written."""
+    rows = [[number, text(120, number), 2019] for number in range(60)]
+    table(tmp_path / "counted.csv", ["", "0", "1"], rows)
+    write_recipe([str(tmp_path / "counted.csv")], tmp_path / "my.toml", tmp_path / "runs", "0")
+    assert load_recipe(str(tmp_path / "my.toml")).corpora[0].text_field == "0"
+    table(tmp_path / "dots.csv", ["id", "Comment.", "year"], rows)
+    with pytest.raises(UserError, match=r"dots\.csv: the field of the text is called 'Comment\.'"):
+        write_recipe([str(tmp_path / "dots.csv")], tmp_path / "no.toml", tmp_path / "runs", "Comment.")
+    assert not list(tmp_path.glob("no*"))
 
 
 def test_nothing_is_written_over(texts: Path, tmp_path: Path):
