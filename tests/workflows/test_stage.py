@@ -18,7 +18,7 @@ from data_pipeline.engine.artifacts import RUN_RECORD
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import Workplace
 from data_pipeline.sources.download import GivenUpError
-from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts, stage
+from workflows import EvaluateLambada, FullReproduction, Pretrain, Report, TrainTokenizer, attempts
 from workflows.__main__ import build_parser
 from workflows.source_hashes import changed_stages
 from workflows.stage import walk
