@@ -120,11 +120,11 @@ def slow(function: Callable[[str], object], characters: int, names: Iterable[str
         text = raw_text(name, 2 * characters)
         if seconds(function, text) < _FLOOR_SECONDS:
             continue
-        times = []
-        for _ in range(3):  # a busy machine is no proof
-            times.append(seconds(function, text) / max(seconds(function, raw_text(name, characters)), 1e-9))
-        if min(times) > 3:
-            found.append(f"{name}: {min(times):.1f} times as long")
+        half = raw_text(name, characters)
+        pairs = [(seconds(function, text), seconds(function, half)) for _ in range(3)]
+        whole_seconds, half_seconds = map(min, zip(*pairs, strict=True))  # a busy machine only adds to them
+        if whole_seconds > 3 * half_seconds:
+            found.append(f"{name}: {whole_seconds / max(half_seconds, 1e-9):.1f} times as long")
     return found
 
 
