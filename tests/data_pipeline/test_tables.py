@@ -39,7 +39,7 @@ REFUSED = {
     "commas.csv": ("id;text\n1;a, b\n2;c\n", ALL, semicolons(";")),
     "commas_looked_at.csv": ("id;text\n1;a, b\n2;c\n", None, semicolons(";")),
     "comma_in_a_name.csv": ('id;"a, text";"b, c"\n1;a;b\n', ALL, semicolons(";")),
-    "excel.csv": ("\ufeff\"id\";\"te\"\"xt\"\r\n\"1\";\"a, b\"\r\n", ALL, semicolons(";")),
+    "excel.csv": ("\ufeff\"id\";\"your\"\"text\"\r\n\"1\";\"a, b\"\r\n", ALL, semicolons(";")),
     "no_names.csv": ("0;Short one;5\n1;a, b;5\n", ALL, semicolons(";")),
     "typed.csv": ("id; text; label\n1; a; b\n", ALL, semicolons(";")),
     "pipes.csv.gz": ("id|text\n1|a, b\n", ALL, semicolons("|")),
