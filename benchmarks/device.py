@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks import harness, token_task
-from core.config import preset
 from core.parallel.mesh import initialize
 from core.training.flops import sequence_flops
 from core.training.peak import measured_peak
@@ -53,8 +52,7 @@ def measure(settings: dict[str, Any]) -> harness.Measurement:
     """One kind of layers and one micro-batch, in its own process."""
     told = Settings(**settings)
     mesh = initialize()
-    base = preset(told.preset) if told.preset else told.small
-    shape = replace(told.shape(), dropout=base.dropout, attention_dropout=base.attention_dropout)
+    shape = replace(told.shape(), dropout=told.base.dropout, attention_dropout=told.base.attention_dropout)
     durations = token_task.step_seconds(
         shape, mesh, told.batch, told.steps, precision=told.precision, compile=bool(told.compile[0]),
         micro_batch=told.micro_batches[0],

@@ -37,9 +37,14 @@ class Settings(harness.Settings):
     batch: int = 4
     steps: int = 8
 
+    @property
+    def base(self) -> ModelConfig:
+        """Whose shape it is where no other numbers are given."""
+        return preset(self.preset) if self.preset else self.small
+
     def shape(self) -> ModelConfig:
         """Without dropout, so that every side does the same work."""
-        base = preset(self.preset) if self.preset else self.small
+        base = self.base
         hidden = self.hidden or base.hidden
         return replace(
             base, layers=self.layers or base.layers, hidden=hidden, heads=max(1, hidden // base.head_size),

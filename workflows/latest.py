@@ -1,12 +1,13 @@
 """`runs/latest/<name>`: a link to a recipe's newest output, where people look for it."""
 
 import contextlib
+import filecmp
 import os
 import shutil
 from pathlib import Path
 
 from core.errors import UserError
-from core.files import MANIFEST, atomic_write
+from core.files import atomic_write
 from workflows.console import say
 
 
@@ -41,14 +42,11 @@ def set_link(link: Path, directory: Path, recipe: Path) -> None:
     os.replace(temporary, link)
 
 
-def _is_copy(folder: Path, directory: Path) -> bool:
-    """Whether a folder holds an output's files, and nothing else."""
-    try:
-        same = (folder / MANIFEST).read_bytes() == (directory / MANIFEST).read_bytes()
-    except OSError:
-        return False
-    return same and _names(folder) == _names(directory)
+def _is_copy(folder: Path, output: Path) -> bool:
+    """Whether a folder holds an output's files, byte for byte, and nothing else."""
+    names = _names(folder)
+    return names == _names(output) and not any(filecmp.cmpfiles(folder, output, names, shallow=False)[1:])
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import MANIFEST, PARTIAL_SUFFIX, read_json
-from data_pipeline.engine.artifacts import KEY_CHARACTERS, own_hash_errors, size_errors
+from data_pipeline.engine.artifacts import KEY_CHARACTERS, LATEST, own_hash_errors, size_errors
 from data_pipeline.engine.documents import DOCUMENT_SHARDS, list_shards
 from data_pipeline.summary import SUMMARY_FILE
 
@@ -211,7 +211,7 @@ def _nothing_there(folder: Path) -> str:
         return f"{folder}: is not finished; the same command goes on with it"
     if any(folder.glob("*.idx")):
         return f"{folder}: holds tokens and no documents: python -m data_pipeline inspect shows them"
-    links = sorted(path for path in (folder / "latest").glob("*") if (path / MANIFEST).exists())
+    links = sorted(path for path in (folder / LATEST).glob("*") if (path / MANIFEST).exists())
     found = links or sorted(path.parent for path in folder.glob(f"*/*/{MANIFEST}"))
     if found:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -222,10 +223,10 @@ def test_a_copy_that_followed_links_is_as_good(tmp_path: Path) -> None:
     assert list(artifact_folders(tmp_path)) == [output]
     set_link(link, output, Path("my.toml"))
     assert link.is_symlink() and link.resolve() == output
-    link.unlink()
-    link.mkdir()
-    (link / "manifest.json").write_text('{"of": "both"}')
-    (link / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"mine-corpus: is no link.*move it away"):
-        set_link(link, output, Path("my.toml"))
-    assert (link / "notes.txt").read_text() == "mine"
+    for name in ("notes.txt", "manifest.json"):  # one more file, one that was changed
+        link.unlink() if link.is_symlink() else shutil.rmtree(link)
+        shutil.copytree(output, link)
+        (link / name).write_text("mine")
+        with pytest.raises(UserError, match=r"mine-corpus: is no link.*move it away"):
+            set_link(link, output, Path("my.toml"))
+        assert (link / name).read_text() == "mine"

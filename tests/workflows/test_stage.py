@@ -187,6 +187,19 @@ def test_two_recipes_of_one_name_say_so_when_they_take_the_link(
     assert f"is now of {TINY}" in second
 
 
+def test_a_link_that_cannot_be_set_is_a_failure_of_its_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(Report, "make", lambda task: True)
+    task = Report(recipe=TINY, runs=str(tmp_path))
+    task.directory.mkdir(parents=True)
+    (task.link / "mine").mkdir(parents=True)
+    (task.link / "mine" / "notes.txt").touch()
+    with pytest.raises(UserError, match="is no link"):
+        task.run()
+    assert "FAILED: " in capsys.readouterr().err
+
+
 def test_a_bug_keeps_its_traceback(luigi_run: Luigi):
     code, _, errors = luigi_run.run("bug")
     assert code == 30
