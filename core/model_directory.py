@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from core.config import ModelConfig
 from core.errors import ConfigurationError, UserError
@@ -24,7 +23,7 @@ from core.interop.reading import TOKENIZER_FILES, HuggingFaceTensors, is_hugging
 from core.models.transformer import EmbeddedTransformer
 from core.parallel.layers import initialize_parameters
 from core.parallel.mesh import Mesh
-from core.parallel.parts import own_part
+from core.parallel.parts import own_part, place_of
 from core.registry import attribute
 from core.tables import from_table
 from core.tensor_files import (
@@ -186,13 +185,11 @@ def load_parameters(module: nn.Module, directory: Path, prefix: str = "") -> Non
 
 def _own_slices(parameter: torch.Tensor) -> tuple[slice, ...]:
     """This tensor rank's part of a parameter."""
-    assert isinstance(parameter, DTensor)
     slices = [slice(None)] * parameter.dim()
-    (placement,) = parameter.placements
-    if isinstance(placement, Shard):
-        ranks, rank = parameter.device_mesh.size(), parameter.device_mesh.get_local_rank()
-        size = parameter.shape[placement.dim] // ranks
-        slices[placement.dim] = slice(rank * size, (rank + 1) * size)
+    split, rank, ranks = place_of(parameter)
+    if split is not None:
+        size = parameter.shape[split] // ranks
+        slices[split] = slice(rank * size, (rank + 1) * size)
     return tuple(slices)
 
 
@@ -303,6 +300,8 @@ def _collected(parameter: torch.Tensor, mesh: Mesh) -> torch.Tensor | None:
     `fully_shard` splits a tensor rank's part along its dimension 0, as `torch.chunk` does: so the data ranks' parts of it
     are put together first.
     """
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
     assert isinstance(parameter, DTensor)
     part = parameter._local_tensor.detach()
     placements = dict(zip(parameter.device_mesh.mesh_dim_names or (), parameter.placements, strict=True))

@@ -169,7 +169,7 @@ def evaluate_all(arguments: argparse.Namespace) -> None:
 def _measure(pairs: list[Pair], arguments: argparse.Namespace, said: Any) -> None:
     settings = from_flags(EvaluationSettings, arguments)
     measuring = Measuring(pairs, Options(settings, arguments.controls, arguments.accept_tokenizer))
-    mesh = initialize(arguments.tensor_parallel, device=arguments.device)
+    mesh = initialize(arguments.tensor_parallel, device=arguments.device, trains=False)
     tell_machine(arguments.machine, mesh)
     measuring.run(mesh, said)
 

@@ -110,7 +110,7 @@ def generate(arguments: argparse.Namespace) -> None:
     prompts = read_prompts(arguments) or typed_prompts()
     tokenizer = load_tokenizer(arguments.tokenizer)
     config = read_model_config(arguments.checkpoint, tokenizer, arguments.tokenizer, causal=True)
-    mesh = initialize(arguments.tensor_parallel, device=arguments.device)
+    mesh = initialize(arguments.tensor_parallel, device=arguments.device, trains=False)
     from_main(mesh, lambda: check_tokenizer(arguments, tokenizer, load_tokenizer))
     model = load_model(arguments.checkpoint, mesh, config)
     result = generate_texts(model, tokenizer, mesh, prompts, arguments.tokens, method, arguments.batch_size)

@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.tensor import Shard
 
 from core.config import ModelConfig
 from core.models.transformer import (
@@ -20,10 +19,9 @@ from core.parallel.layers import (
     ReplicatedEmbedding,
     ReplicatedLinear,
     VocabularyParallelEmbedding,
-    new_parameter,
 )
 from core.parallel.mesh import Mesh
-from core.parallel.parts import local
+from core.parallel.parts import local, new_part
 
 TOKEN_TYPES = 2
 
@@ -36,7 +34,7 @@ class MaskedTokenHead(nn.Module):
         self.dense = ReplicatedLinear(config.hidden, config.hidden, mesh, config.initial_std)
         self.norm = LayerNorm(config.hidden, mesh, config.layer_norm_eps, whole=True)
         self.approximate = gelu_form(config)
-        self.bias = new_parameter((config.padded_vocabulary_size,), Shard(0), mesh)
+        self.bias = new_part((config.padded_vocabulary_size,), 0, mesh)
         self.initial: dict[str, Initial] = {"bias": "zeros"}
 
     def forward(self, hidden: torch.Tensor, embedding: VocabularyParallelEmbedding) -> torch.Tensor:

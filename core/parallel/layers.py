@@ -17,35 +17,17 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
-from core.errors import UserError
 from core.parallel.collectives import g, scatter_sequence
 from core.parallel.column_product import column_product
 from core.parallel.mesh import Mesh
 from core.parallel.narrow_products import linear, linear_gelu
-from core.parallel.parts import local, local_parts, own_part
+from core.parallel.parts import local, local_parts, new_part, own_part, place_of
 from core.parallel.random import derived_seed
 
 Initial = float | str
 _DRAWN_AT_ONCE = 1 << 22  # values; a parameter of so many or more is drawn in pieces
 _MOST_PIECES = 64  # of it: tensor-parallel sizes that divide this draw nothing twice
-
-
-def new_parameter(shape: tuple[int, ...], placement: Placement, mesh: Mesh) -> nn.Parameter:
-    """An uninitialised parameter of global `shape`, stored as this rank's part of it (fp32).
-
-    Args:
-        placement: Shard(dimension) over the tensor ranks (sizes must divide), or Replicate().
-    """
-    local_shape = list(shape)
-    if isinstance(placement, Shard):
-        size, ranks = shape[placement.dim], mesh.tensor_size
-        if size % ranks:
-            raise UserError(f"dimension {size} is not divisible by {ranks} tensor-parallel ranks")
-        local_shape[placement.dim] = size // ranks
-    values = torch.empty(local_shape, device=mesh.device)
-    return nn.Parameter(DTensor.from_local(values, mesh.device_mesh["tp"], [placement], run_check=False))
 
 
 class ColumnParallelLinear(nn.Module):
@@ -56,8 +38,8 @@ class ColumnParallelLinear(nn.Module):
         super().__init__()
         self.group = mesh.tensor_group
         self.sequence_parallel = mesh.sequence_parallel
-        self.weight = new_parameter((outputs, inputs), Shard(0), mesh)
-        self.bias = new_parameter((outputs,), Shard(0), mesh)
+        self.weight = new_part((outputs, inputs), 0, mesh)
+        self.bias = new_part((outputs,), 0, mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor, gelu: str | None = None) -> torch.Tensor:
@@ -86,8 +68,8 @@ class RowParallelLinear(nn.Module):
         self.group = mesh.tensor_group
         self.leave = scatter_sequence if mesh.sequence_parallel else g  # figure 3's g
         self.partial_gradients = ("bias",) if mesh.sequence_parallel else ()
-        self.weight = new_parameter((outputs, inputs), Shard(1), mesh)
-        self.bias = new_parameter((outputs,), Replicate(), mesh)
+        self.weight = new_part((outputs, inputs), 1, mesh)
+        self.bias = new_part((outputs,), None, mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -106,8 +88,8 @@ class ReplicatedLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
-        self.weight = new_parameter((outputs, inputs), Replicate(), mesh)
-        self.bias = new_parameter((outputs,), Replicate(), mesh)
+        self.weight = new_part((outputs, inputs), None, mesh)
+        self.bias = new_part((outputs,), None, mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std, "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -128,7 +110,7 @@ class VocabularyParallelEmbedding(nn.Module):
         self.leave = scatter_sequence if mesh.sequence_parallel else g
         self.rows = vocabulary_size // mesh.tensor_size
         self.start = mesh.tensor_rank * self.rows
-        self.weight = new_parameter((vocabulary_size, hidden), Shard(0), mesh)
+        self.weight = new_part((vocabulary_size, hidden), 0, mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -163,7 +145,7 @@ class ReplicatedEmbedding(nn.Module):
     def __init__(self, rows: int, hidden: int, mesh: Mesh, initial_std: float) -> None:
         super().__init__()
         self.partial_gradients = ("weight",) if mesh.sequence_parallel else ()
-        self.weight = new_parameter((rows, hidden), Replicate(), mesh)
+        self.weight = new_part((rows, hidden), None, mesh)
         self.initial: dict[str, Initial] = {"weight": initial_std}
 
     def forward(self, indices: torch.Tensor) -> torch.Tensor:
@@ -182,8 +164,8 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.partial_gradients = ("weight", "bias") if mesh.sequence_parallel and not whole else ()
-        self.weight = new_parameter((hidden,), Replicate(), mesh)
-        self.bias = new_parameter((hidden,), Replicate(), mesh)
+        self.weight = new_part((hidden,), None, mesh)
+        self.bias = new_part((hidden,), None, mesh)
         self.initial: dict[str, Initial] = {"weight": "ones", "bias": "zeros"}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -239,11 +221,10 @@ def _pieces(parameter: torch.Tensor) -> Iterator[tuple[Slices, Slices, list[int]
     """The pieces that a parameter is drawn in, of those that this rank has a part of: where in the local tensor it goes,
     where in the piece it stands, the piece's shape, and what to add to the stream's name. A small parameter is one piece.
     """
-    assert isinstance(parameter, DTensor)
-    (placement,) = parameter.placements
-    split = placement.dim if isinstance(placement, Shard) else 0
-    size, own = parameter.shape[split], parameter.to_local().shape[split]
-    first = parameter.device_mesh.get_local_rank() * own if isinstance(placement, Shard) else 0
+    shared, rank, _ = place_of(parameter)
+    split = shared or 0
+    size, own = parameter.shape[split], own_part(parameter).shape[split]
+    first = 0 if shared is None else rank * own
     pieces = 1 if parameter.numel() < _DRAWN_AT_ONCE else math.gcd(size, _MOST_PIECES)
     length = size // pieces
     shape = [*parameter.shape[:split], length, *parameter.shape[split + 1 :]]
@@ -259,7 +240,5 @@ def _pieces(parameter: torch.Tensor) -> Iterator[tuple[Slices, Slices, list[int]
 
 
 def _shard_text(weight: torch.Tensor, split: str, dimension: int) -> str:
-    assert isinstance(weight, DTensor)
-    mesh = weight.device_mesh["tp"]  # fully_shard puts "dp" before it
-    ranks, rank = mesh.size(), mesh.get_local_rank()
+    _, rank, ranks = place_of(weight)
     return f"shape={tuple(weight.shape)}, {split}={weight.shape[dimension]}/{ranks}, rank {rank}"

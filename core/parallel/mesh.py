@@ -34,6 +34,7 @@ class Mesh:
         streams: the two random streams of dropout.
         sequence_parallel: between tensor-parallel regions each tensor rank holds its part of the sequence only.
         pipeline_chunks: parts of the model that each rank of a pipeline holds.
+        trains: whether parameters may be trained, split over data ranks and saved.
 
     Groups, ranks and sizes are looked up once: layers ask in every forward pass, and a `DeviceMesh` makes a slice of
     itself for each answer.
@@ -46,6 +47,7 @@ class Mesh:
     streams: RandomStreams
     sequence_parallel: bool = False
     pipeline_chunks: int = 1
+    trains: bool = True
 
     @property
     def rank(self) -> int:
@@ -147,6 +149,7 @@ def initialize(
     device: str = "auto",
     pipeline_parallel: int = 1,
     pipeline_chunks: int = 1,
+    trains: bool = True,
 ) -> Mesh:
     """Join the process group (torchrun's, or a world of one) and lay the grid.
 
@@ -158,6 +161,7 @@ def initialize(
         device: "cuda", "cpu", or "auto": see `ParallelConfig`.
         pipeline_parallel, pipeline_chunks: ranks that a model's layers are dealt to, and parts of it that each holds
             (for training).
+        trains: see `Mesh`; a program that only scores starts faster without.
 
     Raises:
         UserError: the world cannot be divided so, the ranks were asked for different layouts, or the devices for them
@@ -197,7 +201,9 @@ def initialize(
     control_group = dist.distributed_c10d._get_default_group()
     if place.type == "cuda":
         control_group = dist.new_group(backend="gloo", timeout=timeout)
-    return Mesh(device_mesh, place, control_group, timeout, streams, sequence_parallel, pipeline_chunks)
+    return Mesh(
+        device_mesh, place, control_group, timeout, streams, sequence_parallel, pipeline_chunks, trains
+    )
 
 
 def _device_mesh(device: torch.device, sizes: dict[str, int], timeout: datetime.timedelta) -> DeviceMesh:

@@ -12,7 +12,7 @@ import torch
 from distributed import run_distributed
 from objectives import BERT, GPT2, RandomTask, whole
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.config import TrainingConfig
@@ -76,12 +76,12 @@ def _both_ways() -> dict:
     wanted = _norm(parameters)
     found["norms"] = (squared_norm(parameters).sqrt().item(), wanted)
 
-    weight = layers.new_parameter((8, 4), Shard(0), mesh)
+    weight = parts.new_part((8, 4), 0, mesh)
     torch.nn.init.ones_(weight.to_local())
     (layers.local(weight) * torch.arange(16.0).view(4, 4).T).sum().backward()
     found["strides"] = weight.grad.to_local().stride()
     found["values"] = weight.grad.to_local().tolist()
-    unused, used = (layers.new_parameter((4, 4), Shard(0), mesh) for _ in range(2))
+    unused, used = (parts.new_part((4, 4), 0, mesh) for _ in range(2))
     layers.local_parts(unused, used)[1].sum().backward()
     found["unused"] = unused.grad is None and used.grad is not None
     return found

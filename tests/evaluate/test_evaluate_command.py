@@ -97,6 +97,30 @@ def test_a_training_output_is_scored_with_controls_on_two_tensor_ranks(inputs: P
     assert "does not say which tokenizer" in run.stderr
 
 
+SCORED = """
+import atexit, runpy, sys
+atexit.register(lambda: print("imported:", "torch.distributed.tensor" in sys.modules, file=sys.stderr))
+runpy.run_module("evaluate", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_rank_scores_without_importing_distributed_tensors(
+    inputs: Path, tmp_path: Path, precision: str
+) -> None:
+    # They take half a second to import; only tensor ranks that share parameters, and training, need them.
+    paths = ["--checkpoint", str(inputs / "trained"), "--data", str(inputs / "lambada.jsonl")]
+    paths += ["--tokenizer", str(inputs / "tokenizer.json"), "--controls", "--precision", precision]
+    command = [sys.executable, "-c", SCORED, "lambada", *paths]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "imported: False" in run.stderr
+    ranks = run_program("evaluate", ["lambada", *paths, "--tensor-parallel", "2"], processes=2)
+    one, two = (json.loads(result.stdout) for result in (run, ranks))
+    for name in ("accuracy", "untrained_accuracy", "last_word_perplexity"):
+        assert one[name] == pytest.approx(two[name], rel=1e-2 if precision == "bf16" else 1e-5)
+
+
 def test_an_error_is_one_message_from_two_ranks(inputs: Path) -> None:
     run = _evaluate(
         inputs,
