@@ -134,6 +134,10 @@ class _Zstandard(io.RawIOBase):
     """The content of a .zst file: by Arrow, and from a frame on whose window exceeds its limit of 128 MiB (`zstd
     --long`), by the program zstd."""
 
+    # One that could not be opened is closed all the same, when it is thrown away.
+    _stream: Any = None
+    _program: subprocess.Popen[bytes] | None = None
+
     def __init__(self, path: Path) -> None:
         try:
             import pyarrow as pa
@@ -142,10 +146,9 @@ class _Zstandard(io.RawIOBase):
                 f"{path}: reading it needs pyarrow; install that, or unpack the file with zstd -d"
             ) from error
         self._path = path
-        # Unlike other readers, Arrow's does not take the end of a file for the end of a frame.
-        self._stream: Any = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
-        self._program: subprocess.Popen[bytes] | None = None
         self._size = 0
+        # Unlike other readers, Arrow's does not take the end of a file for the end of a frame.
+        self._stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
 
     def readable(self) -> bool:
         return True
@@ -189,7 +192,7 @@ class _Zstandard(io.RawIOBase):
         if self._program is not None and not self.closed:
             self._program.kill()
             self._program.communicate()
-        if not self.closed:
+        if self._stream is not None and not self.closed:
             self._stream.close()
         super().close()
 

@@ -14,6 +14,7 @@ gradients are added up in fp32. That gives the bits of `fully_shard`'s mixed pre
 import copy
 import weakref
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 import torch
@@ -57,10 +58,8 @@ def place_of(parameter: torch.Tensor) -> tuple[int | None, int, int]:
     """The dimension of it that tensor ranks share (None: each has all of it), this rank among them, and their number."""
     if not is_distributed(parameter):
         return None, 0, 1
-    ranks, placement = (
-        parameter.device_mesh["tp"],
-        parameter.placements[-1],
-    )  # fully_shard puts "dp" before it
+    # fully_shard puts "dp" before it
+    ranks, placement = parameter.device_mesh["tp"], parameter.placements[-1]
     return placement.dim if placement.is_shard() else None, ranks.get_local_rank(), ranks.size()  # type: ignore[attr-defined]
 
 
@@ -126,26 +125,26 @@ class _Leaf:
     """
 
     def __init__(self, parameter: "DTensor", dtype: torch.dtype | None = None) -> None:
+        from torch.distributed.tensor import DTensor
+
         self.part, self.dtype = parameter._local_tensor, dtype
         self.is_copy = dtype is not None and dtype != self.part.dtype
         self.values = (self.part.detach().to(dtype) if self.is_copy else self.part.detach()).requires_grad_(
             parameter.requires_grad
         )
-        self._spec = copy.copy(parameter._spec)
+        self._distributed = partial(DTensor, spec=copy.copy(parameter._spec), requires_grad=False)
         self._parameter = weakref.ref(parameter)
         if parameter.requires_grad:
             self.values.register_post_accumulate_grad_hook(self._hand_over)
 
     def _hand_over(self, leaf: torch.Tensor) -> None:
-        from torch.distributed.tensor import DTensor
-
         gradient, leaf.grad = leaf.grad, None
         parameter = self._parameter()
         assert gradient is not None and parameter is not None
         if parameter.grad is None:
-            parameter.grad = DTensor(gradient.to(self.part.dtype), self._spec, requires_grad=False)
+            parameter.grad = self._distributed(gradient.to(self.part.dtype))
         else:
-            cast(DTensor, parameter.grad)._local_tensor.add_(gradient)
+            cast("DTensor", parameter.grad)._local_tensor.add_(gradient)
 
 
 def _leaf(parameter: "DTensor") -> _Leaf:

@@ -19,6 +19,7 @@ from data_pipeline.text_files import (
     MAXIMUM_DEPTH,
     Name,
     UnreadableFileError,
+    _Zstandard,
     files_below,
     is_system_file,
     json_lines,
@@ -81,6 +82,14 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "txt.zst": lambda content: pa.compress(content, codec="zstd", asbytes=True),
     "txt.zstd": lambda content: pa.compress(content, codec="zstd", asbytes=True),
 }
+
+
+def test_a_reader_that_finds_no_file_is_thrown_away_without_a_word(tmp_path: Path) -> None:
+    reader = _Zstandard.__new__(_Zstandard)
+    with pytest.raises(FileNotFoundError):
+        reader.__init__(tmp_path / "a.zst")  # type: ignore[misc]
+    reader.close()  # as Python does at the end of its life, since 3.13 with a traceback if it fails
+    assert reader.closed
 
 
 @pytest.mark.parametrize("name", COMPRESS)
