@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.config import ModelConfig
-from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, GlueTask, Row, read_splits
+from data_pipeline.benchmarks.glue import NO_LABEL, Row, read_splits
+from data_pipeline.benchmarks.glue_tasks import TASKS, GlueTask
 from data_pipeline.benchmarks.splits import Split
 from data_pipeline.tokenization.tokenizers import Tokenizer
 from finetune.metrics import METRICS, confusion, named_confusion

@@ -40,17 +40,36 @@ EXPECTED_ARROWS: set[tuple[str, str]] = set()
 EXPECTED_CIRCLES: set[tuple[str, ...]] = set()
 
 # A family's and a task's name stand in its records, and in these files alone.
-NAMES = {"gpt2", "bert", "race", "mnli", "qqp", "squad", "squad_v2", "lambada", "wikitext103"}
+NAMES = {
+    *(
+        "gpt2",
+        "bert",
+        "lambada",
+        "wikitext103",
+        "wikitext2",
+        "race",
+        "squad",
+        "squad_v2",
+        "cnn_dailymail",
+        "xsum",
+    ),
+    *("dailydialog", "mnli", "qqp", "qnli", "rte", "mrpc", "wnli", "sst2", "cola"),
+}
 RECORDS = (
     "core/families/*.py",
-    "data_pipeline/benchmarks/*.py",
+    "data_pipeline/benchmarks/glue_tasks.py",
+    "data_pipeline/benchmarks/squad.py",
+    "data_pipeline/benchmarks/summaries.py",
+    "data_pipeline/benchmarks/dialogues.py",
     "pretrain/gpt2.py",
     "pretrain/bert.py",
     "evaluate/lambada.py",
     "evaluate/wikitext103.py",
+    "evaluate/summaries.py",
     "finetune/race.py",
     "finetune/glue.py",
     "finetune/squad.py",
+    "finetune/summaries.py",
     "data_pipeline/sources/presets.py",  # the paper's corpora, and which families learnt from them
     "data_pipeline/tokenization/kinds.py",  # of tokenizers, which are called like the families
 )

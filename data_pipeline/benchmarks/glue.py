@@ -1,4 +1,4 @@
-"""GLUE's classification tasks: one sentence or two, and a label. One table says what each task's files hold.
+"""GLUE's classification tasks: one sentence or two, and a label. What each task's files hold says `glue_tasks`.
 
 Files are GLUE's own (`train.tsv`, `dev.tsv`, `test.tsv`: fields between tabs, and no quoting, so that `"` is text), or the
 hub's (`nyu-mll/glue`: a table or JSON lines a split, labels as numbers from 0 in the order below, -1 for none).
@@ -13,6 +13,7 @@ from typing import Any
 from core.errors import UserError
 from data_pipeline.benchmarks import glue_origins
 from data_pipeline.benchmarks.benchmark import Benchmark, BenchmarkText, add_benchmark, text_of
+from data_pipeline.benchmarks.glue_tasks import TASKS, GlueTask
 from data_pipeline.benchmarks.split_files import ROW_SUFFIXES, files_of_split, rows_of_files
 from data_pipeline.benchmarks.splits import LARGEST_LEFT_OUT, SHOWN, Split
 from data_pipeline.text_files import name_of, read_text
@@ -21,111 +22,6 @@ NO_LABEL = -1  # of a row of a test set
 _TSV = ".tsv"
 _EMPTY = "a text is empty"
 _NOT_AGREED = "-"  # where the annotators did not agree on a label
-
-
-@dataclass(frozen=True)
-class GlueTask:
-    """What a task's files hold.
-
-    Attributes:
-        name, title: as a benchmark's.
-        folder: that GLUE calls it by.
-        texts: the columns of one sentence or two, in GLUE's files.
-        hub_texts: in the hub's rows; None where they are called the same.
-        label: the column of the label in GLUE's files; in the hub's it is "label".
-        labels: GLUE's names of the labels, in the order of the hub's numbers.
-        ids: the columns that number a row in GLUE's files; the first there is.
-        test_texts: the columns of the texts in GLUE's test file; None where they are called the same.
-        columns: of GLUE's training and development files where these do not say it themselves.
-        parts: of the development and the test set, by the names that GLUE's files have behind "dev_"; ("",) for one.
-        submissions: what the official evaluation calls the predictions of each part.
-        tolerant: some rows of the published files are broken: they are left out, and counted.
-        metrics: the official ones, the first of which chooses: "accuracy", "f1", "matthews".
-    """
-
-    name: str
-    title: str
-    folder: str
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
-    submissions: tuple[str, ...]
-    hub_texts: tuple[str, ...] | None = None
-    label: str = "label"
-    ids: tuple[str, ...] = ("index",)
-    test_texts: tuple[str, ...] | None = None
-    columns: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ("",)
-    tolerant: bool = False
-    metrics: tuple[str, ...] = ("accuracy",)
-
-    def splits(self, kind: str) -> dict[str, str]:
-        """The parts of "dev" or "test", and the names of their splits: {"matched": "dev_matched"}."""
-        return {part: f"{kind}_{part}" if part else kind for part in self.parts}
-
-
-_ENTAILMENT = ("entailment", "not_entailment")
-_BINARY = ("0", "1")
-_PAIR = ("sentence1", "sentence2")
-TASKS = {
-    task.name: task
-    for task in (
-        GlueTask(
-            "mnli",
-            "MNLI",
-            "MNLI",
-            texts=_PAIR,
-            hub_texts=("premise", "hypothesis"),
-            label="gold_label",
-            labels=("entailment", "neutral", "contradiction"),
-            parts=("matched", "mismatched"),
-            submissions=("MNLI-m.tsv", "MNLI-mm.tsv"),
-        ),
-        GlueTask(
-            "qqp",
-            "QQP",
-            "QQP",
-            texts=("question1", "question2"),
-            label="is_duplicate",
-            labels=_BINARY,
-            ids=("id",),
-            submissions=("QQP.tsv",),
-            tolerant=True,
-            metrics=("accuracy", "f1"),
-        ),
-        GlueTask(
-            "qnli",
-            "QNLI",
-            "QNLI",
-            texts=("question", "sentence"),
-            labels=_ENTAILMENT,
-            submissions=("QNLI.tsv",),
-        ),
-        GlueTask("rte", "RTE", "RTE", texts=_PAIR, labels=_ENTAILMENT, submissions=("RTE.tsv",)),
-        GlueTask(
-            "mrpc",
-            "MRPC",
-            "MRPC",
-            texts=("#1 String", "#2 String"),
-            hub_texts=_PAIR,
-            label="Quality",
-            labels=_BINARY,
-            submissions=("MRPC.tsv",),
-            metrics=("accuracy", "f1"),
-        ),
-        GlueTask("wnli", "WNLI", "WNLI", texts=_PAIR, labels=_BINARY, submissions=("WNLI.tsv",)),
-        GlueTask("sst2", "SST-2", "SST-2", texts=("sentence",), labels=_BINARY, submissions=("SST-2.tsv",)),
-        GlueTask(
-            "cola",
-            "CoLA",
-            "CoLA",
-            texts=("sentence",),
-            labels=_BINARY,
-            columns=("source", "label", "mark", "sentence"),
-            submissions=("CoLA.tsv",),
-            metrics=("matthews", "accuracy"),
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -4,56 +4,37 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.errors import UserError
 from core.files import atomic_write
 from data_pipeline.benchmarks.benchmark import Origin, Rows, Sample, text_of
-from data_pipeline.sample.pairs import longer_texts, mnli_rows, qqp_rows
+from data_pipeline.benchmarks.glue_tasks import GlueTask, SampleRows
+from data_pipeline.sample.pairs import longer_texts
 from data_pipeline.sample.text import Guard
 from data_pipeline.sample.world import World
 from data_pipeline.text_files import at_line
 
-if TYPE_CHECKING:
-    from data_pipeline.benchmarks.glue import GlueTask
-
-_MNLI_COLUMNS = (
-    "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
-    "sentence1 sentence2 label1 gold_label"
-)
 _BETWEEN_COLUMNS = re.compile(r"[\t\r\n]+")
-_UNSTATED = "not stated by its authors"
-# Of each task: rows of train and of each part of the development set, and its data's licence.
-_PUBLISHED: dict[str, tuple[tuple[int, ...], str]] = {
-    "mnli": ((392_702, 9815, 9832), "OANC's (free of restrictions); parts CC BY 3.0 and CC BY-SA 3.0"),
-    "qqp": ((363_846, 40_430), "Quora's terms: for non-commercial use only"),
-    "qnli": ((104_743, 5463), "CC BY-SA 4.0"),
-    "rte": ((2490, 277), _UNSTATED),
-    "mrpc": ((3668, 408), "Microsoft Research's data licence: for research only"),
-    "wnli": ((635, 71), _UNSTATED),
-    "sst2": ((67_349, 872), _UNSTATED),
-    "cola": ((8551, 1043), _UNSTATED),
-}
 
 
-def origin(task: "GlueTask", count: Callable[[Path], dict[str, Any]]) -> Origin:
+def origin(task: GlueTask, count: Callable[[Path], dict[str, Any]]) -> Origin:
     """Where a task is fetched. Its numbers are about the development set: the labels of the test set are not public."""
-    counts, licence = _PUBLISHED[task.name]
     splits = ("train", *task.splits("dev").values())
     return Origin(
         "nyu-mll/glue",
         configuration=task.name,
         split="train",
-        licence=licence,
+        licence=task.licence,
         terms="cite GLUE and the task's authors",
         write=partial(write_rows, task),
         count=count,
-        counts={split: {"examples": rows} for split, rows in zip(splits, counts, strict=True)},
+        counts={split: {"examples": rows} for split, rows in zip(splits, task.published, strict=True)},
         measured="dev",
     )
 
 
-def write_rows(task: "GlueTask", rows: Rows, target: Path, tests: bool = True) -> None:
+def write_rows(task: GlueTask, rows: Rows, target: Path, tests: bool = True) -> None:
     """Write the hub's rows as the task's TSV files: no quoting; tabs and line ends within a text become a blank.
 
     Args:
@@ -68,7 +49,7 @@ def write_rows(task: "GlueTask", rows: Rows, target: Path, tests: bool = True) -
     _write_split(task, rows, target, "train")
 
 
-def _write_split(task: "GlueTask", rows: Rows, target: Path, name: str) -> None:
+def _write_split(task: GlueTask, rows: Rows, target: Path, name: str) -> None:
     is_test, hub_name = name.startswith("test"), name.replace("dev", "validation", 1)
     names = (task.test_texts or task.texts) if is_test else task.texts
     columns = _columns(task, names, is_test)
@@ -86,15 +67,12 @@ def _write_split(task: "GlueTask", rows: Rows, target: Path, name: str) -> None:
             out.write("\t".join(known.get(column, "") for column in columns) + "\n")
 
 
-def _columns(task: "GlueTask", texts: Sequence[str], is_test: bool) -> Sequence[str]:
-    """Of a task's files: all of MNLI's, whose numbers others rely on (8, 9, and the last), and QQP's (3, 4 and 5)."""
-    if task.name == "mnli":
-        columns = _MNLI_COLUMNS.split()
-        return columns[: columns.index("sentence2") + 1] if is_test else columns
+def _columns(task: GlueTask, texts: Sequence[str], is_test: bool) -> Sequence[str]:
+    """Of a task's files."""
     if task.columns and not is_test:
         return task.columns
-    between = ("qid1", "qid2") if task.name == "qqp" and not is_test else ()
-    return (task.ids[0], *between, *texts, *(() if is_test else (task.label,)))
+    head = task.test_head if is_test else task.head
+    return head or (task.ids[0], *texts, *(() if is_test else (task.label,)))
 
 
 def _label(row: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -104,22 +82,18 @@ def _label(row: Mapping[str, Any], names: Sequence[str]) -> str:
     return names[label]
 
 
-def sample(task: "GlueTask") -> Sample | None:
+def sample(task: GlueTask) -> Sample | None:
     """How the generated sample writes a task; None of those that it does not have."""
-    if task.name not in _SAMPLE_ROWS:
+    if task.sample is None:
         return None
-    return Sample(task.folder, partial(_write_sample, task), share=0.002, on_demand=True)
+    return Sample(task.folder, partial(_write_sample, task, task.sample), share=0.002, on_demand=True)
 
 
-_SAMPLE_ROWS: dict[str, Callable[[World, int], dict[str, list[dict[str, Any]]]]] = {
-    "mnli": mnli_rows,
-    "qqp": qqp_rows,
-}
-
-
-def _write_sample(task: "GlueTask", folder: Path, world: World, guard: Guard, seed: int) -> list[str]:
+def _write_sample(
+    task: GlueTask, rows_of: SampleRows, folder: Path, world: World, guard: Guard, seed: int
+) -> list[str]:
     """Write training and development sets; returns the longer texts of the latter."""
-    made = _SAMPLE_ROWS[task.name](world, seed)
+    made = rows_of(world, seed)
     write_rows(task, made.__getitem__, folder, tests=False)
     texts = longer_texts(
         [row for name, rows in made.items() if name != "train" for row in rows],

@@ -9,7 +9,8 @@ from hub_layout import write_hub_split
 
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
-from data_pipeline.benchmarks.glue import NO_LABEL, TASKS, Row, read_split, read_splits
+from data_pipeline.benchmarks.glue import NO_LABEL, Row, read_split, read_splits
+from data_pipeline.benchmarks.glue_tasks import TASKS
 from data_pipeline.benchmarks.splits import Split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
 from finetune import metrics
