@@ -5,7 +5,7 @@ the parameter's. A parameter itself is a DTensor, for `fully_shard` and checkpoi
 through torch's dispatch of DTensors, which takes the host longer than a small matrix product; under `torch.compile` every
 call of a layer wraps and unwraps all its parameters. The parameter knows all that.
 
-A program that only scores gets plain tensors where no tensor ranks share them: DTensors take a second to import.
+A program that only scores gets plain tensors where no tensor ranks share them: DTensors take half a second to import.
 
 Where nothing is split over data ranks, bf16 and fp16 compute with narrow copies of the parts, made once a step; their
 gradients are added up in fp32. That gives the bits of `fully_shard`'s mixed precision, without its work.

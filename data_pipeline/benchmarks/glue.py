@@ -1,7 +1,7 @@
 """GLUE's classification tasks: one sentence or two, and a label. What each task's files hold says `glue_tasks`.
 
 Files are GLUE's own (`train.tsv`, `dev.tsv`, `test.tsv`: fields between tabs, and no quoting, so that `"` is text), or the
-hub's (`nyu-mll/glue`: a table or JSON lines a split, labels as numbers from 0 in the order below, -1 for none).
+hub's (`nyu-mll/glue`: a table or JSON lines a split, labels as numbers from 0 in the order of `GlueTask.labels`, -1 for none).
 """
 
 import functools

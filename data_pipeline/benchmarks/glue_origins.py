@@ -69,9 +69,7 @@ def _write_split(task: GlueTask, rows: Rows, target: Path, name: str) -> None:
 
 def _columns(task: GlueTask, texts: Sequence[str], is_test: bool) -> Sequence[str]:
     """Of a task's files."""
-    if task.columns and not is_test:
-        return task.columns
-    head = task.test_head if is_test else task.head
+    head = task.test_head if is_test else task.columns or task.head
     return head or (task.ids[0], *texts, *(() if is_test else (task.label,)))
 
 

@@ -18,18 +18,18 @@ class GlueTask:
         name, title: as a benchmark's.
         folder: that GLUE calls it by.
         texts: the columns of one sentence or two, in GLUE's files.
+        labels: GLUE's names of the labels, in the order of the hub's numbers.
+        submissions: what the official evaluation calls the predictions of each part.
+        published: rows of the training set and of each part of the development set.
         hub_texts: in the hub's rows; None where they are called the same.
         label: the column of the label in GLUE's files; in the hub's it is "label".
-        labels: GLUE's names of the labels, in the order of the hub's numbers.
         ids: the columns that number a row in GLUE's files; the first there is.
         test_texts: the columns of the texts in GLUE's test file; None where they are called the same.
         columns: of GLUE's training and development files where these do not say it themselves.
         parts: of the development and the test set, by the names that GLUE's files have behind "dev_"; ("",) for one.
-        submissions: what the official evaluation calls the predictions of each part.
         tolerant: some rows of the published files are broken: they are left out, and counted.
         metrics: the official ones, the first of which chooses: "accuracy", "f1", "matthews".
         head, test_head: of GLUE's files that have other columns than an id, the texts and the label.
-        published: rows of the training set and of each part of the development set.
         licence: of its data.
         sample: the rows of each split that the generated sample has, by a world and a seed; None: it has none.
     """

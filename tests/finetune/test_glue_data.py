@@ -10,6 +10,7 @@ from hub_layout import write_hub_split
 from core.errors import UserError
 from data_pipeline.benchmarks import BENCHMARKS
 from data_pipeline.benchmarks.glue import NO_LABEL, Row, read_split, read_splits
+from data_pipeline.benchmarks.glue_origins import write_rows
 from data_pipeline.benchmarks.glue_tasks import TASKS
 from data_pipeline.benchmarks.splits import Split
 from data_pipeline.tokenization.tokenizers import Tokenizer, load_tokenizer
@@ -177,6 +178,20 @@ def test_every_task_of_the_table_reads_what_its_row_says(tmp_path: Path) -> None
         hub = dict(zip(task.hub_texts or task.texts, "ab", strict=False)) | {"label": 0}
         rows = BENCHMARKS[task.name].row_texts
         assert rows and [text.text for text in rows(hub)] == ["a", "b"][: len(task.texts)]
+
+
+def test_files_made_of_the_hubs_rows_have_their_columns_where_others_count_them(tmp_path: Path) -> None:
+    hub_texts = {"premise": "a", "hypothesis": "b", "question1": "a", "question2": "b"}
+    for task, test_split, places, test_places in (
+        (MNLI, "test_matched", (8, 9, -1), (8, 9)),
+        (QQP, "test", (3, 4, 5), (1, 2)),
+    ):
+        write_rows(task, lambda split: [{**hub_texts, "label": 1}], tmp_path)
+        for name, wanted in (("train", places), (test_split, test_places)):
+            header, line = (tmp_path / f"{name}.tsv").read_text().splitlines()
+            fields = line.split("\t")
+            assert len(fields) == len(header.split("\t"))
+            assert [fields[place] for place in wanted] == ["a", "b", task.labels[1]][: len(wanted)]
 
 
 def _spelled(batch: dict[str, np.ndarray], row: int) -> list[str]:
