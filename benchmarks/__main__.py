@@ -14,6 +14,7 @@ NAMES = (
     "checkpoint-stall",
     "device",
     "finetuning",
+    "host",
     "many-files",
     "memory",
     "near-duplicates",

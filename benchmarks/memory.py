@@ -7,19 +7,14 @@ libraries take before anything is read is in the worker's, and not in the callin
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks import harness
+from benchmarks import harness, stages
 from benchmarks.scaling import peak_megabytes
-from benchmarks.texts import real_data, recombined, write_shards
-from data_pipeline.engine.documents import Document, list_shards, write_shard
-from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.engine.resumable import Counts
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
+from benchmarks.texts import recombined, write_shards
+from data_pipeline.engine.documents import Document, write_shard
 
 _SHARD_DOCUMENTS = 2000
 _FILES = 4
@@ -42,12 +37,12 @@ class Bound(NamedTuple):
 
 _DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 2000, 200
 BOUNDS = {
-    "fetch": Bound(400, 10),
-    "clean": Bound(400, 10),
-    "decontaminate": Bound(500, 25),
-    "deduplicate": Bound(700, 10, 600),
-    "tokenize for GPT-2": Bound(900, 20),
-    "tokenize for BERT": Bound(900, 20),
+    stages.FETCH: Bound(400, 10),
+    stages.CLEAN: Bound(400, 10),
+    stages.DECONTAMINATE: Bound(500, 25),
+    stages.DEDUPLICATE: Bound(700, 10, 600),
+    stages.GPT2: Bound(900, 20),
+    stages.BERT: Bound(900, 20),
 }
 
 
@@ -121,12 +116,13 @@ def _write(folder: Path, settings: Settings) -> _Size:
         for number, part in enumerate(files):
             with (folder / name / f"{number}.jsonl").open("w", encoding="utf-8") as stream:
                 stream.writelines(json.dumps({"text": text}) + "\n" for text in part)
+        stages.train_splitter(folder / name)
     return _Size(len(texts) + 1, len(shards) + 1)
 
 
 def run_stage(stage: str, inputs: str, output: str) -> dict[str, float]:
     """Peaks of this process, beyond what it had before, and of the largest worker; and how many documents were in clusters."""
-    work = _work(stage, Path(inputs), Path(output))
+    work = stages.work_of(stage, Path(inputs), Path(output), _WORKERS)
     before = peak_megabytes()
     counts = work()
     return {
@@ -134,34 +130,3 @@ def run_stage(stage: str, inputs: str, output: str) -> dict[str, float]:
         "worker": peak_megabytes(of_children=True),
         "clustered": sum(counts.get("dropped", {}).values()) + counts.get("clusters", 0),
     }
-
-
-def _work(stage: str, inputs: Path, output: Path) -> Callable[[], Counts]:
-    """A stage's work, with what it imports imported."""
-    from data_pipeline.cleaning import clean
-    from data_pipeline.decontamination.decontamination import decontaminate
-    from data_pipeline.deduplication.deduplication import deduplicate
-    from data_pipeline.sources.local import fetch_local
-    from data_pipeline.sources.source import LocalSource
-    from data_pipeline.tokenization.corpus import tokenize_corpus
-    from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
-
-    real, shards = real_data(), list_shards(inputs)
-    named: dict[str, Any] = {"executor": LocalExecutor(_WORKERS)}
-    if stage == "fetch":
-        source = LocalSource("b", paths=[str(inputs / "*.jsonl")])
-        return partial(fetch_local, source, source.found(), output, **named)
-    if stage == "clean":
-        return partial(clean, shards, output, CleaningSettings(), length_tokenizer=None, **named)
-    if stage == "decontaminate":
-        files = {"wikitext103": real / "wikitext103.valid.tokens", "lambada": real / "lambada_500.jsonl"}
-        return partial(decontaminate, shards, output, files, DecontaminationSettings(), **named)
-    if stage == "deduplicate":
-        return partial(deduplicate, shards, output, DeduplicationSettings(), **named)
-    vocabulary, splitter = real / "gpt2-vocab.json", None
-    if stage == "tokenize for BERT":
-        vocabulary, splitter = real / "bert-base-uncased-vocab.txt", output / PUNKT_FILE
-        train_sentence_splitter(shards[:1], output)
-    return partial(
-        tokenize_corpus, shards, vocabulary, output / "tokens", sentence_splitter=splitter, **named
-    )

@@ -9,25 +9,14 @@ import gzip
 import json
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from benchmarks import harness
+from benchmarks import harness, stages
 from benchmarks.scaling import typographic
-from benchmarks.texts import real_data, recombined
-from data_pipeline.cleaning import clean
-from data_pipeline.decontamination.decontamination import decontaminate
-from data_pipeline.deduplication.deduplication import deduplicate
-from data_pipeline.engine.documents import list_shards, text_bytes
-from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
-from data_pipeline.sources.local import fetch_local
-from data_pipeline.sources.source import LocalSource
-from data_pipeline.tokenization.corpus import tokenize_corpus
-from data_pipeline.tokenization.sentences import PUNKT_FILE, train_sentence_splitter
+from benchmarks.texts import recombined
+from data_pipeline.engine.documents import text_bytes
 
 _CORPUS_MEGABYTES = 174_000
 _FILE_DOCUMENTS = 4000
@@ -68,45 +57,32 @@ def run(settings: Settings, report: harness.Report) -> None:
 
 def _speeds(root: Path, settings: Settings) -> dict[str, float]:
     """Megabytes a processor second of each stage."""
-    real = real_data()
     change = {"plain": str, "typographic": typographic}[settings.text]
     texts = [change(text) for text in recombined(settings.megabytes * 1_000_000)]
     size = sum(map(text_bytes, texts))
     speeds: dict[str, float] = {}
-
-    def timed(stage: str, work: Callable[..., object], *given: Any, **named: Any) -> None:
+    inputs = root / "raw"
+    _write_files(texts, inputs)
+    for stage in stages.STAGES:
+        if stage == stages.BERT:
+            stages.train_splitter(inputs)
+        work = stages.work_of(stage, inputs, root / stage, 1)
         started = time.process_time()
-        work(*given, **named, executor=LocalExecutor(1))
+        work()
         speeds[stage] = size / 1e6 / (time.process_time() - started)
-
-    raw, fetched, cleaned, apart, kept = (root / name for name in ("raw", "fetch", "clean", "apart", "kept"))
-    source = LocalSource("b", paths=_write_files(texts, raw))
-    timed("fetch (.jsonl.gz)", fetch_local, source, source.found(), fetched)
-    timed("clean", clean, list_shards(fetched), cleaned, CleaningSettings(), length_tokenizer=None)
-    benchmarks = {"wikitext103": real / "wikitext103.valid.tokens", "lambada": real / "lambada_500.jsonl"}
-    thresholds = DecontaminationSettings()
-    timed("decontaminate", decontaminate, list_shards(cleaned), apart, benchmarks, thresholds)
-    timed("deduplicate", deduplicate, list_shards(apart), kept, DeduplicationSettings())
-    shards, punkt = list_shards(kept), root / "punkt"
-    train_sentence_splitter(shards, punkt)
-    sizes = [json.loads(path.read_text())["bytes"] for path in sorted((kept / "stats").glob("documents-*"))]
-    size = sum(sizes)
-    for name, vocabulary, splitter in (
-        ("GPT-2", "gpt2-vocab.json", None),
-        ("BERT", "bert-base-uncased-vocab.txt", punkt / PUNKT_FILE),
-    ):
-        work = partial(tokenize_corpus, sentence_splitter=splitter)
-        timed(f"tokenize for {name}", work, shards, real / vocabulary, root / name)
+        if stage == stages.DEDUPLICATE:
+            counts = sorted((root / stage / "stats").glob("documents-*"))
+            size = sum(json.loads(path.read_text())["bytes"] for path in counts)
+        if stage not in (stages.GPT2, stages.BERT):
+            inputs = root / stage
     return speeds
 
 
-def _write_files(texts: list[str], directory: Path) -> list[str]:
+def _write_files(texts: list[str], directory: Path) -> None:
     directory.mkdir()
-    paths = []
     for start in range(0, len(texts), _FILE_DOCUMENTS):
-        paths.append(str(directory / f"{start:08d}.jsonl.gz"))
-        with gzip.open(paths[-1], "wt", compresslevel=1, encoding="utf-8") as stream:
+        path = directory / f"{start:08d}.jsonl.gz"
+        with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as stream:
             stream.writelines(
                 json.dumps({"text": text}) + "\n" for text in texts[start : start + _FILE_DOCUMENTS]
             )
-    return paths

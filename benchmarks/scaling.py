@@ -1,4 +1,4 @@
-"""Time and memory of cleaning, decontamination and deduplication as corpora grow: in bytes, in shards, in clusters.
+"""Time and memory of the stages that read documents as corpora grow: in bytes, in shards, in clusters.
 
 Each point is measured in a process of its own, with one worker in it: processor seconds, and the most memory that it
 ever had. The exponent is that of the power of the size that fits the seconds best: 1 is linear, less where what does not
@@ -12,23 +12,18 @@ import re
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks import harness
-from benchmarks.texts import edited, real_data, real_texts, recombined, write_shards
-from data_pipeline.cleaning import clean
-from data_pipeline.decontamination.decontamination import decontaminate
+from benchmarks import harness, stages
+from benchmarks.texts import edited, real_texts, recombined, write_shards
 from data_pipeline.deduplication import candidates
-from data_pipeline.deduplication.deduplication import deduplicate
 from data_pipeline.deduplication.job import Job, on_job, share, shared
-from data_pipeline.engine.documents import list_shards
-from data_pipeline.engine.executors import LocalExecutor
-from data_pipeline.settings import CleaningSettings, DecontaminationSettings, DeduplicationSettings
+from data_pipeline.settings import DeduplicationSettings
 
 _FACTORS = (1, 2, 4, 8, 16, 32)
 _CLUSTERS = (1, 8, 64, 500, 2000)
@@ -67,7 +62,7 @@ def _run_bytes(settings: Settings, report: harness.Report) -> None:
         for size in sizes:
             texts = [change(text) for text in recombined(size)]
             corpora[sum(map(len, texts)) / 1e6] = texts
-        for stage in ("clean", "decontaminate", "deduplicate"):
+        for stage in stages.STAGES[1:]:
             _report(report, stage, f"MB of {kind} text", corpora, settings.turns)
 
 
@@ -76,10 +71,10 @@ def _run_clusters(settings: Settings, report: harness.Report) -> None:
     for clusters in (1, 2000):
         named = f"documents in clusters of {clusters}"
         corpora = {count: list(clustered(count, clusters)) for count in counts}
-        _report(report, "deduplicate", named, corpora, settings.turns)
+        _report(report, stages.DEDUPLICATE, named, corpora, settings.turns)
     named = f"documents in a cluster, of {settings.documents // 4}"
     corpora = {size: list(clustered(settings.documents // 4, size)) for size in _CLUSTERS}
-    _report(report, "deduplicate", named, corpora, settings.turns)
+    _report(report, stages.DEDUPLICATE, named, corpora, settings.turns)
     points = [
         (float(shards), harness.in_fresh_process(plan_shards, shards=shards, threads=1)) for shards in _SHARDS
     ]
@@ -114,6 +109,8 @@ def _report(
     for size, texts in corpora.items():
         with tempfile.TemporaryDirectory() as directory:
             write_shards(texts, Path(directory) / "in", _SHARD_DOCUMENTS)
+            if stage == stages.BERT:
+                stages.train_splitter(Path(directory) / "in")
             measured = [
                 harness.in_fresh_process(run_stage, stage=stage, directory=directory, turn=turn, threads=1)
                 for turn in range(turns)
@@ -152,29 +149,19 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 def run_stage(stage: str, directory: str, turn: int, workers: int = 1) -> dict[str, float]:
     """Processor seconds of one stage on the shards in `in`, and the most memory, without what Python and libraries take."""
-    work = _stages(Path(directory) / "in", Path(directory) / f"out-{turn}", LocalExecutor(workers))[stage]
-    warm = Path(directory) / f"warm-{turn}"
-    shards = write_shards([next(iter(real_texts()))[:3000]], warm / "in", 1)
-    _stages(shards[0].parent, warm / "out", LocalExecutor(1))[stage]()
+    root = Path(directory)
+    work = stages.work_of(stage, root / "in", root / f"out-{turn}", workers)
+    warm = root / f"warm-{turn}"
+    write_shards([next(iter(real_texts()))[:3000]], warm / "in", 1)
+    if stage == stages.BERT:
+        stages.train_splitter(warm / "in")
+    stages.work_of(stage, warm / "in", warm / "out", 1)()
     before, started = peak_megabytes(), _seconds()
     work()
     return {
         "seconds": _seconds() - started,
         "peak": peak_megabytes() - before,
         "peak of workers": peak_megabytes(of_children=True),
-    }
-
-
-def _stages(inputs: Path, output: Path, executor: LocalExecutor) -> dict[str, Callable[[], object]]:
-    shards, real = list_shards(inputs), real_data()
-    benchmarks = {"wikitext103": real / "wikitext103.valid.tokens", "lambada": real / "lambada_500.jsonl"}
-    named: dict[str, Any] = {"executor": executor}
-    return {
-        "clean": lambda: clean(shards, output, CleaningSettings(), length_tokenizer=None, **named),
-        "decontaminate": lambda: decontaminate(
-            shards, output, benchmarks, DecontaminationSettings(), **named
-        ),
-        "deduplicate": lambda: deduplicate(shards, output, DeduplicationSettings(), **named),
     }
 
 
@@ -219,7 +206,7 @@ def _report_two_workers(report: harness.Report, texts: Iterable[str], named: str
     with tempfile.TemporaryDirectory() as directory:
         write_shards(texts, Path(directory) / "in", _SHARD_DOCUMENTS)
         found = harness.in_fresh_process(
-            run_stage, stage="deduplicate", directory=directory, turn=0, workers=2, threads=1
+            run_stage, stage=stages.DEDUPLICATE, directory=directory, turn=0, workers=2, threads=1
         )
     report.note(
         f"with two workers, {named}: the calling process took {found['peak']:.0f} MB more than at its start, a worker "

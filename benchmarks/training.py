@@ -80,7 +80,7 @@ def _our_steps(settings: Settings) -> list[float]:
 
 def _peer_steps(settings: Settings, side: str) -> list[float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = _Transformers if side == TRANSFORMERS else _Plain
+    network = _Transformers if side == TRANSFORMERS else PlainGPT2
     model = network(settings.shape()).to(device).train()
     forward: Callable = torch.compile(model) if settings.compile[0] else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
@@ -114,7 +114,7 @@ class _Transformers(nn.Module):
         return F.cross_entropy(self.model(tokens).logits.flatten(0, 1).float(), targets.flatten())
 
 
-class _Plain(nn.Module):
+class PlainGPT2(nn.Module):
     """GPT-2 with nothing but torch's own layers."""
 
     def __init__(self, shape: ModelConfig) -> None:

@@ -12,8 +12,9 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from core.processes import asked_to_end
 
@@ -36,9 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from torch.distributed import run as torchrun
 
     options = torchrun.parse_args(arguments)
-    if torch.cuda.device_count() or options.no_python:
-        torchrun.run(options)
+    with _log_folder(options):
+        if torch.cuda.device_count() or options.no_python:
+            torchrun.run(options)
+        else:
+            _fork_ranks(options)
+
+
+@contextlib.contextmanager
+def _log_folder(options: argparse.Namespace) -> Iterator[None]:
+    """Where ranks leave what they failed of, for the agent to read, unless one was asked for: torchrun lets it lie about."""
+    if options.log_dir:
+        yield
         return
+    with tempfile.TemporaryDirectory(prefix="torchelastic_", ignore_cleanup_errors=True) as options.log_dir:
+        yield
+
+
+def _fork_ranks(options: argparse.Namespace) -> None:
+    """What torchrun does, with ranks that are forks of the program as it is when it is imported."""
+    from torch.distributed import run as torchrun
+
     if options.standalone:
         options.rdzv_backend, options.rdzv_endpoint = "c10d", "localhost:0"
         options.rdzv_id = str(uuid.uuid4())

@@ -39,13 +39,15 @@ def test_one_message_under_torchrun_whoever_fails_first(
     tmp_path: Path, launcher: str, fails_after: str
 ) -> None:
     """[seconds until rank 0 fails, rank 1]; -1: it does not fail, and would go on for a minute."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     (tmp_path / "program").mkdir()
     (tmp_path / "program/__main__.py").write_text(PROGRAM)
     command = [sys.executable, "-m", launcher, "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
         [*command, "-m", "program"],
         cwd=tmp_path,
-        env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "FAILS_AFTER": fails_after, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         timeout=100,
@@ -54,6 +56,8 @@ def test_one_message_under_torchrun_whoever_fails_first(
     assert run.returncode != 0
     assert run.stderr.count("error: no such file") == 1, run.stderr
     assert "RuntimeWarning" not in run.stderr
+    if launcher == "core.program.start":
+        assert not list(temporary.glob("torchelastic_*"))
 
 
 @pytest.mark.parametrize(

@@ -216,13 +216,6 @@ def _assert_throughput(output: Path, theory: float) -> None:
         assert record["bubble"] == pytest.approx(theory, rel=1e-4) and 0 < record["idle"] < 1
 
 
-def _logits(directories: list[Path]) -> list[np.ndarray]:
-    """Of models on two tensor ranks: this rank's columns."""
-    mesh = initialize(2)
-    tokens = random_batch(CONFIGS["gpt2"], np.arange(2))["tokens"]
-    return [load_model(directory, mesh)(tokens).detach().numpy() for directory in directories]
-
-
 def _long(output: Path, rank: int = -1, after_steps: int = 0) -> str:
     observers = [signal_after(after_steps)] if int(os.environ["RANK"]) == rank else []
     without_measuring()
