@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 Configuration = TypeVar("Configuration")
+_MOST = (1 << 63) - 1  # TOML's integers have 64 bits, and so have those of arrays
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
@@ -82,6 +83,9 @@ def _checked(value: Any, hint: Any, where: str, errors: list[str]) -> Any:
             errors.append(f"{where}: must be a list, is {value!r}")
             return value
         return origin(_checked(item, arguments[0], f"{where}[{i}]", errors) for i, item in enumerate(value))
+    if type(value) is int and abs(value) > _MOST:
+        errors.append(f"{where}: must have at most 64 bits, is {value}")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
@@ -106,7 +110,9 @@ def out_of_range(settings: Any, where: str, **ranges: tuple[float, float]) -> li
     problems = []
     for name, (least, most) in ranges.items():
         value = getattr(settings, name)
-        if not (math.isfinite(value) and least <= value <= most):
+        if type(value) is int and abs(value) > _MOST:
+            problems.append(f"{where}.{name}: must have at most 64 bits, is {value}")
+        elif not (math.isfinite(value) and least <= value <= most):
             allowed = f"{least:.15g} or more" if math.isinf(most) else f"from {least:.15g} to {most:.15g}"
             problems.append(f"{where}.{name}: must be {allowed}, is {value}")
     return problems

@@ -129,7 +129,7 @@ def _place(artifact: Artifact, source: Path, manifest: Mapping[str, Any]) -> Non
     temporary = artifact.own.with_name(f".{artifact.own.name}.adopting")
     shutil.rmtree(temporary, ignore_errors=True)
     logs = [path for path in (source / "logs").rglob("*") if path.is_file()]
-    for path in [*content_files(source), *logs, source / RUN_RECORD]:
+    for path in [*content_files(source).values(), *logs, source / RUN_RECORD]:
         target = temporary / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -176,10 +176,9 @@ class Artifact:
         remove_temporaries(partial)
         (partial / MADE_OF).unlink(missing_ok=True)
         write_json(partial / RUN_RECORD, dict(run_record))
-        names = {path.relative_to(partial).as_posix(): path for path in content_files(partial)}
         outputs = {
             name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-            for name, path in names.items()
+            for name, path in content_files(partial).items()
             if not is_unhashed(name, self.unhashed)
         }
         manifest = {
@@ -235,18 +234,19 @@ def is_unhashed(name: str, unhashed: Iterable[str]) -> bool:
     )
 
 
-def content_files(directory: Path) -> list[Path]:
-    """The files that a manifest covers: everything but records of the run and hidden files."""
-    found: list[tuple[tuple[str, ...], Path]] = []
+def content_files(directory: Path) -> dict[str, Path]:
+    """The files that a manifest covers, by their names in it: everything but records of the run and hidden files."""
+    found: list[str] = []
     for place, folders, names in os.walk(directory):
-        inside = Path(place).relative_to(directory).parts
+        inside = "" if Path(place) == directory else f"{Path(place).relative_to(directory).as_posix()}/"
         folders[:] = [name for name in folders if not name.startswith(".") and (inside or name != "logs")]
         found += [
-            ((*inside, name), Path(place, name))
+            inside + name
             for name in names
             if not name.startswith(".") and (inside or name not in (*_UNHASHED, "logs"))
         ]
-    return [path for _, path in sorted(found) if path.is_file()]
+    found.sort(key=lambda name: name.replace("/", "\0"))  # folder by folder
+    return {name: path for name in found if (path := directory / name).is_file()}
 
 
 def size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:

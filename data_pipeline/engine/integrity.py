@@ -75,8 +75,8 @@ def unknown_files(directory: Path, manifest: Mapping[str, Any]) -> list[Path]:
     outputs, unhashed = manifest["outputs"], manifest.get("unhashed", [])
     return [
         path
-        for path in content_files(directory)
-        if (name := path.relative_to(directory).as_posix()) not in outputs and not is_unhashed(name, unhashed)
+        for name, path in content_files(directory).items()
+        if name not in outputs and not is_unhashed(name, unhashed)
     ]
 
 

@@ -40,6 +40,18 @@ def test_values_are_checked_after_types():
     assert [line.split(":")[0] for line in errors] == ["t.global_batch", "t.learning_rate", "t.warmup_steps"]
 
 
+def test_integers_that_no_array_holds_are_refused():
+    errors: list[str] = []
+    table = {"steps": 1 << 63, "global_batch": 8, "micro_batch": 8, "learning_rate": 10**400}
+    assert from_table(TrainingConfig, table, "t", errors) is None
+    assert [error.split(", is")[0] for error in errors] == [
+        "t.steps: must have at most 64 bits",
+        "t.learning_rate: must have at most 64 bits",
+    ]
+    config = TrainingConfig(steps=10**400, global_batch=8, micro_batch=8, learning_rate=1e-3)
+    assert any(error.startswith("t.steps: must have at most 64 bits") for error in config.errors("t"))
+
+
 def test_integers_serve_as_floats():
     errors: list[str] = []
     config = from_table(
