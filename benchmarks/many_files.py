@@ -59,6 +59,8 @@ def run(settings: Settings, report: harness.Report) -> None:
         taken = [size for size in sizes if size * 100 <= sizes[-1] * settings.most] or [sizes[0]]
         found = {size: harness.in_fresh_process(measure, threads=1, size=size) for size in taken}
         report.note(f"{what}: processor seconds for {', '.join(f'{size:,}' for size in taken)}")
+        for measured in found.values():
+            measured["seconds"]["all of it"] = sum(measured["seconds"].values())
         for part in found[taken[0]]["seconds"]:
             seconds = [found[size]["seconds"][part] for size in taken]
             row: dict[str, Any] = {"what": part}
