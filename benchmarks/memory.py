@@ -35,7 +35,7 @@ class Bound(NamedTuple):
     clustered: int = 0
 
 
-_DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 3000, 200
+_DOCUMENT_BYTES, _SHARD_BYTES, _CALLING_MEGABYTES = 2, 2000, 200
 BOUNDS = {
     stages.FETCH: Bound(400, 10),
     stages.CLEAN: Bound(400, 10),

@@ -30,12 +30,11 @@ def canonical_json(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented, sorted JSON atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
-            encoding="utf-8",
-        )
+    """Write indented, sorted JSON atomically, bit by bit: a manifest may have a million lines."""
+    encoder = json.JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(encoder.iterencode(value))
+        stream.write("\n")
 
 
 def read_json(path: Path) -> Any:

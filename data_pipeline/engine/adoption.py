@@ -128,8 +128,9 @@ def _place(artifact: Artifact, source: Path, manifest: Mapping[str, Any]) -> Non
         raise UserError(f"{artifact.own}: is damaged (python -m workflows verify); set it aside first")
     temporary = artifact.own.with_name(f".{artifact.own.name}.adopting")
     shutil.rmtree(temporary, ignore_errors=True)
-    logs = [path for path in (source / "logs").rglob("*") if path.is_file()]
-    for path in [*content_files(source).values(), *logs, source / RUN_RECORD]:
+    content = (source / name for name in content_files(source))
+    logs = (path for path in (source / "logs").rglob("*") if path.is_file())
+    for path in (*content, *logs, source / RUN_RECORD):
         target = temporary / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

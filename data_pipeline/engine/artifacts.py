@@ -177,8 +177,8 @@ class Artifact:
         (partial / MADE_OF).unlink(missing_ok=True)
         write_json(partial / RUN_RECORD, dict(run_record))
         outputs = {
-            name: {"bytes": path.stat().st_size, "sha256": hash_file(path)}
-            for name, path in content_files(partial).items()
+            name: {"bytes": (path := partial / name).stat().st_size, "sha256": hash_file(path)}
+            for name in content_files(partial)
             if not is_unhashed(name, self.unhashed)
         }
         manifest = {
@@ -234,7 +234,7 @@ def is_unhashed(name: str, unhashed: Iterable[str]) -> bool:
     )
 
 
-def content_files(directory: Path) -> dict[str, Path]:
+def content_files(directory: Path) -> list[str]:
     """The files that a manifest covers, by their names in it: everything but records of the run and hidden files."""
     found: list[str] = []
     for place, folders, names in os.walk(directory):
@@ -246,7 +246,7 @@ def content_files(directory: Path) -> dict[str, Path]:
             if not name.startswith(".") and (inside or name not in (*_UNHASHED, "logs"))
         ]
     found.sort(key=lambda name: name.replace("/", "\0"))  # folder by folder
-    return {name: path for name in found if (path := directory / name).is_file()}
+    return [name for name in found if os.path.isfile(os.path.join(directory, name))]
 
 
 def size_errors(directory: Path, manifest: Mapping[str, Any]) -> list[str]:

@@ -74,8 +74,8 @@ def unknown_files(directory: Path, manifest: Mapping[str, Any]) -> list[Path]:
     """The files in a finished artifact that its manifest does not know, hidden ones aside."""
     outputs, unhashed = manifest["outputs"], manifest.get("unhashed", [])
     return [
-        path
-        for name, path in content_files(directory).items()
+        directory / name
+        for name in content_files(directory)
         if name not in outputs and not is_unhashed(name, unhashed)
     ]
 

@@ -91,7 +91,7 @@ def test_the_bounds_of_memory_are_those_of_the_documentation() -> None:
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
-        if "3 kB a shard" in line
+        if "2 kB a shard" in line
     ]
     calling = f"{memory._CALLING_MEGABYTES} + {memory._SHARD_BYTES // 1000} kB a shard"
     expected = []
