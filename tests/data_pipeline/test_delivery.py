@@ -5,12 +5,14 @@ import json
 import logging
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from core.files import atomic_write
+from core.files import atomic_write, write_json
 from data_pipeline.build import Command, _share, run_stage
+from data_pipeline.engine.artifacts import content_files
 from data_pipeline.engine.executors import LocalExecutor
 from data_pipeline.engine.steps import StageKind, Step, Store, Summary, Workplace
 from data_pipeline.sources.source import LocalSource
@@ -109,6 +111,29 @@ def test_what_a_killed_writer_left_is_no_part_of_an_artifact(tmp_path: Path) -> 
     (partial / ".hits.jsonl.0123abcd.tmp").write_text("half")
     store.start(wanted)
     assert not list(partial.glob(".*.tmp"))
+
+
+def test_a_manifests_files_stand_folder_by_folder(tmp_path: Path) -> None:
+    """ "-" comes before "/", a folder's files before what begins like its name and goes on."""
+    for name in ("a/b", "a/.hidden", "a-b", "a", ".partial", "logs/x", "b/logs/x", "run.json"):
+        path = tmp_path / name if name != "a" else tmp_path / "0"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    assert content_files(tmp_path) == ["0", "a/b", "a-b", "b/logs/x"]
+
+
+def test_a_long_manifest_is_never_held_as_text(tmp_path: Path) -> None:
+    entries = {
+        f"stats/documents-{number:05d}.json": {"bytes": 1, "sha256": "0" * 64} for number in range(5000)
+    }
+    path = tmp_path / "manifest.json"
+    tracemalloc.start()
+    write_json(path, {"outputs": entries})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    expected = json.dumps({"outputs": entries}, indent=2, sort_keys=True) + "\n"
+    assert path.read_text() == expected
+    assert peak < len(expected), "as one text it took five times as much"
 
 
 def test_two_at_once_of_one_key_under_two_names_both_finish(tmp_path: Path) -> None:
